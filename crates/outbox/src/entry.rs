@@ -1,0 +1,156 @@
+//! Entries: the events of one commit for one key, as a source hands them to a relay.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::event::{Event, Key};
+
+/// Where a source stands in a partition: opaque to all but the source that made it. Kept as text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Position(Arc<str>);
+
+impl Position {
+    /// A position from the source's own text.
+    pub fn new(text: impl AsRef<str>) -> Self {
+        Self(text.as_ref().into())
+    }
+
+    /// The text that the source gave.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// A random identity of one commit: settles whether a commit whose answer was lost took place, and tells a store's
+/// history from another with the same numbers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitId(pub [u8; 16]);
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One entry as read, with the position behind it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The position after this record: reading goes on behind it.
+    pub position: Position,
+    /// Whose commit it was; zeros where the table has no such column.
+    pub commit: CommitId,
+    /// When the entry was recorded, by the store's clock, in milliseconds or better.
+    pub recorded: Timestamp,
+    /// The entry's events, or what could not be read.
+    pub content: Content,
+}
+
+/// What a record holds.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// The events of one commit for one key, in their order; at least one.
+    Events(Box<[Event]>),
+    /// Something that a foreign writer filled with what is not an entry. It becomes a dead letter, and the records
+    /// behind it go on.
+    Undecodable(Undecodable),
+}
+
+/// A row that cannot be read as an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecodable {
+    /// Names the row for ever, as `row/42`.
+    pub id: Arc<str>,
+    /// The key, where at least that could be read: then its later events wait behind it.
+    pub key: Option<Key>,
+    /// What is wrong with which column, and what it should be.
+    pub reason: String,
+    /// The row as it was found, for whoever looks into it.
+    pub raw: Bytes,
+}
+
+impl Record {
+    /// The record's events; none if it is undecodable.
+    pub fn events(&self) -> &[Event] {
+        match &self.content {
+            Content::Events(events) => events,
+            Content::Undecodable(_) => &[],
+        }
+    }
+
+    /// How many events this record counts for: at least one.
+    pub fn len(&self) -> usize {
+        self.events().len().max(1)
+    }
+
+    /// Never: a record counts for at least one event.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The record's bytes in memory, roughly.
+    pub fn weight(&self) -> usize {
+        match &self.content {
+            Content::Events(events) => events.iter().map(Event::weight).sum(),
+            Content::Undecodable(undecodable) => 256 + undecodable.raw.len(),
+        }
+    }
+}
+
+/// One event of a shared record. Cheap to clone.
+#[derive(Clone)]
+pub struct EventRef {
+    record: Arc<Record>,
+    index: u32,
+}
+
+impl EventRef {
+    /// Event `index` of `record`; `None` if the record has no such event.
+    pub fn new(record: Arc<Record>, index: u32) -> Option<Self> {
+        ((index as usize) < record.events().len()).then_some(Self { record, index })
+    }
+
+    /// An event that stands alone, as one loaded from the kept ones.
+    pub fn single(event: Event) -> Self {
+        let record = Record {
+            position: Position::new(""),
+            commit: CommitId([0; 16]),
+            recorded: event.time().unwrap_or(Timestamp::UNIX_EPOCH),
+            content: Content::Events(Box::new([event])),
+        };
+        Self { record: Arc::new(record), index: 0 }
+    }
+}
+
+impl Deref for EventRef {
+    type Target = Event;
+
+    fn deref(&self) -> &Event {
+        &self.record.events()[self.index as usize]
+    }
+}
+
+impl fmt::Debug for EventRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}

@@ -1,0 +1,39 @@
+//! Write once, and every consumer hears of it, in order, once.
+//!
+//! A service that saves to its database and then tells others about it can fail between the two. Outbox closes that
+//! gap: business data and events commit in one transaction; a relay publishes the events, in order per key, for certain;
+//! an inbox on the other side applies each one once, after its cause.
+//!
+//! An event's way is one direction: writer → entry → source → pipeline → sink, and inbox → handler. This crate holds the
+//! words ([`Event`], [`Place`], [`Entry`](entry)), the contracts that backends fulfil ([`Source`], [`Sink`],
+//! [`BusinessStore`], [`Bookkeeping`]), the two state machines that decide everything, and the shells that run them.
+
+pub mod bookkeeping;
+pub mod clock;
+pub mod cloudevents;
+pub mod entry;
+mod error;
+pub mod event;
+pub mod filter;
+mod place;
+pub mod route;
+pub mod sink;
+pub mod source;
+pub mod store;
+pub mod writer;
+
+pub use bookkeeping::{Bookkeeping, Lane, Operator};
+pub use clock::{Clock, Entropy, Moment, System};
+pub use entry::{CommitId, Content, EventRef, Position, Record, Undecodable};
+pub use error::{ErrorKind, StoreError};
+pub use event::{AttributeError, AttributeValue, Event, Key, NewEvent};
+pub use filter::Filter;
+pub use place::{Place, PlaceError, Placing};
+pub use route::{RouteName, RouteSettings, Start};
+pub use sink::{Batch, Fault, Outcome, Sink, SinkError, SinkLimits};
+pub use source::{KeyOrder, Page, Partition, PartitionId, Source};
+pub use store::BusinessStore;
+pub use writer::{Expected, Receipt, WriteError};
+
+#[cfg(test)]
+pub(crate) use event::testing_event;

@@ -1,0 +1,167 @@
+//! The business store as a relay sees it: its identity, the routes registered in it, and its retention.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    entry::{CommitId, Position},
+    error::StoreError,
+    filter::Filter,
+    route::{RouteName, Start},
+};
+
+/// Who a business store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreIdentity {
+    /// Given when the tables were made; a copy of the store has the same.
+    pub id: String,
+    /// Rises when history went backwards.
+    pub incarnation: u32,
+    /// The CloudEvents `source` of its events.
+    pub producer: String,
+    /// The bookkeeping that reads this store, once one has claimed it.
+    pub bookkeeping: Option<String>,
+}
+
+/// A route as the business store knows it, so that a lost bookkeeping is noticed and the writer knows the sinks' limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The route.
+    pub route: RouteName,
+    /// What it takes.
+    pub filter: Filter,
+    /// Where it started.
+    pub start: Start,
+    /// The start as a position of the source, fixed when the route was registered, where the start is one.
+    pub start_position: Option<String>,
+    /// The largest event its sink takes, in bytes; the writer refuses larger ones.
+    pub max_event_bytes: u64,
+    /// Whether it takes every event of each key it takes; false for good once it did not.
+    pub gapless: bool,
+    /// When it was registered.
+    pub registered: Timestamp,
+}
+
+/// What a bookkeeping shows when it claims a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The bookkeeping's id.
+    pub bookkeeping: String,
+    /// The epoch of the lease under which it reads.
+    pub epoch: u64,
+    /// Random, new for each claim: tells a copied bookkeeping from its original.
+    pub nonce: String,
+}
+
+/// Something once read: proof of which history a bookkeeping has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Where it was read.
+    pub position: Position,
+    /// Whose commit it was.
+    pub commit: CommitId,
+}
+
+/// How a store's present history compares with what was read before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Agreement {
+    /// The latest witness is found in the store, or there is none yet.
+    Whole,
+    /// History went backwards.
+    Lost {
+        /// The last position at which store and witnesses agree; `None` if at none that is still kept.
+        agreed: Option<Position>,
+        /// The first known position at which they do not.
+        lost: Position,
+        /// Entries in the store behind `agreed`, some of which may be older than the loss.
+        behind: u64,
+    },
+}
+
+/// What may be purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// Nothing.
+    Off,
+    /// Published entries recorded before this time.
+    Before(Timestamp),
+    /// All published entries but the newest so many.
+    Newest(u64),
+}
+
+/// What a purge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Entries removed.
+    pub entries: u64,
+    /// Whether more can be removed now.
+    pub more: bool,
+}
+
+/// A business store, seen by a relay. All of these are rare; none is part of publishing.
+#[async_trait]
+pub trait BusinessStore: Send + Sync {
+    /// # Errors
+    /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) if the tables are missing or of another version.
+    async fn identity(&self) -> Result<StoreIdentity, StoreError>;
+
+    /// Marks the store as read by `claim.bookkeeping`, under an epoch higher than any claimed before. Reads done for an
+    /// older claim fail from then on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Ownership`](crate::ErrorKind::Ownership) if another bookkeeping, or another copy of this one, has
+    /// claimed it.
+    async fn claim(&self, claim: &Claim) -> Result<(), StoreError>;
+
+    /// Gives the store to another bookkeeping, whatever claimed it before. For `outbox adopt` only.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn disown(&self) -> Result<(), StoreError>;
+
+    /// The registered routes, by name.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn routes(&self) -> Result<Vec<Registration>, StoreError>;
+
+    /// Registers a route, or, if it is registered, takes over its filter, size and `gapless` (never from false to
+    /// true) and leaves its start. Gives what is registered then.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn register(&self, registration: Registration) -> Result<Registration, StoreError>;
+
+    /// Gives a registered route another name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if `from` is not registered or `to` is.
+    async fn rename_route(&self, from: &RouteName, to: &RouteName) -> Result<(), StoreError>;
+
+    /// Forgets a route, so that retention no longer waits for it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is not registered.
+    async fn retire_route(&self, route: &RouteName) -> Result<(), StoreError>;
+
+    /// Removes one small batch of entries before `passed`, which every route is past; the entry at `passed` stays, as
+    /// the proof of this history. Holds a lock that delays writers for milliseconds at most.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn purge(&self, passed: &Position, retention: Retention) -> Result<Purged, StoreError>;
+
+    /// Compares the store with `witnesses`, newest first.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn agreement(&self, witnesses: &[Witness]) -> Result<Agreement, StoreError>;
+
+    /// Raises the incarnation, and moves entries behind `agreed` that `restamp` says were written after the loss into
+    /// it. Gives the new incarnation.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn raise_incarnation(&self, agreed: Option<&Position>, restamp: bool) -> Result<u32, StoreError>;
+}
