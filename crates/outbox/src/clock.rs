@@ -17,6 +17,11 @@ impl Moment {
         Self(since_zero)
     }
 
+    /// The moment `duration` before this one, or the clock's zero.
+    pub const fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration))
+    }
+
     /// Time from `earlier` to this moment; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)

@@ -129,6 +129,11 @@ impl EventRef {
         ((index as usize) < record.events().len()).then_some(Self { record, index })
     }
 
+    /// When the event's entry was recorded.
+    pub fn recorded(&self) -> Timestamp {
+        self.record.recorded
+    }
+
     /// An event that stands alone, as one loaded from the kept ones.
     pub fn single(event: Event) -> Self {
         let record = Record {

@@ -9,9 +9,11 @@ use crate::place::Placing;
 
 mod attribute;
 mod new_event;
+mod typed;
 
 pub use attribute::{AttributeError, AttributeValue, check_extension_name, check_text, check_uri_reference};
 pub use new_event::{JSON, NewEvent, NewEventBuilder};
+pub use typed::{TypedError, TypedEvent};
 
 /// The longest key, in bytes of UTF-8.
 pub const MAX_KEY_BYTES: usize = 512;

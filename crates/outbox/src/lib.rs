@@ -8,6 +8,7 @@
 //! words ([`Event`], [`Place`], [`Entry`](entry)), the contracts that backends fulfil ([`Source`], [`Sink`],
 //! [`BusinessStore`], [`Bookkeeping`]), the two state machines that decide everything, and the shells that run them.
 
+mod backoff;
 pub mod bookkeeping;
 pub mod clock;
 pub mod cloudevents;
@@ -15,9 +16,21 @@ pub mod entry;
 mod error;
 pub mod event;
 pub mod filter;
+#[cfg(feature = "inbox")]
+pub mod inbox;
+#[cfg(feature = "inbox")]
+pub mod inbox_store;
+pub mod keeper;
+pub mod memory;
+pub mod pipeline;
 mod place;
+#[cfg(feature = "relay")]
+pub mod relay;
 pub mod route;
+#[cfg(any(feature = "webhook", feature = "receiver"))]
+pub mod signature;
 pub mod sink;
+pub mod sinks;
 pub mod source;
 pub mod store;
 pub mod writer;
@@ -26,9 +39,13 @@ pub use bookkeeping::{Bookkeeping, Lane, Operator};
 pub use clock::{Clock, Entropy, Moment, System};
 pub use entry::{CommitId, Content, EventRef, Position, Record, Undecodable};
 pub use error::{ErrorKind, StoreError};
-pub use event::{AttributeError, AttributeValue, Event, Key, NewEvent};
+pub use event::{AttributeError, AttributeValue, Event, Key, NewEvent, TypedError, TypedEvent};
 pub use filter::Filter;
+#[cfg(feature = "inbox")]
+pub use inbox_store::{InboxStore, InboxTx};
 pub use place::{Place, PlaceError, Placing};
+#[cfg(feature = "relay")]
+pub use relay::Relay;
 pub use route::{RouteName, RouteSettings, Start};
 pub use sink::{Batch, Fault, Outcome, Sink, SinkError, SinkLimits};
 pub use source::{KeyOrder, Page, Partition, PartitionId, Source};

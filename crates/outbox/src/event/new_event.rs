@@ -54,6 +54,42 @@ impl NewEvent {
         NewEventBuilder { kind: kind.into(), ..NewEventBuilder::default() }
     }
 
+    /// An event without payload or further attributes, from texts that are shared already: what a source decodes most
+    /// rows with. Checks what [`NewEventBuilder::build`] checks.
+    ///
+    /// # Errors
+    /// [`AttributeError`] names the first attribute that is not allowed.
+    pub fn plain(kind: Arc<str>, id: Option<Arc<str>>, key: Option<Key>) -> Result<Self, AttributeError> {
+        check_text("type", &kind, MAX_ATTRIBUTE_BYTES)?;
+        if let Some(id) = &id {
+            check_text("id", id, MAX_ATTRIBUTE_BYTES)?;
+        }
+        Ok(Self {
+            id,
+            kind,
+            key,
+            subject: None,
+            time: None,
+            content_type: None,
+            schema: None,
+            extensions: BTreeMap::new(),
+            data: None,
+        })
+    }
+
+    /// This event with that payload, as a store holds it; `None` as content type means JSON.
+    ///
+    /// # Errors
+    /// [`AttributeError`] if the content type is not allowed.
+    pub fn with_payload(mut self, content_type: Option<Arc<str>>, data: Option<Bytes>) -> Result<Self, AttributeError> {
+        if let Some(content_type) = &content_type {
+            check_text("datacontenttype", content_type, MAX_ATTRIBUTE_BYTES)?;
+        }
+        self.content_type = content_type;
+        self.data = data;
+        Ok(self)
+    }
+
     /// The id that the caller gave.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()

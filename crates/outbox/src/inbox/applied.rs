@@ -1,0 +1,77 @@
+//! What became of an event that an inbox was given.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// What became of an event. All but [`Refused`](Self::Refused) is durable, and the event may be acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Applied {
+    /// Its effect and its record are committed.
+    Applied,
+    /// It was applied, or kept, before: nothing was done.
+    Duplicate,
+    /// A newer one was applied before it, in mode `latest`: nothing was done.
+    Superseded,
+    /// It stands for nothing to do: the marker of a discarded event, or a change after a removal.
+    Ignored,
+    /// It is kept and waits.
+    Parked(Waits),
+    /// The handler asked for another attempt: it is kept and will be tried again.
+    Retrying {
+        /// Attempts so far.
+        attempts: u32,
+        /// When it will be tried again.
+        due: Timestamp,
+        /// What the handler said.
+        reason: String,
+    },
+    /// It is kept as a dead letter of the consumer.
+    DeadLetter {
+        /// Why.
+        reason: String,
+    },
+    /// This inbox cannot take it without risking its order. Nothing was recorded, its key stops, and somebody has to
+    /// look: it must not be acknowledged.
+    Refused {
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}
+
+/// What a parked event waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Waits {
+    /// Its predecessor, which has not come.
+    Predecessor,
+    /// The event before it in its key, which is in trouble.
+    Trouble,
+    /// The event that caused it.
+    Cause,
+    /// The event that creates what it changes.
+    Create,
+    /// Whoever has claimed it, or an event before it.
+    Claim,
+}
+
+impl Applied {
+    /// Whether the event may be acknowledged: what became of it is durable.
+    pub fn may_be_acknowledged(&self) -> bool {
+        !matches!(self, Self::Refused { .. })
+    }
+
+    /// The name of the outcome, as metrics have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Duplicate => "duplicate",
+            Self::Superseded => "superseded",
+            Self::Ignored => "ignored",
+            Self::Parked(_) => "parked",
+            Self::Retrying { .. } => "retrying",
+            Self::DeadLetter { .. } => "dead_letter",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}

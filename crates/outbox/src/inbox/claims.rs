@@ -1,0 +1,295 @@
+//! Effects outside of the store: claimed before, completed after.
+//!
+//! A payment or a mail cannot share the store's transaction. So the event is kept first, under a claim; then the handler
+//! runs, outside of any transaction and no longer than its timeout; then its answer is recorded, if the claim still
+//! holds. A claim outlives the handler's timeout, so that nobody takes an event over while its handler runs; a worker
+//! that died holds its claims until they expire, and a sweep takes them over under a higher epoch. The answer of one
+//! that was only slow is refused then: it settles nothing.
+//!
+//! What the handler does can happen twice all the same: the effect took place and the worker died before it could say
+//! so. For that the handler gets an idempotency key, the same at every attempt, to hand on to whomever it calls.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, stream};
+use tower::{Layer, Service};
+
+use super::{
+    applied::{Applied, Waits},
+    handler::Answer,
+    jobs::{ApplyJob, CompleteJob, Scope, SweepJob},
+    operator::InboxOperator,
+    pass::{Claim, Deferring},
+    service::{AppliedFuture, Core, Incoming, Swept, only, sweep_on_timer},
+    settings::SettingsError,
+};
+use crate::{error::StoreError, event::Event, inbox_store::InboxStore};
+
+/// How claims are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimSettings {
+    /// How long a handler may take; then it is dropped, and the attempt has failed.
+    pub timeout: Duration,
+    /// How long a claim holds: longer than the timeout, with room for the store's commit.
+    pub expiry: Duration,
+    /// Handlers that one call runs at a time.
+    pub concurrency: usize,
+}
+
+impl Default for ClaimSettings {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(30), expiry: Duration::from_secs(60), concurrency: 16 }
+    }
+}
+
+impl ClaimSettings {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names what makes no sense.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        if self.expiry <= self.timeout {
+            return Err(SettingsError::ClaimExpiry { expiry: self.expiry, timeout: self.timeout });
+        }
+        if self.concurrency == 0 {
+            return Err(SettingsError::ClaimConcurrency);
+        }
+        Ok(())
+    }
+}
+
+/// An event in the hands of a [`ClaimHandler`].
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The event.
+    pub event: Event,
+    /// The same at every attempt at this event, and no other's: producer and id.
+    pub idempotency_key: String,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+}
+
+/// A handler whose effect is outside of the inbox's store.
+pub trait ClaimHandler: Send + Sync + 'static {
+    /// Applies the event. May be dropped at its timeout; a panic counts as [`Answer::Retry`].
+    fn handle(&self, claimed: &Claimed) -> impl Future<Output = Answer> + Send;
+}
+
+/// Makes a [`ClaimService`] of a handler: a [`tower::Layer`]. Made by
+/// [`InboxLayer::claim`](super::InboxLayer::claim).
+#[derive(Clone)]
+pub struct ClaimLayer<S> {
+    pub(crate) core: Core<S>,
+    pub(crate) claim: ClaimSettings,
+}
+
+impl<S: InboxStore, C> Layer<C> for ClaimLayer<S> {
+    type Service = ClaimService<S, C>;
+
+    fn layer(&self, handler: C) -> ClaimService<S, C> {
+        ClaimService { core: self.core.clone(), claim: self.claim, handler: Arc::new(handler) }
+    }
+}
+
+/// A [`ClaimHandler`] with an inbox around it: a [`tower::Service`] as [`InboxService`](super::InboxService) is one.
+///
+/// A call ends when its events, and what waited behind them, are settled. An event that comes again while somebody
+/// else handles it is a duplicate: it is kept, durably, until it is settled.
+pub struct ClaimService<S, C> {
+    core: Core<S>,
+    claim: ClaimSettings,
+    handler: Arc<C>,
+}
+
+impl<S: Clone, C> Clone for ClaimService<S, C> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone(), claim: self.claim, handler: self.handler.clone() }
+    }
+}
+
+impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
+    /// Takes `incoming` and gives, in its order, what became of each once that is durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]: acknowledge nothing. What was claimed is taken up again once the claim has expired.
+    pub async fn apply(&self, incoming: Vec<Incoming>) -> Result<Vec<Applied>, StoreError> {
+        if incoming.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.core.bind().await?;
+        let executor = self.deferring();
+        let events: Vec<_> = incoming.iter().map(event_of).map(|event| event.map(name)).collect();
+        let job = ApplyJob { incoming, executor, settings: self.core.settings.clone(), now: self.core.clock.wall() };
+        let mut passed = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
+        for (claimed, applied) in self.carry_out_all(std::mem::take(&mut passed.claims)).await? {
+            let claimed = name(&claimed);
+            let waiting = |index: &usize| {
+                passed.applied[*index] == Applied::Parked(Waits::Claim) && events[*index].as_ref() == Some(&claimed)
+            };
+            if let Some(index) = (0..events.len()).find(waiting) {
+                passed.applied[index] = applied;
+            }
+        }
+        self.core.note(&passed);
+        Ok(passed.applied)
+    }
+
+    /// Looks at every lane that keeps events: tries what is due, and what was claimed by somebody who is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`] as the store gave it.
+    pub async fn sweep(&self) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        let mut after = None;
+        loop {
+            after = self.sweep_some(Scope::All { after }, &mut swept).await?.0;
+            if after.is_none() {
+                return Ok(swept);
+            }
+        }
+    }
+
+    /// Looks at the lanes that are due.
+    ///
+    /// # Errors
+    /// [`StoreError`] as the store gave it.
+    pub async fn sweep_due(&self) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        while self.sweep_some(Scope::Due, &mut swept).await?.1 {}
+        Ok(swept)
+    }
+
+    async fn sweep_some(
+        &self,
+        scope: Scope,
+        swept: &mut Swept,
+    ) -> Result<(Option<crate::inbox_store::LaneId>, bool), StoreError> {
+        self.core.bind().await?;
+        let job = SweepJob {
+            executor: self.deferring(),
+            settings: self.core.settings.clone(),
+            now: self.core.clock.wall(),
+            scope,
+        };
+        let done = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
+        swept.lanes += done.lanes;
+        swept.counts.add(&done.passed.counts);
+        let settled = self.carry_out_all(done.passed.claims).await?;
+        swept.counts.applied += settled.iter().filter(|(_, applied)| *applied == Applied::Applied).count() as u64;
+        Ok((done.after, done.more))
+    }
+
+    /// Sweeps at the start and then `every` so often, until `shutdown`.
+    pub async fn run_sweeper(&self, every: Duration, shutdown: impl Future<Output = ()>) {
+        sweep_on_timer(every, &self.core.ready, shutdown, async |all| {
+            if all { self.sweep().await } else { self.sweep_due().await }
+        })
+        .await;
+    }
+
+    /// What an operator does to this inbox.
+    pub fn operator(&self) -> InboxOperator<S> {
+        InboxOperator::new(self.core.store.clone()).clock(self.core.clock.clone())
+    }
+
+    fn deferring(&self) -> Deferring {
+        Deferring { expiry: self.claim.expiry }
+    }
+
+    async fn carry_out_all(&self, claims: Vec<Claim>) -> Result<Vec<(Event, Applied)>, StoreError> {
+        let mut settled = Vec::new();
+        let mut running = stream::iter(claims)
+            .map(|claim| self.carry_out(claim))
+            .buffer_unordered(self.claim.concurrency);
+        while let Some(result) = running.next().await {
+            settled.extend(result?);
+        }
+        Ok(settled)
+    }
+
+    /// Handles a claimed event, and what its completion makes ready, one after the other.
+    async fn carry_out(&self, claim: Claim) -> Result<Vec<(Event, Applied)>, StoreError> {
+        let mut settled = Vec::new();
+        let mut claims = vec![claim];
+        while let Some(claim) = claims.pop() {
+            let answer = self.ask(&claim).await;
+            let event = claim.event.clone();
+            let job = CompleteJob {
+                claim,
+                answer,
+                executor: self.deferring(),
+                settings: self.core.settings.clone(),
+                now: self.core.clock.wall(),
+            };
+            match self.core.store.transact(job).await.map_err(|error| self.core.failed(error))? {
+                Some(passed) => {
+                    settled.extend(passed.applied.into_iter().map(|applied| (event.clone(), applied)));
+                    claims.extend(passed.claims.into_iter().rev());
+                }
+                None => tracing::warn!(event = event.id(), "a claim ended before its handler's answer could be recorded"),
+            }
+        }
+        Ok(settled)
+    }
+
+    async fn ask(&self, claim: &Claim) -> Answer {
+        let claimed = Claimed {
+            idempotency_key: format!("{} {}", claim.event.source(), claim.event.id()),
+            event: claim.event.clone(),
+            attempt: claim.attempts + 1,
+        };
+        let handling = AssertUnwindSafe(self.handler.handle(&claimed)).catch_unwind();
+        match tokio::time::timeout(self.claim.timeout, handling).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Answer::retry("the handler panicked"),
+            Err(_) => Answer::retry(format!("the handler took longer than {:?}", self.claim.timeout)),
+        }
+    }
+}
+
+fn event_of(incoming: &Incoming) -> Option<&Event> {
+    match incoming {
+        Incoming::Event(event) => Some(event),
+        Incoming::Undecodable { .. } => None,
+    }
+}
+
+fn name(event: &Event) -> (String, String) {
+    (event.source().to_owned(), event.id().to_owned())
+}
+
+impl<S: InboxStore, C: ClaimHandler> Service<Vec<Incoming>> for ClaimService<S, C> {
+    type Response = Vec<Applied>;
+    type Error = StoreError;
+    type Future = AppliedFuture<Vec<Applied>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, incoming: Vec<Incoming>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { service.apply(incoming).await })
+    }
+}
+
+impl<S: InboxStore, C: ClaimHandler> Service<Event> for ClaimService<S, C> {
+    type Response = Applied;
+    type Error = StoreError;
+    type Future = AppliedFuture<Applied>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, event: Event) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { only(service.apply(vec![Incoming::Event(event)]).await?) })
+    }
+}

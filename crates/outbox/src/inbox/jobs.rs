@@ -1,0 +1,168 @@
+//! What an inbox does in one transaction.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{
+    handler::Answer,
+    pass::{Claim, Deferring, Executor, Pass, Passed},
+    service::{Incoming, Seed},
+    settings::InboxSettings,
+};
+use crate::{
+    bookkeeping::Lane,
+    error::StoreError,
+    inbox_store::{Abort, InboxTx, Isolation, Job, LaneChange, LaneId, Life},
+};
+
+/// Ids forgotten in one transaction at most.
+const PURGE: usize = 500;
+/// Lanes looked at in one transaction of a sweep at most.
+const SWEEP: usize = 64;
+
+/// Notes the mode, the first time.
+pub(crate) struct BindJob {
+    pub(crate) mode: &'static str,
+}
+
+impl<T: InboxTx> Job<T> for BindJob {
+    type Output = ();
+
+    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<(), Abort> {
+        Ok(tx.bind(self.mode).await?)
+    }
+}
+
+/// Takes what has arrived.
+pub(crate) struct ApplyJob<X> {
+    pub(crate) incoming: Vec<Incoming>,
+    pub(crate) executor: X,
+    pub(crate) settings: Arc<InboxSettings>,
+    pub(crate) now: Timestamp,
+}
+
+impl<T: InboxTx, X: Executor<T>> Job<T> for ApplyJob<X> {
+    type Output = Passed;
+
+    fn weight(&self) -> usize {
+        self.incoming.len()
+    }
+
+    async fn run(&mut self, tx: &mut T, isolation: Isolation) -> Result<Passed, Abort> {
+        Pass::new(tx, &mut self.executor, &self.settings, self.now, isolation).apply(&self.incoming).await
+    }
+}
+
+/// Which lanes a sweep looks at.
+pub(crate) enum Scope {
+    /// Those that are due.
+    Due,
+    /// All that keep something, behind this one.
+    All { after: Option<LaneId> },
+}
+
+/// What one transaction of a sweep has done.
+pub(crate) struct Sweep {
+    pub(crate) passed: Passed,
+    pub(crate) lanes: u64,
+    /// Where a sweep of all lanes goes on; `None` at its end.
+    pub(crate) after: Option<LaneId>,
+    pub(crate) more: bool,
+}
+
+/// Tries what is due, drains what is ready, and forgets ids that expired.
+pub(crate) struct SweepJob<X> {
+    pub(crate) executor: X,
+    pub(crate) settings: Arc<InboxSettings>,
+    pub(crate) now: Timestamp,
+    pub(crate) scope: Scope,
+}
+
+impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
+    type Output = Sweep;
+
+    fn weight(&self) -> usize {
+        SWEEP
+    }
+
+    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Sweep, Abort> {
+        let mut lanes = match &self.scope {
+            Scope::Due => tx.due(self.now, SWEEP).await?,
+            Scope::All { after } => {
+                tx.troubled(after.as_ref(), SWEEP).await?.into_iter().map(|kept| kept.lane).collect()
+            }
+        };
+        lanes.sort();
+        // What is kept has failed before, so each attempt stands for itself at once.
+        let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, Isolation::Each);
+        let passed = pass.sweep(&lanes).await?;
+        let forgotten = tx.purge_ids(self.now, PURGE).await?;
+        let full = lanes.len() == SWEEP;
+        let after = match self.scope {
+            Scope::All { .. } if full => lanes.last().cloned(),
+            Scope::All { .. } | Scope::Due => None,
+        };
+        let more = full || passed.more || usize::try_from(forgotten).is_ok_and(|forgotten| forgotten == PURGE);
+        Ok(Sweep { passed, lanes: lanes.len() as u64, after, more })
+    }
+}
+
+/// Settles a claimed event by its handler's answer; `None` if the claim is lost.
+pub(crate) struct CompleteJob {
+    pub(crate) claim: Claim,
+    pub(crate) answer: Answer,
+    pub(crate) executor: Deferring,
+    pub(crate) settings: Arc<InboxSettings>,
+    pub(crate) now: Timestamp,
+}
+
+impl<T: InboxTx> Job<T> for CompleteJob {
+    type Output = Option<Passed>;
+
+    async fn run(&mut self, tx: &mut T, isolation: Isolation) -> Result<Option<Passed>, Abort> {
+        let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, isolation);
+        pass.complete(&self.claim, self.answer.clone()).await
+    }
+}
+
+/// Writes marks together with the state that they belong to.
+pub(crate) struct SeedJob<F> {
+    pub(crate) seeds: Vec<Seed>,
+    pub(crate) state: F,
+}
+
+impl<T, F> Job<T> for SeedJob<F>
+where
+    T: InboxTx,
+    F: FnMut(&mut T) -> Result<(), StoreError> + Send + 'static,
+{
+    type Output = ();
+
+    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<(), Abort> {
+        (self.state)(tx)?;
+        let mut lanes: Vec<_> = self
+            .seeds
+            .iter()
+            .map(|seed| LaneId { producer: seed.producer.as_str().into(), lane: Lane::Key(seed.key.clone()) })
+            .collect();
+        lanes.sort();
+        lanes.dedup();
+        let records = tx.load(&lanes).await?;
+        let mut changes: Vec<_> = lanes
+            .into_iter()
+            .zip(records)
+            .map(|(lane, before)| LaneChange { lane, now: before.clone(), before })
+            .collect();
+        for seed in &self.seeds {
+            let of_seed = |change: &&mut LaneChange| {
+                *change.lane.producer == *seed.producer && change.lane.lane == Lane::Key(seed.key.clone())
+            };
+            if let Some(change) = changes.iter_mut().find(of_seed) {
+                change.now.mark = seed.place;
+                change.now.life = Life::Open;
+            }
+        }
+        Ok(tx.save(&changes).await?)
+    }
+}

@@ -1,0 +1,428 @@
+//! One pass of an inbox over one transaction: the decisions, carried out.
+//!
+//! A pass loads every lane that its events belong to, sorted, so that two passes never wait for each other in a circle;
+//! works through the events, keys sorted and places in order; drains every lane it touched; and writes each lane that
+//! changed once. An event of a lane is parked under the lane's row, and every touch of a lane drains what is ready, so
+//! that no predecessor can slip by while its successor is being parked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+
+use super::{
+    applied::{Applied, Waits},
+    decision::{Basis, life_after},
+    handler::{Answer, Handler},
+    service::Incoming,
+    settings::{InboxSettings, Mode},
+};
+use crate::{
+    bookkeeping::{KeptId, Lane},
+    error::StoreError,
+    event::Event,
+    inbox_store::{
+        Abort, EventId, InboxCounts, InboxTx, Isolation, KeptMessage, LaneChange, LaneId, LaneRecord, Trouble,
+        TroubleState,
+    },
+    place::Place,
+};
+
+mod admit;
+mod drain;
+
+/// What an attempt at an event came to.
+pub(crate) enum Attempt {
+    /// The handler answered.
+    Answered(Answer),
+    /// It will be made outside of the transaction, under a claim of this length.
+    Deferred(Duration),
+}
+
+/// Makes attempts: by calling the handler, or by leaving them to whoever claims the event.
+#[expect(async_fn_in_trait, reason = "not public")]
+pub(crate) trait Executor<T>: Send + 'static {
+    async fn attempt(&mut self, tx: &mut T, isolation: Isolation, event: &Event) -> Result<Attempt, Abort>;
+}
+
+/// Calls the handler in the transaction.
+pub(crate) struct Direct<H>(pub(crate) Arc<H>);
+
+impl<T: InboxTx, H: Handler<T>> Executor<T> for Direct<H> {
+    async fn attempt(&mut self, tx: &mut T, isolation: Isolation, event: &Event) -> Result<Attempt, Abort> {
+        if isolation == Isolation::Each {
+            tx.guard().await?;
+        }
+        let answer = AssertUnwindSafe(self.0.handle(tx, event)).catch_unwind().await;
+        let answer = answer.unwrap_or_else(|_| Answer::retry("the handler panicked"));
+        match (&answer, isolation) {
+            (Answer::Done, Isolation::Each) => tx.accept().await?,
+            (Answer::Done, Isolation::Whole) => {}
+            (Answer::Retry { .. } | Answer::GiveUp { .. }, Isolation::Each) => tx.undo().await?,
+            (Answer::Retry { .. } | Answer::GiveUp { .. }, Isolation::Whole) => return Err(Abort::Redo),
+        }
+        Ok(Attempt::Answered(answer))
+    }
+}
+
+/// Leaves every attempt to the holder of a claim.
+pub(crate) struct Deferring {
+    pub(crate) expiry: Duration,
+}
+
+impl<T> Executor<T> for Deferring {
+    async fn attempt(&mut self, _: &mut T, _: Isolation, _: &Event) -> Result<Attempt, Abort> {
+        Ok(Attempt::Deferred(self.expiry))
+    }
+}
+
+/// The right to handle one kept event until it expires.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) lane: LaneId,
+    /// Kept ids are never reused, so that this and the epoch name one claim for ever.
+    pub(crate) kept: KeptId,
+    pub(crate) epoch: u64,
+    pub(crate) event: Event,
+    pub(crate) attempts: u32,
+}
+
+/// What a pass has done, once it has committed.
+#[derive(Debug, Default)]
+pub(crate) struct Passed {
+    /// One for each event, in the caller's order.
+    pub(crate) applied: Vec<Applied>,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) counts: InboxCounts,
+    /// Whether something kept is ready, and left to the next pass.
+    pub(crate) more: bool,
+}
+
+struct Slot {
+    before: LaneRecord,
+    now: LaneRecord,
+}
+
+/// The state of a pass.
+pub(crate) struct Pass<'a, T, X> {
+    tx: &'a mut T,
+    executor: &'a mut X,
+    settings: &'a InboxSettings,
+    now: Timestamp,
+    isolation: Isolation,
+    slots: BTreeMap<LaneId, Slot>,
+    /// Lanes in which something was applied that others may wait for.
+    advanced: BTreeSet<LaneId>,
+    budget: usize,
+    done: Passed,
+}
+
+impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
+    pub(crate) fn new(
+        tx: &'a mut T,
+        executor: &'a mut X,
+        settings: &'a InboxSettings,
+        now: Timestamp,
+        isolation: Isolation,
+    ) -> Self {
+        let budget = settings.drain;
+        Self {
+            tx,
+            executor,
+            settings,
+            now,
+            isolation,
+            slots: BTreeMap::new(),
+            advanced: BTreeSet::new(),
+            budget,
+            done: Passed::default(),
+        }
+    }
+
+    /// Takes `incoming`, drains what that makes ready, and records all of it.
+    pub(crate) async fn apply(mut self, incoming: &[Incoming]) -> Result<Passed, Abort> {
+        let touched = self.admit_all(incoming).await?;
+        for lane in &touched {
+            self.drain(lane).await?;
+        }
+        self.finish().await
+    }
+
+    /// Drains `lanes`.
+    pub(crate) async fn sweep(mut self, lanes: &[LaneId]) -> Result<Passed, Abort> {
+        self.load(lanes).await?;
+        for lane in lanes {
+            self.drain(lane).await?;
+        }
+        self.finish().await
+    }
+
+    /// Settles a claimed event by the answer of its handler, and drains its lane. `None`: the claim is no longer
+    /// held, and nothing was done.
+    pub(crate) async fn complete(mut self, claim: &Claim, answer: Answer) -> Result<Option<Passed>, Abort> {
+        let mut record = self.open(&claim.lane).await?;
+        let held = record
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.state == TroubleState::Claimed && trouble.epoch == claim.epoch);
+        let first = self.tx.first(&claim.lane).await?;
+        if !held || first.is_none_or(|first| first.id != claim.kept) {
+            return Ok(None);
+        }
+        let basis = Basis::of(&self.settings.mode, &claim.event, self.now);
+        let subject = Subject { lane: &claim.lane, event: &claim.event, basis: &basis, kept: Some(claim.kept) };
+        let applied = self.settle(&subject, &mut record, answer).await?;
+        self.done.applied.push(applied);
+        self.put(&claim.lane, record);
+        self.drain(&claim.lane).await?;
+        self.finish().await.map(Some)
+    }
+
+    /// Wakes whoever waited for what was applied, then writes what changed.
+    async fn finish(mut self) -> Result<Passed, Abort> {
+        while let Some(lane) = self.advanced.pop_first() {
+            for waiter in self.tx.waiters(&lane).await? {
+                self.drain(&waiter).await?;
+            }
+        }
+        let changes: Vec<LaneChange> = self
+            .slots
+            .into_iter()
+            .filter(|(_, slot)| slot.before != slot.now)
+            .map(|(lane, Slot { before, now })| LaneChange { lane, before, now })
+            .collect();
+        if !changes.is_empty() {
+            self.tx.save(&changes).await?;
+        }
+        if self.done.counts != InboxCounts::default() {
+            self.tx.count(&self.done.counts).await?;
+        }
+        Ok(self.done)
+    }
+
+    /// Loads those of `lanes`, which are sorted, that are not loaded.
+    async fn load(&mut self, lanes: &[LaneId]) -> Result<(), StoreError> {
+        let missing: Vec<_> = lanes.iter().filter(|lane| !self.slots.contains_key(lane)).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let records = self.tx.load(&missing).await?;
+        for (lane, record) in missing.into_iter().zip(records) {
+            self.slots.insert(lane, Slot { before: record.clone(), now: record });
+        }
+        Ok(())
+    }
+
+    /// A lane's record to work on; [`put`](Self::put) gives it back.
+    async fn open(&mut self, lane: &LaneId) -> Result<LaneRecord, StoreError> {
+        if let Some(slot) = self.slots.get(lane) {
+            return Ok(slot.now.clone());
+        }
+        self.load(std::slice::from_ref(lane)).await?;
+        Ok(self.slots.get(lane).map(|slot| slot.now.clone()).unwrap_or_default())
+    }
+
+    fn put(&mut self, lane: &LaneId, record: LaneRecord) {
+        if let Some(slot) = self.slots.get_mut(lane) {
+            slot.now = record;
+        }
+    }
+
+    /// Tries an event whose turn has come.
+    async fn attempt(&mut self, subject: &Subject<'_>, record: &mut LaneRecord) -> Result<Applied, Abort> {
+        match self.executor.attempt(self.tx, self.isolation, subject.event).await? {
+            Attempt::Answered(answer) => self.settle(subject, record, answer).await,
+            Attempt::Deferred(expiry) => self.claim(subject, record, expiry).await,
+        }
+    }
+
+    async fn settle(
+        &mut self,
+        subject: &Subject<'_>,
+        record: &mut LaneRecord,
+        answer: Answer,
+    ) -> Result<Applied, Abort> {
+        match answer {
+            Answer::Done => {
+                self.done.counts.applied += 1;
+                self.pass_by(subject, record).await?;
+                Ok(Applied::Applied)
+            }
+            Answer::Retry { after, reason } => {
+                let attempts = record.trouble.as_ref().map_or(0, |trouble| trouble.attempts) + 1;
+                if attempts >= self.settings.retry.attempts {
+                    return self.bury(subject, record, attempts, &reason).await;
+                }
+                let delay = after.unwrap_or_else(|| self.settings.retry.delay(attempts, subject.event.id()));
+                let due = later(self.now, delay);
+                self.hold(subject, record).await?;
+                let reason = shorten(&reason);
+                let now = self.now;
+                let trouble = trouble_of(record, now);
+                trouble.since = if attempts == 1 { now } else { trouble.since };
+                trouble.state = TroubleState::Retrying;
+                trouble.attempts = attempts;
+                trouble.due = Some(due);
+                trouble.reason.clone_from(&reason);
+                Ok(Applied::Retrying { attempts, due, reason })
+            }
+            Answer::GiveUp { reason } => {
+                let attempts = record.trouble.as_ref().map_or(0, |trouble| trouble.attempts) + 1;
+                self.bury(subject, record, attempts, &reason).await
+            }
+        }
+    }
+
+    /// Makes the event a dead letter: its lane waits for somebody.
+    async fn bury(
+        &mut self,
+        subject: &Subject<'_>,
+        record: &mut LaneRecord,
+        attempts: u32,
+        reason: &str,
+    ) -> Result<Applied, Abort> {
+        self.hold(subject, record).await?;
+        let reason = shorten(reason);
+        let trouble = trouble_of(record, self.now);
+        trouble.since = self.now;
+        trouble.state = TroubleState::Dead;
+        trouble.attempts = attempts;
+        trouble.due = None;
+        trouble.reason.clone_from(&reason);
+        tracing::warn!(
+            lane = ?subject.lane, event = subject.event.id(), attempts, reason,
+            "an event is a dead letter of this inbox; its key waits behind it"
+        );
+        Ok(Applied::DeadLetter { reason })
+    }
+
+    /// Keeps the event for whoever handles it outside of the transaction.
+    async fn claim(
+        &mut self,
+        subject: &Subject<'_>,
+        record: &mut LaneRecord,
+        expiry: Duration,
+    ) -> Result<Applied, Abort> {
+        let kept = self.hold(subject, record).await?;
+        let trouble = trouble_of(record, self.now);
+        trouble.state = TroubleState::Claimed;
+        trouble.epoch += 1;
+        trouble.due = Some(later(self.now, expiry));
+        self.done.claims.push(Claim {
+            lane: subject.lane.clone(),
+            kept,
+            epoch: trouble.epoch,
+            event: subject.event.clone(),
+            attempts: trouble.attempts,
+        });
+        Ok(Applied::Parked(Waits::Claim))
+    }
+
+    /// Makes sure that the event is kept, as the first of its lane.
+    async fn hold(&mut self, subject: &Subject<'_>, record: &mut LaneRecord) -> Result<KeptId, Abort> {
+        if let Some(kept) = subject.kept {
+            return Ok(kept);
+        }
+        let message = KeptMessage::Event(subject.event.clone());
+        let place = subject.basis.place();
+        let Some(kept) = self.tx.keep(subject.lane, place, &message, self.now).await? else {
+            let message = format!("event `{}` is kept by its lane, which does not know of it", subject.event.id());
+            return Err(StoreError::new(crate::ErrorKind::Invalid, message).into());
+        };
+        trouble_of(record, self.now).kept += 1;
+        if subject.basis.by_id() {
+            self.tx.set_done(&EventId::of(subject.event), false).await?;
+        }
+        Ok(kept)
+    }
+
+    /// The event is done with, by whatever way: its lane moves on.
+    async fn pass_by(&mut self, subject: &Subject<'_>, record: &mut LaneRecord) -> Result<(), Abort> {
+        if let Some(kept) = subject.kept {
+            self.tx.remove(kept).await?;
+            release(record);
+        }
+        let by_cause = matches!(self.settings.mode, Mode::AfterCause { .. });
+        if subject.basis.by_id() && (subject.kept.is_some() || by_cause) {
+            self.tx.set_done(&EventId::of(subject.event), true).await?;
+        }
+        if matches!(subject.lane.lane, Lane::Key(_)) {
+            record.mark = record.mark.max(subject.basis.place());
+            record.life = life_after(self.settings, record.life, subject.event);
+        }
+        if by_cause {
+            self.advanced.insert(subject.lane.clone());
+        }
+        Ok(())
+    }
+
+    /// Removes a kept event that another one made superfluous.
+    async fn supersede(
+        &mut self,
+        lane: &LaneId,
+        record: &mut LaneRecord,
+        kept: &crate::inbox_store::InboxKept,
+    ) -> Result<(), Abort> {
+        self.tx.remove(kept.id).await?;
+        self.done.counts.superseded += 1;
+        if let Some(trouble) = &mut record.trouble {
+            trouble.kept = trouble.kept.saturating_sub(1);
+        }
+        if let KeptMessage::Event(event) = &kept.message {
+            if Basis::of(&self.settings.mode, event, self.now).by_id() {
+                self.tx.set_done(&EventId::of(event), true).await?;
+            }
+            tracing::debug!(?lane, event = event.id(), "a kept event was superseded");
+        }
+        Ok(())
+    }
+}
+
+/// An event in the hands of a pass.
+struct Subject<'s> {
+    lane: &'s LaneId,
+    event: &'s Event,
+    basis: &'s Basis,
+    /// Its number, if it is kept already.
+    kept: Option<KeptId>,
+}
+
+fn trouble_of(record: &mut LaneRecord, now: Timestamp) -> &mut Trouble {
+    record.trouble.get_or_insert_with(|| Trouble::new(now))
+}
+
+/// The lane's first kept event is gone: the next one is a new front, or the trouble is over.
+fn release(record: &mut LaneRecord) {
+    let Some(trouble) = &mut record.trouble else { return };
+    trouble.kept = trouble.kept.saturating_sub(1);
+    if trouble.kept == 0 {
+        record.trouble = None;
+        return;
+    }
+    wait_again(trouble);
+}
+
+/// The lane has another front than before.
+fn wait_again(trouble: &mut Trouble) {
+    trouble.state = TroubleState::Waiting;
+    trouble.attempts = 0;
+    trouble.due = None;
+    trouble.reason.clear();
+}
+
+fn later(now: Timestamp, delay: Duration) -> Timestamp {
+    jiff::SignedDuration::try_from(delay).ok().and_then(|delay| now.checked_add(delay).ok()).unwrap_or(Timestamp::MAX)
+}
+
+/// What a handler said, fit to be stored and shown.
+fn shorten(reason: &str) -> String {
+    reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+}
+
+/// The place before everything, for lanes without order.
+const UNORDERED: Place = Place::ORIGIN;

@@ -1,0 +1,315 @@
+//! Taking in what has arrived.
+
+use std::collections::BTreeSet;
+
+use super::{Executor, Pass, Subject, UNORDERED, later, trouble_of, wait_again};
+use crate::{
+    bookkeeping::Lane,
+    error::StoreError,
+    event::Event,
+    inbox::{
+        applied::{Applied, Waits},
+        cause::Cause,
+        decision::{Basis, Verdict, judge, mark_met},
+        raw::RawMessage,
+        service::Incoming,
+        settings::Mode,
+    },
+    inbox_store::{Abort, EventId, InboxKept, InboxTx, KeptMessage, LaneId, LaneRecord, Trouble, TroubleState},
+};
+
+/// An event that has arrived, and what it will be judged by.
+struct Arrival<'e> {
+    index: usize,
+    event: &'e Event,
+    basis: Basis,
+    lane: LaneId,
+    /// For an event that is recognised by its id: whether the id is new.
+    new: bool,
+}
+
+impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
+    /// Takes all of `incoming`. Gives the lanes it touched.
+    pub(super) async fn admit_all(&mut self, incoming: &[Incoming]) -> Result<BTreeSet<LaneId>, Abort> {
+        self.done.applied = vec![Applied::Duplicate; incoming.len()];
+        let mut arrivals = self.arrivals(incoming);
+        self.remember(&mut arrivals).await?;
+        let touched = self.load_lanes(&arrivals).await?;
+        for arrival in &arrivals {
+            self.done.applied[arrival.index] = self.admit(arrival).await?;
+        }
+        for (index, message) in incoming.iter().enumerate() {
+            if let Incoming::Undecodable { message, reason } = message {
+                self.done.applied[index] = self.set_aside(message, reason).await?;
+            }
+        }
+        Ok(touched)
+    }
+
+    /// The events, those of a key by their place, keys sorted; those without a key in the order they came.
+    fn arrivals<'e>(&self, incoming: &'e [Incoming]) -> Vec<Arrival<'e>> {
+        let events = incoming.iter().enumerate().filter_map(|(index, message)| match message {
+            Incoming::Event(event) => Some((index, event)),
+            Incoming::Undecodable { .. } => None,
+        });
+        let mut arrivals: Vec<_> = events
+            .map(|(index, event)| {
+                let basis = Basis::of(&self.settings.mode, event, self.now);
+                let lane = basis.lane(event);
+                Arrival { index, event, basis, lane, new: true }
+            })
+            .collect();
+        arrivals.sort_by(|left, right| {
+            let order = |arrival: &Arrival<'e>| (arrival.event.key(), arrival.basis.place(), arrival.index);
+            order(left).cmp(&order(right))
+        });
+        arrivals
+    }
+
+    async fn remember(&mut self, arrivals: &mut [Arrival<'_>]) -> Result<(), StoreError> {
+        let by_id = || arrivals.iter().filter(|arrival| arrival.basis.by_id());
+        let ids: Vec<_> = by_id().map(|arrival| EventId::of(arrival.event)).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let expires = later(self.now, self.settings.remember_ids_for);
+        // Where others may wait for an event, its id is not enough before the event itself is done with.
+        let done = !matches!(self.settings.mode, Mode::AfterCause { .. });
+        let new = self.tx.remember(&ids, expires, done).await?;
+        for (arrival, new) in arrivals.iter_mut().filter(|arrival| arrival.basis.by_id()).zip(new) {
+            arrival.new = new;
+        }
+        Ok(())
+    }
+
+    /// Loads the keys of the arrivals and of what caused them, in one go.
+    async fn load_lanes(&mut self, arrivals: &[Arrival<'_>]) -> Result<BTreeSet<LaneId>, StoreError> {
+        let keyed = |lane: &LaneId| matches!(lane.lane, Lane::Key(_));
+        let touched: BTreeSet<_> =
+            arrivals.iter().map(|arrival| &arrival.lane).filter(|lane| keyed(lane)).cloned().collect();
+        let causes = arrivals
+            .iter()
+            .filter_map(|arrival| Cause::to_wait_for(&self.settings.mode, &arrival.lane, arrival.event))
+            .map(|cause| cause.lane())
+            .filter(keyed);
+        let lanes: Vec<_> = touched.iter().cloned().chain(causes).collect::<BTreeSet<_>>().into_iter().collect();
+        if !lanes.is_empty() {
+            self.load(&lanes).await?;
+        }
+        Ok(touched)
+    }
+
+    async fn admit(&mut self, arrival: &Arrival<'_>) -> Result<Applied, Abort> {
+        let Arrival { event, basis, lane, .. } = arrival;
+        if basis.by_id() && !arrival.new {
+            self.done.counts.duplicates += 1;
+            return Ok(Applied::Duplicate);
+        }
+        let subject = Subject { lane, event, basis, kept: None };
+        // An id that is new has no lane yet.
+        let mut record = match lane.lane {
+            Lane::Key(_) => self.open(lane).await?,
+            Lane::Event(_) => LaneRecord::default(),
+        };
+        record.mark = mark_met(self.settings, &record, basis);
+        let applied = match judge(self.settings, &record, basis, event) {
+            Verdict::Refuse(reason) => {
+                tracing::error!(?lane, event = event.id(), reason, "an event is refused, and its key stops");
+                return Ok(Applied::Refused { reason });
+            }
+            Verdict::Duplicate => {
+                self.done.counts.duplicates += 1;
+                Applied::Duplicate
+            }
+            Verdict::Superseded => {
+                self.done.counts.superseded += 1;
+                Applied::Superseded
+            }
+            Verdict::Nothing => {
+                self.done.counts.ignored += 1;
+                Applied::Ignored
+            }
+            Verdict::Wait(Waits::Create) => self.park_newest(&subject, &mut record).await?,
+            Verdict::Wait(_) => self.park(&subject, &mut record).await?,
+            Verdict::Ignore if record.trouble.is_none() => {
+                self.done.counts.ignored += 1;
+                self.pass_by(&subject, &mut record).await?;
+                Applied::Ignored
+            }
+            verdict @ (Verdict::Ignore | Verdict::Try { .. }) if self.settings.mode == Mode::Latest => {
+                self.newest(&subject, &mut record, &verdict).await?
+            }
+            verdict @ (Verdict::Ignore | Verdict::Try { .. }) => {
+                self.next_in_turn(&subject, &mut record, &verdict).await?
+            }
+        };
+        if record != LaneRecord::default() && !self.slots.contains_key(lane) {
+            self.load(std::slice::from_ref(lane)).await?;
+        }
+        self.put(lane, record);
+        Ok(applied)
+    }
+
+    /// Parks an event that is not next in its key.
+    async fn park(&mut self, subject: &Subject<'_>, record: &mut LaneRecord) -> Result<Applied, Abort> {
+        let message = KeptMessage::Event(subject.event.clone());
+        if self.tx.keep(subject.lane, subject.basis.place(), &message, self.now).await?.is_none() {
+            self.done.counts.duplicates += 1;
+            return Ok(Applied::Duplicate);
+        }
+        if subject.basis.by_id() {
+            self.tx.set_done(&EventId::of(subject.event), false).await?;
+        }
+        let trouble = trouble_of(record, self.now);
+        trouble.kept += 1;
+        Ok(Applied::Parked(match trouble.state {
+            TroubleState::Waiting => {
+                self.done.counts.early += 1;
+                Waits::Predecessor
+            }
+            TroubleState::Cause | TroubleState::Retrying | TroubleState::Dead => Waits::Trouble,
+            TroubleState::Claimed => Waits::Claim,
+        }))
+    }
+
+    /// Parks a change whose create has not come, in the place of an older one that waits for the same.
+    async fn park_newest(&mut self, subject: &Subject<'_>, record: &mut LaneRecord) -> Result<Applied, Abort> {
+        let waiting = record.trouble.as_ref().is_some_and(|trouble| trouble.state == TroubleState::Waiting);
+        if waiting && let Some(first) = self.tx.first(subject.lane).await? {
+            if first.place > subject.basis.place() {
+                self.done.counts.superseded += 1;
+                return Ok(Applied::Superseded);
+            }
+            if first.place < subject.basis.place() {
+                self.supersede(subject.lane, record, &first).await?;
+            }
+        }
+        match self.park(subject, record).await? {
+            Applied::Parked(Waits::Predecessor) => Ok(Applied::Parked(Waits::Create)),
+            other => Ok(other),
+        }
+    }
+
+    /// Tries the newest state of a key, in mode `latest`: it takes the place of whatever older one is kept.
+    async fn newest(
+        &mut self,
+        subject: &Subject<'_>,
+        record: &mut LaneRecord,
+        verdict: &Verdict,
+    ) -> Result<Applied, Abort> {
+        let place = subject.basis.place();
+        while let Some(Trouble { state, .. }) = record.trouble {
+            let Some(first) = self.tx.first(subject.lane).await? else { break };
+            if first.place == place && !subject.basis.by_id() {
+                self.done.counts.duplicates += 1;
+                return Ok(Applied::Duplicate);
+            }
+            match state {
+                // Somebody handles an older one at this moment, and must not finish after this one.
+                TroubleState::Claimed => return self.park(subject, record).await,
+                // What is kept waits for its create, which this may be.
+                TroubleState::Waiting if first.place > place => break,
+                _ if first.place > place => {
+                    self.done.counts.superseded += 1;
+                    return Ok(Applied::Superseded);
+                }
+                _ => self.supersede(subject.lane, record, &first).await?,
+            }
+        }
+        let applied = self.effect(subject, record, verdict).await?;
+        forget_empty(record);
+        Ok(applied)
+    }
+
+    /// Tries an event whose turn has come, in the modes that keep order.
+    async fn next_in_turn(
+        &mut self,
+        subject: &Subject<'_>,
+        record: &mut LaneRecord,
+        verdict: &Verdict,
+    ) -> Result<Applied, Abort> {
+        let place = subject.basis.place();
+        while record.trouble.is_some() {
+            let Some(first) = self.tx.first(subject.lane).await? else { break };
+            if first.place == place {
+                // The drain that follows applies it, if it may be tried now.
+                self.done.counts.duplicates += 1;
+                return Ok(Applied::Duplicate);
+            }
+            if first.place > place {
+                break;
+            }
+            // Nothing comes between an event and its turn in one history: what is kept before it, its producer lost.
+            self.lost(subject.lane, record, &first).await?;
+        }
+        forget_empty(record);
+        if let Some(trouble) = &mut record.trouble {
+            wait_again(trouble);
+        }
+        self.effect(subject, record, verdict).await
+    }
+
+    async fn effect(
+        &mut self,
+        subject: &Subject<'_>,
+        record: &mut LaneRecord,
+        verdict: &Verdict,
+    ) -> Result<Applied, Abort> {
+        if *verdict == Verdict::Ignore {
+            self.done.counts.ignored += 1;
+            self.pass_by(subject, record).await?;
+            return Ok(Applied::Ignored);
+        }
+        if *verdict == (Verdict::Try { history_back: true }) {
+            self.note_history(subject, record);
+        }
+        if let Some(cause) = self.unseen_cause(subject.lane, subject.event).await? {
+            self.hold(subject, record).await?;
+            self.await_cause(subject.lane, record, &cause).await?;
+            return Ok(Applied::Parked(Waits::Cause));
+        }
+        self.attempt(subject, record).await
+    }
+
+    pub(super) fn note_history(&mut self, subject: &Subject<'_>, record: &LaneRecord) {
+        self.done.counts.history_back += 1;
+        tracing::warn!(
+            lane = ?subject.lane, mark = %record.mark, place = %subject.basis.place(),
+            "the producer's history went back: it no longer knows the last events that were applied here"
+        );
+    }
+
+    async fn lost(&mut self, lane: &LaneId, record: &mut LaneRecord, kept: &InboxKept) -> Result<(), Abort> {
+        tracing::warn!(
+            ?lane, place = %kept.place, event = kept.message.id(),
+            "a kept event belongs to a history that its producer has lost; it is dropped"
+        );
+        self.supersede(lane, record, kept).await
+    }
+
+    /// Keeps what could not be decoded as a dead letter. Its key is unknown, so it parks nothing.
+    async fn set_aside(&mut self, message: &RawMessage, reason: &str) -> Result<Applied, Abort> {
+        let id: std::sync::Arc<str> = message.name().into();
+        let lane = LaneId { producer: "".into(), lane: Lane::Event(id.clone()) };
+        let mut record = self.open(&lane).await?;
+        let message = KeptMessage::Raw { id, message: message.clone() };
+        if self.tx.keep(&lane, UNORDERED, &message, self.now).await?.is_none() {
+            self.done.counts.duplicates += 1;
+            return Ok(Applied::Duplicate);
+        }
+        let trouble = trouble_of(&mut record, self.now);
+        trouble.state = TroubleState::Dead;
+        trouble.reason = super::shorten(reason);
+        trouble.kept = 1;
+        self.put(&lane, record);
+        tracing::warn!(id = message.id(), reason, "a message that cannot be decoded is a dead letter of this inbox");
+        Ok(Applied::DeadLetter { reason: super::shorten(reason) })
+    }
+}
+
+/// The trouble is over if nothing is kept any more.
+fn forget_empty(record: &mut LaneRecord) {
+    if record.trouble.as_ref().is_some_and(|trouble| trouble.kept == 0) {
+        record.trouble = None;
+    }
+}

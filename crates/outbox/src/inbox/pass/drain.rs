@@ -1,0 +1,222 @@
+//! Applying what is kept, once its turn has come.
+
+use super::{Executor, Pass, Subject, later, release, wait_again};
+use crate::{
+    error::StoreError,
+    event::Event,
+    inbox::{
+        applied::Applied,
+        cause::Cause,
+        decision::{Basis, Verdict, judge},
+        raw::RawMessage,
+        service::Incoming,
+        settings::Mode,
+    },
+    inbox_store::{Abort, InboxKept, InboxTx, KeptMessage, LaneId, LaneRecord, TroubleState},
+};
+
+/// What can be done about the first kept event of a lane.
+enum Ready {
+    /// Nothing now.
+    No,
+    /// It is done with; look at the next.
+    Gone,
+    /// It can be tried.
+    Yes { history_back: bool },
+}
+
+impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
+    /// Applies what is ready in `lane`, front first, as far as the budget goes.
+    pub(super) async fn drain(&mut self, lane: &LaneId) -> Result<(), Abort> {
+        let mut record = self.open(lane).await?;
+        while record.trouble.is_some() {
+            let Some(first) = self.tx.first(lane).await? else {
+                record.trouble = None;
+                break;
+            };
+            let event = match &first.message {
+                KeptMessage::Event(event) => event.clone(),
+                KeptMessage::Raw { message, .. } => {
+                    self.decode_again(lane, &mut record, &first, message).await?;
+                    break;
+                }
+            };
+            let basis = Basis::of(&self.settings.mode, &event, self.now);
+            let subject = Subject { lane, event: &event, basis: &basis, kept: Some(first.id) };
+            match self.ready(&subject, &mut record, &first).await? {
+                Ready::No => break,
+                Ready::Gone => {}
+                Ready::Yes { .. } if self.budget == 0 => {
+                    self.leave_for_next(&mut record);
+                    break;
+                }
+                Ready::Yes { history_back } => {
+                    self.budget -= 1;
+                    if history_back {
+                        self.note_history(&subject, &record);
+                    }
+                    if self.attempt(&subject, &mut record).await? != Applied::Applied {
+                        break;
+                    }
+                }
+            }
+        }
+        self.put(lane, record);
+        Ok(())
+    }
+
+    /// The first kept event is ready, but this transaction has done enough.
+    fn leave_for_next(&mut self, record: &mut LaneRecord) {
+        if let Some(trouble) = &mut record.trouble {
+            trouble.state = TroubleState::Retrying;
+            trouble.due = Some(self.now);
+        }
+        self.done.more = true;
+    }
+
+    async fn ready(
+        &mut self,
+        subject: &Subject<'_>,
+        record: &mut LaneRecord,
+        first: &InboxKept,
+    ) -> Result<Ready, Abort> {
+        let Some(trouble) = &record.trouble else { return Ok(Ready::No) };
+        let state = trouble.state;
+        let due = trouble.due.is_some_and(|due| due <= self.now);
+        let verdict = judge(self.settings, record, subject.basis, subject.event);
+        match (state, &verdict) {
+            (TroubleState::Claimed, _) if !due => Ok(Ready::No),
+            (_, Verdict::Duplicate | Verdict::Superseded) => {
+                self.supersede(subject.lane, record, first).await?;
+                self.end_wait(subject.lane, state).await?;
+                if let Some(trouble) = &mut record.trouble {
+                    // Its count was lowered already; what is left has another front.
+                    wait_again(trouble);
+                    if trouble.kept == 0 {
+                        record.trouble = None;
+                    }
+                }
+                Ok(Ready::Gone)
+            }
+            (TroubleState::Dead, _) => Ok(Ready::No),
+            (TroubleState::Retrying, _) if !due => Ok(Ready::No),
+            (_, Verdict::Wait(_)) => {
+                self.end_wait(subject.lane, state).await?;
+                record.trouble.as_mut().map(wait_again).unwrap_or_default();
+                Ok(Ready::No)
+            }
+            (_, Verdict::Ignore | Verdict::Nothing) => {
+                self.end_wait(subject.lane, state).await?;
+                self.done.counts.ignored += 1;
+                self.pass_by(subject, record).await?;
+                Ok(Ready::Gone)
+            }
+            (_, Verdict::Refuse(reason)) => {
+                let reason = reason.clone();
+                self.bury(subject, record, 0, &reason).await?;
+                Ok(Ready::No)
+            }
+            (TroubleState::Waiting | TroubleState::Cause, Verdict::Try { history_back }) => {
+                let history_back = *history_back;
+                self.ready_by_cause(subject, record, due, history_back).await
+            }
+            // A redriven event is tried even if its cause was never seen: that is the way out for a cause that is gone.
+            (TroubleState::Retrying | TroubleState::Claimed, Verdict::Try { history_back }) => {
+                Ok(Ready::Yes { history_back: *history_back })
+            }
+        }
+    }
+
+    /// Whether an event whose turn has come has waited long enough for its cause.
+    async fn ready_by_cause(
+        &mut self,
+        subject: &Subject<'_>,
+        record: &mut LaneRecord,
+        due: bool,
+        history_back: bool,
+    ) -> Result<Ready, Abort> {
+        let waited = record.trouble.as_ref().is_some_and(|trouble| trouble.state == TroubleState::Cause);
+        match self.unseen_cause(subject.lane, subject.event).await? {
+            None => {
+                if waited {
+                    self.tx.stop_waiting(subject.lane).await?;
+                }
+                Ok(Ready::Yes { history_back })
+            }
+            Some(_) if waited && !due => Ok(Ready::No),
+            Some(cause) if waited => {
+                self.tx.stop_waiting(subject.lane).await?;
+                self.bury(subject, record, 0, &format!("cause not seen: {cause}")).await?;
+                Ok(Ready::No)
+            }
+            Some(cause) => {
+                self.await_cause(subject.lane, record, &cause).await?;
+                Ok(Ready::No)
+            }
+        }
+    }
+
+    /// The cause of `event`, if it has to be waited for.
+    pub(super) async fn unseen_cause(&mut self, lane: &LaneId, event: &Event) -> Result<Option<Cause>, StoreError> {
+        let Some(cause) = Cause::to_wait_for(&self.settings.mode, lane, event) else { return Ok(None) };
+        let seen = match &cause {
+            Cause::Place { lane, place } => self.open(lane).await?.mark >= *place,
+            Cause::Id(id) => self.tx.is_done(id).await?,
+        };
+        Ok((!seen).then_some(cause))
+    }
+
+    pub(super) async fn await_cause(
+        &mut self,
+        lane: &LaneId,
+        record: &mut LaneRecord,
+        cause: &Cause,
+    ) -> Result<(), Abort> {
+        let Mode::AfterCause { max_wait, .. } = self.settings.mode else { return Ok(()) };
+        let trouble = super::trouble_of(record, self.now);
+        trouble.state = TroubleState::Cause;
+        trouble.since = self.now;
+        trouble.due = Some(later(self.now, max_wait));
+        trouble.reason = super::shorten(&format!("waits for {cause}"));
+        Ok(self.tx.wait_for(&cause.lane(), lane).await?)
+    }
+
+    async fn end_wait(&mut self, lane: &LaneId, state: TroubleState) -> Result<(), Abort> {
+        if state == TroubleState::Cause {
+            self.tx.stop_waiting(lane).await?;
+        }
+        Ok(())
+    }
+
+    /// A redriven message that could not be decoded: perhaps this version can.
+    async fn decode_again(
+        &mut self,
+        lane: &LaneId,
+        record: &mut LaneRecord,
+        first: &InboxKept,
+        message: &RawMessage,
+    ) -> Result<(), Abort> {
+        if record.trouble.as_ref().is_none_or(|trouble| trouble.state != TroubleState::Retrying) {
+            return Ok(());
+        }
+        match message.decode() {
+            Ok(events) => {
+                self.tx.remove(first.id).await?;
+                release(record);
+                let incoming: Vec<_> = events.into_iter().map(Incoming::Event).collect();
+                let touched = Box::pin(self.admit_all(&incoming)).await?;
+                for lane in touched {
+                    Box::pin(self.drain(&lane)).await?;
+                }
+            }
+            Err(reason) => {
+                let trouble = super::trouble_of(record, self.now);
+                trouble.state = TroubleState::Dead;
+                trouble.due = None;
+                trouble.reason = super::shorten(&reason);
+            }
+        }
+        tracing::info!(?lane, "a message that could not be decoded was tried again");
+        Ok(())
+    }
+}

@@ -1,0 +1,461 @@
+//! The layer around a handler, and the service it makes.
+
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, OnceCell};
+use tower::{Layer, Service};
+
+use super::{
+    applied::Applied,
+    claims::{ClaimLayer, ClaimSettings},
+    handler::Handler,
+    jobs::{ApplyJob, BindJob, Scope, SeedJob, Sweep, SweepJob},
+    metric,
+    operator::InboxOperator,
+    pass::{Direct, Passed},
+    raw::RawMessage,
+    settings::{InboxRetry, InboxSettings, Join, Kinds, Mode, SettingsError},
+};
+use crate::{
+    clock::{Clock, System},
+    error::{ErrorKind, StoreError},
+    event::{Event, Key},
+    inbox_store::{InboxCounts, InboxStore},
+    place::Place,
+};
+
+/// What arrives at an inbox.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// An event.
+    Event(Event),
+    /// A message that could not be decoded: it is kept as a dead letter, and parks nothing.
+    Undecodable {
+        /// The message as it came.
+        message: RawMessage,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl From<Event> for Incoming {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
+    }
+}
+
+/// Where a key stood when a consumer's state was taken over: the last place that the state holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// The CloudEvents `source`.
+    pub producer: String,
+    /// The key.
+    pub key: Key,
+    /// The last place that the state holds.
+    pub place: Place,
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Lanes looked at.
+    pub lanes: u64,
+    /// What became of their events.
+    pub counts: InboxCounts,
+}
+
+/// Makes an [`InboxService`] of a handler: a [`tower::Layer`].
+///
+/// ```
+/// use outbox::inbox::{Answer, InboxLayer, memory};
+/// use tower::{Layer, Service};
+/// # async fn run(event: outbox::Event) -> Result<(), outbox::StoreError> {
+/// let store = memory::MemoryInbox::<Vec<String>>::new();
+/// let handler = memory::handler_fn(|seen: &mut Vec<String>, event: &outbox::Event| {
+///     seen.push(event.id().to_owned());
+///     Answer::Done
+/// });
+/// let mut service = InboxLayer::in_order(store).layer(handler);
+/// let applied = service.call(event).await?;
+/// assert!(applied.may_be_acknowledged());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct InboxLayer<S> {
+    store: S,
+    settings: InboxSettings,
+    clock: Arc<dyn Clock>,
+}
+
+impl<S: InboxStore> InboxLayer<S> {
+    /// Effects where order does not matter ([`Mode::Once`]).
+    pub fn once(store: S) -> Self {
+        Self::of(store, InboxSettings::new(Mode::Once))
+    }
+
+    /// Copies of state ([`Mode::Latest`]).
+    pub fn latest(store: S) -> Self {
+        Self::of(store, InboxSettings::new(Mode::Latest))
+    }
+
+    /// Effects that build on each other ([`Mode::InOrder`]).
+    pub fn in_order(store: S) -> Self {
+        Self::of(store, InboxSettings::new(Mode::InOrder))
+    }
+
+    /// Effects across keys ([`Mode::AfterCause`]) of events that those of `producers` caused, waiting for them for at
+    /// most `max_wait`.
+    pub fn after_cause(
+        store: S,
+        producers: impl IntoIterator<Item = impl Into<String>>,
+        max_wait: Duration,
+    ) -> Self {
+        let producers: BTreeSet<String> = producers.into_iter().map(Into::into).collect();
+        Self::of(store, InboxSettings::new(Mode::AfterCause { producers, max_wait }))
+    }
+
+    /// An inbox with these settings.
+    pub fn of(store: S, settings: InboxSettings) -> Self {
+        Self { store, settings, clock: Arc::new(System) }
+    }
+
+    /// Where the consumer begins.
+    pub fn join(mut self, join: Join) -> Self {
+        self.settings.join = join;
+        self
+    }
+
+    /// Which event types create, change and remove.
+    pub fn kinds(mut self, kinds: Kinds) -> Self {
+        self.settings.kinds = kinds;
+        self
+    }
+
+    /// When failures are tried again.
+    pub fn retry(mut self, retry: InboxRetry) -> Self {
+        self.settings.retry = retry;
+        self
+    }
+
+    /// How long ids are remembered at least.
+    pub fn remember_ids_for(mut self, duration: Duration) -> Self {
+        self.settings.remember_ids_for = duration;
+        self
+    }
+
+    /// The clock; the system's unless set.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The settings as they are.
+    pub fn settings(&self) -> &InboxSettings {
+        &self.settings
+    }
+
+    /// For a handler whose effect is outside of the store: each event is claimed before and completed after.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if a claim could end before its handler must have, or another setting makes no sense.
+    pub fn claim(self, claim: ClaimSettings) -> Result<ClaimLayer<S>, SettingsError> {
+        claim.validate()?;
+        self.settings.validate()?;
+        Ok(ClaimLayer { core: self.core(), claim })
+    }
+
+    fn core(&self) -> Core<S> {
+        Core {
+            store: self.store.clone(),
+            settings: Arc::new(self.settings.clone()),
+            clock: self.clock.clone(),
+            bound: Arc::default(),
+            ready: Arc::default(),
+        }
+    }
+}
+
+impl<S: InboxStore, H> Layer<H> for InboxLayer<S> {
+    type Service = InboxService<S, H>;
+
+    fn layer(&self, handler: H) -> InboxService<S, H> {
+        InboxService { core: self.core(), handler: Arc::new(handler) }
+    }
+}
+
+/// What the services of an inbox share.
+pub(crate) struct Core<S> {
+    pub(crate) store: S,
+    pub(crate) settings: Arc<InboxSettings>,
+    pub(crate) clock: Arc<dyn Clock>,
+    bound: Arc<OnceCell<()>>,
+    /// Something kept is ready before its time.
+    pub(crate) ready: Arc<Notify>,
+}
+
+impl<S: Clone> Clone for Core<S> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            settings: self.settings.clone(),
+            clock: self.clock.clone(),
+            bound: self.bound.clone(),
+            ready: self.ready.clone(),
+        }
+    }
+}
+
+impl<S: InboxStore> Core<S> {
+    /// Checks once that the settings make sense and that the store's records fit the mode.
+    pub(crate) async fn bind(&self) -> Result<(), StoreError> {
+        let bind = || async {
+            self.settings.validate().map_err(|error| StoreError::new(ErrorKind::Invalid, error.to_string()))?;
+            self.store.transact(BindJob { mode: self.settings.mode.name() }).await
+        };
+        self.bound.get_or_try_init(bind).await.copied()
+    }
+
+    /// Counts what became of events, and wakes the sweeper if there is more to do.
+    pub(crate) fn note(&self, passed: &Passed) {
+        let mode = self.settings.mode.name();
+        for applied in &passed.applied {
+            metrics::counter!(metric::EVENTS, "outcome" => applied.name(), "mode" => mode).increment(1);
+        }
+        if passed.more {
+            self.ready.notify_one();
+        }
+    }
+
+    pub(crate) fn failed(&self, error: StoreError) -> StoreError {
+        metrics::counter!(metric::STORE_FAILURES, "mode" => self.settings.mode.name()).increment(1);
+        error
+    }
+}
+
+/// How often the sweeper looks at every lane in trouble, in rounds.
+const FULL_SWEEP_EVERY: u32 = 30;
+
+/// Runs `sweep` at the start and then on a timer, until `shutdown`: all lanes in trouble at first and now and then, those
+/// that are due in between.
+pub(crate) async fn sweep_on_timer<F, R>(
+    every: Duration,
+    ready: &Notify,
+    shutdown: impl Future<Output = ()>,
+    mut sweep: F,
+) where
+    F: FnMut(bool) -> R,
+    R: Future<Output = Result<Swept, StoreError>>,
+{
+    let mut shutdown = pin!(shutdown);
+    let mut round = 0_u32;
+    loop {
+        let all = round.is_multiple_of(FULL_SWEEP_EVERY);
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return,
+            result = sweep(all) => match result {
+                Ok(_) => round = round.wrapping_add(1),
+                // The round is made again, so that a sweep at the start is not lost to a store that was busy.
+                Err(error) => tracing::warn!(%error, "a sweep of the inbox failed; it is tried again"),
+            },
+        }
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return,
+            () = ready.notified() => {}
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+}
+
+/// A handler with an inbox around it: a [`tower::Service`] of events, alone or in batches.
+///
+/// Always ready; a call waits for room in the store's queue. Cloning is cheap and gives the same inbox. A batch is one
+/// transaction, and several batches at a time share one. An error means that nothing may be acknowledged.
+pub struct InboxService<S, H> {
+    core: Core<S>,
+    handler: Arc<H>,
+}
+
+impl<S: Clone, H> Clone for InboxService<S, H> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone(), handler: self.handler.clone() }
+    }
+}
+
+impl<S, H> InboxService<S, H>
+where
+    S: InboxStore,
+    H: for<'t> Handler<S::Tx<'t>>,
+{
+    /// Takes `incoming` and gives, in its order, what became of each once that is durable.
+    ///
+    /// # Errors
+    /// [`StoreError`] if nothing was recorded, or, if the error is uncertain, may have been: acknowledge nothing.
+    pub async fn apply(&self, incoming: Vec<Incoming>) -> Result<Vec<Applied>, StoreError> {
+        if incoming.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.core.bind().await?;
+        let job = ApplyJob {
+            incoming,
+            executor: Direct(self.handler.clone()),
+            settings: self.core.settings.clone(),
+            now: self.core.clock.wall(),
+        };
+        let passed = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
+        self.core.note(&passed);
+        Ok(passed.applied)
+    }
+
+    /// Looks at every lane that keeps events: tries what is due, applies what is ready.
+    ///
+    /// # Errors
+    /// [`StoreError`] as the store gave it.
+    pub async fn sweep(&self) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        let mut after = None;
+        loop {
+            let done = self.sweep_some(Scope::All { after }, &mut swept).await?;
+            if done.after.is_none() {
+                break;
+            }
+            after = done.after;
+        }
+        self.sweep_due().await.map(|due| Swept {
+            lanes: swept.lanes,
+            counts: {
+                swept.counts.add(&due.counts);
+                swept.counts
+            },
+        })
+    }
+
+    /// Looks at the lanes that are due.
+    ///
+    /// # Errors
+    /// [`StoreError`] as the store gave it.
+    pub async fn sweep_due(&self) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        while self.sweep_some(Scope::Due, &mut swept).await?.more {}
+        Ok(swept)
+    }
+
+    async fn sweep_some(&self, scope: Scope, swept: &mut Swept) -> Result<Sweep, StoreError> {
+        self.core.bind().await?;
+        let job = SweepJob {
+            executor: Direct(self.handler.clone()),
+            settings: self.core.settings.clone(),
+            now: self.core.clock.wall(),
+            scope,
+        };
+        let done = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
+        let mode = self.core.settings.mode.name();
+        metrics::counter!(metric::SWEPT, "mode" => mode).increment(done.passed.counts.applied);
+        swept.lanes += done.lanes;
+        swept.counts.add(&done.passed.counts);
+        Ok(done)
+    }
+
+    /// Sweeps at the start and then `every` so often, until `shutdown`. Every consumer runs one; several do no harm.
+    pub async fn run_sweeper(&self, every: Duration, shutdown: impl Future<Output = ()>) {
+        sweep_on_timer(every, &self.core.ready, shutdown, async |all| {
+            if all { self.sweep().await } else { self.sweep_due().await }
+        })
+        .await;
+    }
+
+    /// Writes marks, and with them, in one transaction, the state that they belong to: for a consumer that joins late
+    /// with a copy of the state ([`Join::Seeded`]). `state` may be called several times, in transactions of which one
+    /// commits.
+    ///
+    /// # Errors
+    /// [`StoreError`] of `state` or of the store; then nothing was written.
+    pub async fn seed<F>(&self, seeds: Vec<Seed>, state: F) -> Result<(), StoreError>
+    where
+        F: for<'t> FnMut(&mut S::Tx<'t>) -> Result<(), StoreError> + Send + 'static,
+    {
+        self.core.bind().await?;
+        self.core.store.transact(SeedJob { seeds, state }).await
+    }
+
+    /// What an operator does to this inbox.
+    pub fn operator(&self) -> InboxOperator<S> {
+        InboxOperator::new(self.core.store.clone()).clock(self.core.clock.clone())
+    }
+}
+
+/// The future of an inbox service.
+pub type AppliedFuture<R> = Pin<Box<dyn Future<Output = Result<R, StoreError>> + Send>>;
+
+impl<S, H> Service<Vec<Incoming>> for InboxService<S, H>
+where
+    S: InboxStore,
+    H: for<'t> Handler<S::Tx<'t>>,
+{
+    type Response = Vec<Applied>;
+    type Error = StoreError;
+    type Future = AppliedFuture<Vec<Applied>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, incoming: Vec<Incoming>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { service.apply(incoming).await })
+    }
+}
+
+impl<S, H> Service<Vec<Event>> for InboxService<S, H>
+where
+    S: InboxStore,
+    H: for<'t> Handler<S::Tx<'t>>,
+{
+    type Response = Vec<Applied>;
+    type Error = StoreError;
+    type Future = AppliedFuture<Vec<Applied>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, events: Vec<Event>) -> Self::Future {
+        let service = self.clone();
+        let incoming = events.into_iter().map(Incoming::Event).collect();
+        Box::pin(async move { service.apply(incoming).await })
+    }
+}
+
+impl<S, H> Service<Event> for InboxService<S, H>
+where
+    S: InboxStore,
+    H: for<'t> Handler<S::Tx<'t>>,
+{
+    type Response = Applied;
+    type Error = StoreError;
+    type Future = AppliedFuture<Applied>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, event: Event) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { only(service.apply(vec![Incoming::Event(event)]).await?) })
+    }
+}
+
+/// The one outcome of one event.
+pub(crate) fn only(applied: Vec<Applied>) -> Result<Applied, StoreError> {
+    let none = || StoreError::new(ErrorKind::Invalid, "the inbox gave no outcome for an event");
+    applied.into_iter().next().ok_or_else(none)
+}

@@ -1,0 +1,190 @@
+//! The keeper: the state machine that owns every event a route keeps.
+//!
+//! It retries on schedule and redrives what an operator asked for, front first: a key's events go out in their order,
+//! and when none is left its lane is released to the pipeline. Like the pipeline it does no I/O and knows no clock.
+//!
+//! A lane in trouble is one row in the bookkeeping: releasing it and parking behind it exclude each other there, so no
+//! event is stranded whichever comes first.
+
+use std::time::Duration;
+
+use crate::{
+    bookkeeping::{Kept, KeptContent, KeptId, Lane, SettleOutcome},
+    entry::EventRef,
+    pipeline::{CallId, FrontDraft, Health, WriteId},
+    sink::{Fault, Outcome},
+};
+
+mod answers;
+mod machine;
+#[cfg(test)]
+mod tests;
+
+pub use machine::{Keeper, Settings};
+
+/// Names a load from the bookkeeping, within one keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoadId(pub u64);
+
+/// A lane in trouble as the keeper is told of it: [`Trouble`](crate::bookkeeping::Trouble) in durations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TroubleDraft {
+    /// The lane.
+    pub lane: Lane,
+    /// Which trouble of it.
+    pub generation: u64,
+    /// What its front waits for.
+    pub state: FrontPlan,
+    /// Attempts that counted against the front.
+    pub attempts: u32,
+    /// Time since the front failed first.
+    pub failed_for: Duration,
+}
+
+/// What a front waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FrontPlan {
+    /// Its next attempt, in so long.
+    Retry(Duration),
+    /// An operator.
+    Dead,
+    /// Its removal, for this reason.
+    Discard(String),
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A lane got into trouble, or an operator changed its front.
+    Trouble(TroubleDraft),
+    /// All lanes in trouble, after an operator changed something.
+    Troubles(Vec<TroubleDraft>),
+    /// A lane as it stands, with its first kept events; nothing if it is no longer in trouble.
+    Loaded {
+        /// The load.
+        load: LoadId,
+        /// The lane.
+        trouble: Option<TroubleDraft>,
+        /// Its first kept events.
+        kept: Vec<Kept>,
+    },
+    /// The lane could not be read.
+    LoadFailed {
+        /// The load.
+        load: LoadId,
+    },
+    /// A call came back with one outcome for each event.
+    Answered {
+        /// The call.
+        call: CallId,
+        /// The outcomes, in the call's order.
+        outcomes: Vec<Outcome>,
+    },
+    /// A call failed as a whole.
+    CallFailed {
+        /// The call.
+        call: CallId,
+        /// Whose fault it is.
+        fault: Fault,
+        /// How long the sink asked to be left alone.
+        retry_after: Option<Duration>,
+        /// What was said.
+        reason: String,
+    },
+    /// A settlement is durable.
+    Settled {
+        /// The write.
+        write: WriteId,
+        /// What became of it.
+        outcome: SettleOutcome,
+    },
+    /// A dead letter has been stored in a lane of its own.
+    Detached {
+        /// The write.
+        write: WriteId,
+    },
+    /// Nothing was stored, or it is unknown whether it was.
+    StoreFailed {
+        /// The write.
+        write: WriteId,
+    },
+    /// The pipeline had something accepted: evidence that the sink works.
+    OthersAccepted,
+    /// No new calls until `Resume`.
+    Pause,
+    /// Go on after `Pause`.
+    Resume,
+    /// No new calls; `Finished` once those under way are back.
+    Drain,
+    /// Another owner has taken over: stop at once.
+    LeaseLost,
+    /// The time that `WakeAt` asked for, or any other.
+    Tick,
+}
+
+/// What the shell shall do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Read a lane and so many of its first kept events.
+    Load {
+        /// The load.
+        load: LoadId,
+        /// The lane.
+        lane: Lane,
+        /// How many events at most.
+        limit: usize,
+    },
+    /// Publish these events of one lane in one call.
+    Publish {
+        /// The call.
+        call: CallId,
+        /// The events, in order.
+        events: Vec<EventRef>,
+    },
+    /// Remove what is done from the front of a lane, and note how what is left fares.
+    Settle {
+        /// The write.
+        write: WriteId,
+        /// The lane.
+        lane: Lane,
+        /// Which trouble of it.
+        generation: u64,
+        /// Kept events that are done.
+        remove: Vec<KeptId>,
+        /// Whether they were discarded rather than published.
+        discarded: bool,
+        /// How the front fares that is left.
+        front: Option<FrontDraft>,
+    },
+    /// Store a dead letter in a lane of its own, so that its key goes on without it.
+    Detach {
+        /// The write.
+        write: WriteId,
+        /// The dead letter, with its partition and position.
+        kept: Box<Kept>,
+        /// How it fared.
+        front: FrontDraft,
+    },
+    /// The lane is released: tell the pipelines.
+    Released {
+        /// The lane.
+        lane: Lane,
+    },
+    /// Give a `Tick` at this time. Replaces an earlier wish.
+    WakeAt(crate::clock::Moment),
+    /// The route began or ceased to back off.
+    Health(Health),
+    /// Nothing more will come: drained.
+    Finished,
+}
+
+/// What goes out for a kept event: itself, or the marker in its place if it was discarded.
+fn outgoing(content: &KeptContent, discarded: Option<&str>) -> Option<EventRef> {
+    match (content, discarded) {
+        (KeptContent::Event(event), None) => Some(EventRef::single(event.clone())),
+        (KeptContent::Event(event), Some(reason)) if event.placing().is_some() => {
+            Some(EventRef::single(event.skipped(reason)))
+        }
+        (KeptContent::Event(_) | KeptContent::Undecodable(_), _) => None,
+    }
+}

@@ -1,0 +1,243 @@
+//! What becomes of the events of a call.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    Effect,
+    machine::{Keeper, Phase, doom_reason},
+};
+use crate::{
+    backoff,
+    bookkeeping::{Kept, Lane},
+    clock::Moment,
+    pipeline::{CallId, FrontDraft, WriteId},
+    route::AfterDeadLetter,
+    sink::{Fault, Outcome},
+};
+
+impl Keeper {
+    pub(super) fn answered(&mut self, now: Moment, call: CallId, outcomes: &[Outcome], effects: &mut Vec<Effect>) {
+        let Some((lane, events, kept)) = self.take_call(call) else { return };
+        if outcomes.len() != events {
+            let reason = format!("the sink gave {} outcomes for {events} events", outcomes.len());
+            self.unknown_failure(now, &lane, kept, None, &reason, effects);
+            return;
+        }
+        let accepted = outcomes.iter().take_while(|outcome| **outcome == Outcome::Accepted).count();
+        if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Throttled { .. })) {
+            self.health.alive();
+        }
+        if accepted > 0 {
+            self.health.accepted(now);
+            self.front_is_new(now, &lane);
+        }
+        match outcomes.get(accepted) {
+            None => {
+                let front = self.fresh_front();
+                self.settle(&lane, kept, accepted, Some(front), effects);
+                self.forget_discard(&lane);
+            }
+            Some(Outcome::Throttled { after }) => {
+                let delay = backoff::delay(&self.settings.retry, 1, &mut self.rng).max(after.unwrap_or_default());
+                let front = FrontDraft { retry_in: Some(delay), ..self.fresh_front() };
+                self.settle_or_wait(now, &lane, kept, accepted, front, effects);
+            }
+            Some(Outcome::Refused { permanent, reason }) => {
+                let done = accepted;
+                self.refused(now, &lane, kept, done, *permanent, reason, effects);
+            }
+            // The first that is not accepted is not `Accepted`.
+            Some(Outcome::Accepted) => {}
+        }
+    }
+
+    fn take_call(&mut self, call: CallId) -> Option<(Lane, usize, VecDeque<Kept>)> {
+        let call = self.calls.remove(&call)?;
+        let entry = self.lanes.get_mut(&call.lane)?;
+        match std::mem::replace(&mut entry.phase, Phase::Ready) {
+            Phase::InCall(kept) => Some((call.lane, call.events, kept)),
+            other => {
+                entry.phase = other;
+                None
+            }
+        }
+    }
+
+    /// The front was accepted: what stands there now has not been tried.
+    fn front_is_new(&mut self, now: Moment, lane: &Lane) {
+        if let Some(entry) = self.lanes.get_mut(lane) {
+            entry.counted = 0;
+            entry.failures = 0;
+            entry.failed_first = now;
+            entry.failed_last = now;
+        }
+    }
+
+    fn forget_discard(&mut self, lane: &Lane) {
+        if let Some(entry) = self.lanes.get_mut(lane) {
+            // The next front may be discarded too: the store knows.
+            entry.stale |= entry.discard.take().is_some();
+        }
+    }
+
+    /// Without anything to remove there is nothing worth a write: the front waits in memory.
+    fn settle_or_wait(
+        &mut self,
+        now: Moment,
+        lane: &Lane,
+        kept: VecDeque<Kept>,
+        done: usize,
+        front: FrontDraft,
+        effects: &mut Vec<Effect>,
+    ) {
+        if done > 0 {
+            self.settle(lane, kept, done, Some(front), effects);
+        } else {
+            self.wait(lane, now + front.retry_in.unwrap_or_default());
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a refusal consists of; a struct of them would be used once")]
+    fn refused(
+        &mut self,
+        now: Moment,
+        lane: &Lane,
+        kept: VecDeque<Kept>,
+        done: usize,
+        permanent: bool,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(entry) = self.lanes.get_mut(lane) else { return };
+        entry.counted += 1;
+        entry.failures += 1;
+        entry.failed_last = now;
+        let dead = permanent || entry.counted >= self.settings.retry.attempts;
+        let front = self.front_after_failure(now, lane, dead, reason);
+        self.set_back(lane, kept, done, front, effects);
+    }
+
+    pub(super) fn call_failed(
+        &mut self,
+        now: Moment,
+        call: CallId,
+        fault: Fault,
+        retry_after: Option<Duration>,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((lane, events, mut kept)) = self.take_call(call) else { return };
+        let retry = self.settings.retry;
+        match fault {
+            Fault::Sink => {
+                self.health.back_off(now, reason, retry_after, &retry, &mut self.rng);
+                self.wait(&lane, now);
+            }
+            Fault::Throttle => {
+                self.health.throttle(now, reason, retry_after, &retry, &mut self.rng);
+                self.wait(&lane, now);
+            }
+            Fault::Event if events > 1 => {
+                // The next call takes half as many, down to the culprit alone.
+                self.health.alive();
+                kept.truncate(events.div_ceil(2));
+                self.go_on_with(&lane, kept);
+            }
+            Fault::Event => {
+                self.health.alive();
+                self.refused(now, &lane, kept, 0, true, reason, effects);
+            }
+            Fault::Unknown if events > 1 => {
+                self.health.unknown_failure(now, reason, retry_after, &retry, &mut self.rng);
+                kept.truncate(events.div_ceil(2));
+                self.go_on_with(&lane, kept);
+            }
+            Fault::Unknown => self.unknown_failure(now, &lane, kept, retry_after, reason, effects),
+        }
+    }
+
+    /// A failure that names nobody counts only if others were accepted since the one before, and makes a dead letter
+    /// only after a long time.
+    fn unknown_failure(
+        &mut self,
+        now: Moment,
+        lane: &Lane,
+        kept: VecDeque<Kept>,
+        retry_after: Option<Duration>,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let retry = self.settings.retry;
+        self.health.unknown_failure(now, reason, retry_after, &retry, &mut self.rng);
+        let Some(entry) = self.lanes.get_mut(lane) else { return };
+        let counts = self.health.accepted_since(entry.failed_last);
+        entry.failures += 1;
+        entry.failed_last = now;
+        if !counts {
+            let delay = backoff::delay(&retry, entry.failures, &mut self.rng);
+            self.wait(lane, now + delay);
+            return;
+        }
+        entry.counted += 1;
+        let dead = entry.counted >= retry.attempts && now.since(entry.failed_first) >= retry.doubt;
+        let front = self.front_after_failure(now, lane, dead, reason);
+        self.set_back(lane, kept, 0, front, effects);
+    }
+
+    fn front_after_failure(&mut self, now: Moment, lane: &Lane, dead: bool, reason: &str) -> FrontDraft {
+        let (attempts, failures, first) =
+            self.lanes.get(lane).map_or((0, 1, now), |entry| (entry.counted, entry.failures, entry.failed_first));
+        let retry_in = (!dead).then(|| backoff::delay(&self.settings.retry, failures, &mut self.rng));
+        FrontDraft { retry_in, attempts, failed_for: now.since(first), reason: reason.to_owned() }
+    }
+
+    /// The lane's front can never go out.
+    pub(super) fn condemn(&mut self, lane: &Lane, kept: VecDeque<Kept>, effects: &mut Vec<Effect>) {
+        let Some(front) = kept.front() else { return };
+        let reason = doom_reason(front, self.settings.sink.max_event_bytes);
+        let attempts = self.lanes.get(lane).map_or(0, |entry| entry.counted);
+        let front = FrontDraft { retry_in: None, attempts, failed_for: Duration::ZERO, reason };
+        self.set_back(lane, kept, 0, front, effects);
+    }
+
+    /// Notes a failed front. Under `continue` a dead one gets a lane of its own first, so that its key goes on.
+    fn set_back(
+        &mut self,
+        lane: &Lane,
+        mut kept: VecDeque<Kept>,
+        done: usize,
+        front: FrontDraft,
+        effects: &mut Vec<Effect>,
+    ) {
+        let dead = front.retry_in.is_none();
+        let goes_on = self.settings.retry.after_dead_letter == AfterDeadLetter::Continue;
+        let (Lane::Key(_), true, true) = (lane, dead, goes_on) else {
+            self.settle(lane, kept, done, Some(front), effects);
+            return;
+        };
+        if done > 0 {
+            // What was accepted is removed first; then the front is looked at again.
+            self.settle(lane, kept, done, Some(self.fresh_front()), effects);
+            return;
+        }
+        let write = WriteId(self.next_id());
+        let ticket = self.ticket(lane);
+        if let (Some(entry), Some(dead)) = (self.lanes.get_mut(lane), kept.front().cloned()) {
+            entry.phase = Phase::Settling(std::mem::take(&mut kept));
+            self.writes.insert(write, ticket);
+            effects.push(Effect::Detach { write, kept: Box::new(dead), front });
+        }
+    }
+
+    /// The dead letter has a lane of its own: it leaves this one.
+    pub(super) fn detached(&mut self, write: WriteId, effects: &mut Vec<Effect>) {
+        let ticket = self.writes.remove(&write);
+        let Some(lane) = self.lane_of(ticket) else { return };
+        let Some(entry) = self.lanes.get_mut(&lane) else { return };
+        let Phase::Settling(kept) = std::mem::replace(&mut entry.phase, Phase::Ready) else { return };
+        entry.counted = 0;
+        entry.failures = 0;
+        let front = self.fresh_front();
+        self.settle(&lane, kept, 1, Some(front), effects);
+    }
+}

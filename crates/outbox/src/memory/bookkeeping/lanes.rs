@@ -1,0 +1,149 @@
+//! What one route keeps: lanes in trouble, tombstones, checkpoints.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
+};
+
+use super::{Numbers, witnesses::Witnesses};
+use crate::{
+    bookkeeping::{
+        Checkpoint, Front, FrontState, Keep, KeepOutcome, Kept, KeptContent, KeptCounts, KeptId, Lane, RouteHealth,
+        SettleOutcome, Settlement, Trouble,
+    },
+    entry::Position,
+    source::PartitionId,
+};
+
+#[derive(Clone, Default)]
+pub(super) struct RouteState {
+    pub(super) checkpoints: BTreeMap<PartitionId, Checkpoint>,
+    pub(super) witnesses: BTreeMap<PartitionId, Witnesses>,
+    pub(super) lanes: BTreeMap<Lane, LaneState>,
+    /// Discarded events that a restart may read again.
+    pub(super) tombstones: BTreeMap<Arc<str>, (PartitionId, Position)>,
+    pub(super) health: Option<RouteHealth>,
+    pub(super) paused: bool,
+}
+
+/// A lane in trouble: never without an event.
+#[derive(Clone)]
+pub(super) struct LaneState {
+    pub(super) generation: u64,
+    pub(super) front: Front,
+    pub(super) events: Vec<Kept>,
+}
+
+impl RouteState {
+    /// Whether there is nothing of this route.
+    pub(super) fn is_blank(&self) -> bool {
+        self.checkpoints.is_empty()
+            && self.lanes.is_empty()
+            && self.tombstones.is_empty()
+            && self.health.is_none()
+            && !self.paused
+    }
+
+    pub(super) fn trouble(&self, lane: &Lane) -> Option<Trouble> {
+        self.lanes.get(lane).map(|state| state.trouble(lane))
+    }
+
+    pub(super) fn troubles(&self, after: Option<&Lane>) -> impl Iterator<Item = Trouble> {
+        let behind = after.map_or(Unbounded, Excluded);
+        self.lanes.range::<Lane, _>((behind, Unbounded)).map(|(lane, state)| state.trouble(lane))
+    }
+
+    pub(super) fn kept(&self, lane: &Lane) -> impl Iterator<Item = &Kept> {
+        self.lanes.get(lane).into_iter().flat_map(|state| &state.events)
+    }
+
+    pub(super) fn keep(&mut self, numbers: &mut Numbers, partition: &PartitionId, keep: &Keep) -> KeepOutcome {
+        let is_discarded = |content: &KeptContent| self.tombstones.contains_key(content.id());
+        let fresh = keep.events.iter().filter(|(content, _)| !is_discarded(content));
+        let fresh: Vec<_> = fresh.cloned().collect();
+        if let Some(lane) = self.lanes.get_mut(&keep.lane) {
+            lane.add(numbers, partition, fresh);
+            return KeepOutcome::Stored { generation: lane.generation };
+        }
+        let Some(front) = &keep.front else { return KeepOutcome::KeyFree };
+        if fresh.is_empty() {
+            // All that was to be kept has been dealt with: nothing is left to do for it, least of all to publish it.
+            return KeepOutcome::Stored { generation: numbers.generation };
+        }
+        let front_is_discarded = keep.events.first().is_some_and(|(content, _)| is_discarded(content));
+        let front = if front_is_discarded { untried(front) } else { front.clone() };
+        let generation = Numbers::next(&mut numbers.generation);
+        let mut lane = LaneState { generation, front, events: Vec::new() };
+        lane.add(numbers, partition, fresh);
+        self.lanes.insert(keep.lane.clone(), lane);
+        KeepOutcome::Stored { generation }
+    }
+
+    pub(super) fn settle(&mut self, settlement: &Settlement) -> SettleOutcome {
+        let Some(lane) = self.lanes.get_mut(&settlement.lane) else { return SettleOutcome::Changed };
+        if lane.generation != settlement.generation {
+            return SettleOutcome::Changed;
+        }
+        let is_done = |kept: &mut Kept| settlement.remove.contains(&kept.id);
+        for done in lane.events.extract_if(.., is_done) {
+            if settlement.discarded {
+                self.tombstones.insert(done.content.id().into(), (done.partition, done.position));
+            }
+        }
+        if lane.events.is_empty() {
+            self.lanes.remove(&settlement.lane);
+            return SettleOutcome::Released;
+        }
+        if let Some(front) = &settlement.front {
+            lane.front = front.clone();
+        }
+        SettleOutcome::Left(lane.events.len() as u64)
+    }
+
+    pub(super) fn counts(&self) -> KeptCounts {
+        let mut counts = KeptCounts { lanes: self.lanes.len() as u64, ..KeptCounts::default() };
+        for lane in self.lanes.values() {
+            counts.parked += lane.parked();
+            match lane.front.state {
+                FrontState::Retrying { .. } => counts.retrying += 1,
+                FrontState::Dead => counts.dead += 1,
+                FrontState::Discarded { .. } => {}
+            }
+        }
+        counts
+    }
+}
+
+impl LaneState {
+    /// Adds events at the end, but for those that are there already.
+    fn add(&mut self, numbers: &mut Numbers, partition: &PartitionId, events: Vec<(KeptContent, Position)>) {
+        for (content, position) in events {
+            if self.events.iter().any(|kept| kept.content.id() == content.id()) {
+                continue;
+            }
+            let id = KeptId(Numbers::next(&mut numbers.kept));
+            self.events.push(Kept { id, content, partition: partition.clone(), position });
+        }
+    }
+
+    /// Events that wait behind the front.
+    pub(super) fn parked(&self) -> u64 {
+        (self.events.len() as u64).saturating_sub(1)
+    }
+
+    fn trouble(&self, lane: &Lane) -> Trouble {
+        Trouble {
+            lane: lane.clone(),
+            generation: self.generation,
+            front: self.front.clone(),
+            kept: self.events.len() as u64,
+        }
+    }
+}
+
+/// What was said of a front that is discarded since does not apply to the event behind it: that one is tried at once.
+fn untried(front: &Front) -> Front {
+    let state = FrontState::Retrying { due: front.failed_since };
+    Front { state, attempts: 0, ..front.clone() }
+}

@@ -1,0 +1,203 @@
+//! The pipeline: the state machine that publishes one partition of a source to one route.
+//!
+//! `step(now, input)` gives effects and does nothing else: no I/O, no clock, no randomness but a seeded one. A shell
+//! carries the effects out and brings their results back as inputs; the simulator is another shell. What holds after
+//! every step:
+//!
+//! 1. A checkpoint never passes an event that is neither accepted, nor filtered out, nor durably kept.
+//! 2. A key has one publisher and is in at most one call at a time.
+//! 3. While an event of a key is retried, dead or parked, no later event of it goes out.
+//! 4. Window, calls in flight and pending writes stay within stated limits, whatever the sink does.
+//! 5. After `LeaseLost`, no effect. After `Drain`, no new call, and a last checkpoint once the calls are back.
+//! 6. Same inputs, same effects, to the byte.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    bookkeeping::{KeptContent, Lane},
+    clock::Moment,
+    entry::{EventRef, Position, Record},
+    event::Event,
+    route::{RetryPolicy, WindowLimits},
+    sink::{Fault, Outcome, SinkLimits},
+    source::Limit,
+    store::Witness,
+};
+
+mod answers;
+mod dispatch;
+pub(crate) mod health;
+mod lanes;
+mod machine;
+#[cfg(test)]
+mod tests;
+mod trouble;
+mod window;
+
+pub use machine::{Pipeline, Resume};
+
+/// Names a call to the sink, within one pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// Names a write to the bookkeeping, within one pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+/// Whether a route takes an event of a record.
+pub type Takes = Arc<dyn Fn(&Record, &Event) -> bool + Send + Sync>;
+
+/// What a pipeline works by; does not change while it lives.
+#[derive(Clone)]
+pub struct Settings {
+    /// Which events the route takes; the others count as done. Pure and cheap.
+    pub takes: Takes,
+    /// Whether rows that cannot be read become dead letters; otherwise they count as done.
+    pub keeps_undecodable: bool,
+    /// What one call takes.
+    pub sink: SinkLimits,
+    /// An event's bytes by the sink's measure.
+    pub size: Arc<dyn Fn(&Event) -> usize + Send + Sync>,
+    /// How failures are retried.
+    pub retry: RetryPolicy,
+    /// What may be held in memory.
+    pub window: WindowLimits,
+    /// The longest time that progress goes without a checkpoint.
+    pub checkpoint_after: Duration,
+    /// Seeds the jitter.
+    pub seed: u64,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Answers [`Effect::Read`]: records of the partition, in its order.
+    Read {
+        /// The records.
+        records: Vec<Arc<Record>>,
+        /// Where reading goes on.
+        next: Position,
+        /// Whether the partition is closed and read out.
+        end: bool,
+    },
+    /// A call came back with one outcome for each event.
+    Answered {
+        /// The call.
+        call: CallId,
+        /// The outcomes, in the call's order.
+        outcomes: Vec<Outcome>,
+    },
+    /// A call failed as a whole.
+    CallFailed {
+        /// The call.
+        call: CallId,
+        /// Whose fault it is.
+        fault: Fault,
+        /// How long the sink asked to be left alone.
+        retry_after: Option<Duration>,
+        /// What was said.
+        reason: String,
+    },
+    /// Kept events or a checkpoint are durable.
+    Stored {
+        /// The write.
+        write: WriteId,
+    },
+    /// There was nothing to park behind: the lane was released meanwhile. Publish instead.
+    KeyFree {
+        /// The write.
+        write: WriteId,
+    },
+    /// Nothing was stored, or it is unknown whether it was. The write is repeated.
+    StoreFailed {
+        /// The write.
+        write: WriteId,
+    },
+    /// The keeper released a lane: its events may be published again.
+    Released {
+        /// The lane.
+        lane: Lane,
+    },
+    /// No new calls and no reads until `Resume`.
+    Pause,
+    /// Go on after `Pause`.
+    Resume,
+    /// Shutdown or handoff: no new calls, a last checkpoint, `Finished`.
+    Drain,
+    /// Another owner has taken over: stop at once.
+    LeaseLost,
+    /// The time that `WakeAt` asked for, or any other.
+    Tick,
+}
+
+/// What the shell shall do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Read so much at most, once. Answered by [`Input::Read`] when there is something.
+    Read {
+        /// What the window can still take.
+        credit: Limit,
+    },
+    /// Publish these events in one call.
+    Publish {
+        /// The call.
+        call: CallId,
+        /// The events; of one key in order.
+        events: Vec<EventRef>,
+    },
+    /// Store full copies of what cannot be delivered now and of what waits behind it.
+    Keep {
+        /// The write.
+        write: WriteId,
+        /// The lane.
+        lane: Lane,
+        /// How its front fares, if this opens the trouble; else the events are parked.
+        front: Option<FrontDraft>,
+        /// Everything the pipeline holds of the lane, in order, with the positions behind the records.
+        events: Vec<(KeptContent, Position)>,
+    },
+    /// Store the end of the contiguous prefix that is accepted, filtered out, or kept.
+    Checkpoint {
+        /// The write.
+        write: WriteId,
+        /// Its end.
+        position: Position,
+        /// The entry before it, if one was read.
+        witness: Option<Witness>,
+        /// Whether the partition is closed and done.
+        finished: bool,
+    },
+    /// Give a `Tick` at this time. Replaces an earlier wish.
+    WakeAt(Moment),
+    /// The route began or ceased to back off.
+    Health(Health),
+    /// Nothing more will come: drained, or the partition is done.
+    Finished,
+}
+
+/// How a front fares, in durations: the machine knows no wall clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontDraft {
+    /// Time until its next attempt; `None` for a dead letter.
+    pub retry_in: Option<Duration>,
+    /// Attempts that counted against it.
+    pub attempts: u32,
+    /// Time since it failed first.
+    pub failed_for: Duration,
+    /// What was said the last time.
+    pub reason: String,
+}
+
+/// Whether a route's events flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// They flow, or would.
+    Flowing,
+    /// The sink as a whole does not take events.
+    BackingOff {
+        /// What it said.
+        reason: String,
+    },
+    /// So many keys are in trouble that nothing new is read.
+    Overloaded,
+}

@@ -1,0 +1,141 @@
+//! Whether the sink as a whole takes events, and until when it is left alone.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::Health;
+use crate::{backoff, clock::Moment, route::RetryPolicy};
+
+/// What may go out now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// Everything.
+    Open,
+    /// One small call, to find out whether the sink is back.
+    Probe,
+    /// Nothing.
+    Closed,
+}
+
+/// How the sink as a whole fares. Shared by pipeline and keeper, each of which has its own.
+#[derive(Default)]
+pub(crate) struct RouteHealth {
+    backoff: Option<Backoff>,
+    throttled: Option<Moment>,
+    throttles: u32,
+    /// Failures of unknown origin since the sink last showed that it is alive.
+    unknown_streak: u32,
+    last_accepted: Option<Moment>,
+    pub(crate) overloaded: bool,
+    reported: Option<Health>,
+}
+
+struct Backoff {
+    until: Moment,
+    failures: u32,
+    reason: String,
+}
+
+impl RouteHealth {
+    pub(crate) fn gate(&self, now: Moment) -> Gate {
+        match &self.backoff {
+            _ if self.throttled.is_some_and(|until| now < until) => Gate::Closed,
+            Some(backoff) if now < backoff.until => Gate::Closed,
+            Some(_) => Gate::Probe,
+            None => Gate::Open,
+        }
+    }
+
+    /// When the gate opens, if a time is set.
+    pub(crate) fn closed_until(&self) -> Option<Moment> {
+        self.throttled.max(self.backoff.as_ref().map(|backoff| backoff.until))
+    }
+
+    /// The sink answered for an event by name: it is there.
+    pub(crate) fn alive(&mut self) {
+        self.backoff = None;
+        self.throttled = None;
+        self.throttles = 0;
+        self.unknown_streak = 0;
+    }
+
+    /// The sink accepted something.
+    pub(crate) fn accepted(&mut self, now: Moment) {
+        self.last_accepted = Some(now);
+    }
+
+    pub(crate) fn accepted_since(&self, moment: Moment) -> bool {
+        self.last_accepted.is_some_and(|last| last > moment)
+    }
+
+    /// The sink as a whole failed. A failure of a call from before the backoff began does not lengthen it.
+    pub(crate) fn back_off(
+        &mut self,
+        now: Moment,
+        reason: &str,
+        retry_after: Option<Duration>,
+        policy: &RetryPolicy,
+        rng: &mut Rng,
+    ) {
+        let (failures, running) = match &self.backoff {
+            Some(backoff) if now < backoff.until => (backoff.failures, Some(backoff.until)),
+            Some(backoff) => (backoff.failures + 1, None),
+            None => (1, None),
+        };
+        let until = running.unwrap_or_else(|| now + backoff::delay(policy, failures, rng));
+        let asked = now + retry_after.unwrap_or_default();
+        self.backoff = Some(Backoff { until: until.max(asked), failures, reason: reason.to_owned() });
+    }
+
+    /// The sink asked for a pause.
+    pub(crate) fn throttle(
+        &mut self,
+        now: Moment,
+        reason: &str,
+        retry_after: Option<Duration>,
+        policy: &RetryPolicy,
+        rng: &mut Rng,
+    ) {
+        self.throttles += 1;
+        let delay = backoff::delay(policy, self.throttles, rng).max(retry_after.unwrap_or_default());
+        self.throttled = self.throttled.max(Some(now + delay));
+        tracing::debug!(reason, "the sink asked for a pause");
+    }
+
+    /// Something failed and nobody said whose fault it was. Gives whether it looks like the sink's.
+    pub(crate) fn unknown_failure(
+        &mut self,
+        now: Moment,
+        reason: &str,
+        retry_after: Option<Duration>,
+        policy: &RetryPolicy,
+        rng: &mut Rng,
+    ) -> bool {
+        self.unknown_streak += 1;
+        let outage = self.unknown_streak > 1 || self.last_accepted.is_none() || retry_after.is_some();
+        if outage {
+            self.back_off(now, reason, retry_after, policy, rng);
+        }
+        outage
+    }
+
+    /// What to report, if it changed.
+    pub(crate) fn changed(&mut self) -> Option<Health> {
+        let health = match &self.backoff {
+            Some(backoff) => Health::BackingOff { reason: backoff.reason.clone() },
+            None if self.overloaded => Health::Overloaded,
+            None => Health::Flowing,
+        };
+        let same_kind = match (&self.reported, &health) {
+            (Some(Health::BackingOff { .. }), Health::BackingOff { .. }) => true,
+            (Some(reported), health) => reported == health,
+            (None, health) => *health == Health::Flowing,
+        };
+        if same_kind {
+            return None;
+        }
+        self.reported = Some(health.clone());
+        Some(health)
+    }
+}

@@ -1,0 +1,417 @@
+//! The machine itself: its state, and one step of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use fastrand::Rng;
+
+use super::{
+    CallId, Effect, Input, Settings, WriteId,
+    health::{Gate, RouteHealth},
+    lanes::{Item, LaneId, Lanes, Owner, State},
+    window::Window,
+};
+use crate::{
+    bookkeeping::Lane,
+    clock::Moment,
+    entry::{Content, Position, Record},
+    source::Limit,
+};
+
+/// Where a pipeline goes on, from its bookkeeping.
+#[derive(Clone, Debug)]
+pub struct Resume {
+    /// The route's checkpoint in the partition, or its start.
+    pub position: Position,
+    /// The route's lanes in trouble.
+    pub troubled: Vec<Lane>,
+    /// Ids of discarded events that may be read again.
+    pub tombstones: Vec<Arc<str>>,
+}
+
+/// Publishes one partition of a source to one route; see the [module](super).
+pub struct Pipeline {
+    pub(super) settings: Settings,
+    pub(super) rng: Rng,
+    pub(super) window: Window,
+    pub(super) lanes: Lanes,
+    /// Lanes that could be published, the one that waits longest first.
+    pub(super) ready: VecDeque<LaneId>,
+    /// Parts of calls that were rejected as a whole, to be tried by themselves.
+    pub(super) groups: VecDeque<Group>,
+    /// Lanes whose events have to be stored.
+    pub(super) to_keep: VecDeque<LaneId>,
+    pub(super) calls: BTreeMap<CallId, Vec<(LaneId, Item)>>,
+    pub(super) writes: BTreeMap<WriteId, Write>,
+    pub(super) timers: BTreeSet<(Moment, LaneId)>,
+    /// Lanes that hold more than their share, to be set aside if that keeps others waiting.
+    pub(super) hot: BTreeSet<LaneId>,
+    /// Since when they do.
+    pub(super) starving_since: Option<Moment>,
+    pub(super) health: RouteHealth,
+    tombstones: BTreeSet<Arc<str>>,
+    mode: Mode,
+    reading: bool,
+    ended: bool,
+    finishing: bool,
+    checkpointed: Option<Moment>,
+    checkpoint_not_before: Option<Moment>,
+    checkpoint_failures: u32,
+    next_call: u64,
+    next_write: u64,
+    wake: Option<Moment>,
+}
+
+/// Events that go out together once `due`.
+pub(super) struct Group {
+    pub(super) due: Moment,
+    pub(super) items: Vec<(LaneId, Item)>,
+}
+
+/// A write under way.
+pub(super) enum Write {
+    Checkpoint,
+    Keep { lane: LaneId, items: Vec<Item> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Running,
+    Paused,
+    Draining,
+    Finished,
+    Lost,
+}
+
+impl Pipeline {
+    /// A pipeline that goes on where `resume` says. It does nothing before its first step.
+    pub fn new(settings: Settings, resume: Resume) -> Self {
+        let limit = Limit { events: settings.window.events, bytes: settings.window.bytes };
+        let mut lanes = Lanes::default();
+        lanes.troubled = resume.troubled.into_iter().collect();
+        Self {
+            rng: Rng::with_seed(settings.seed),
+            window: Window::new(limit, resume.position),
+            lanes,
+            ready: VecDeque::new(),
+            groups: VecDeque::new(),
+            to_keep: VecDeque::new(),
+            calls: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            hot: BTreeSet::new(),
+            starving_since: None,
+            health: RouteHealth::default(),
+            tombstones: resume.tombstones.into_iter().collect(),
+            mode: Mode::Running,
+            reading: false,
+            ended: false,
+            finishing: false,
+            checkpointed: None,
+            checkpoint_not_before: None,
+            checkpoint_failures: 0,
+            next_call: 0,
+            next_write: 0,
+            wake: None,
+            settings,
+        }
+    }
+
+    /// Takes one input in and appends what has to be done to `effects`. Never fails and never blocks; inputs that
+    /// answer nothing are ignored.
+    pub fn step(&mut self, now: Moment, input: Input, effects: &mut Vec<Effect>) {
+        if matches!(self.mode, Mode::Lost | Mode::Finished) {
+            return;
+        }
+        match input {
+            Input::Read { records, next, end } => self.read(records, next, end),
+            Input::Answered { call, outcomes } => self.answered(now, call, &outcomes),
+            Input::CallFailed { call, fault, retry_after, reason } => {
+                self.call_failed(now, call, fault, retry_after, &reason);
+            }
+            Input::Stored { write } => self.stored(now, write),
+            Input::KeyFree { write } => self.key_free(write),
+            Input::StoreFailed { write } => self.store_failed(now, write),
+            Input::Released { lane } => self.released(&lane),
+            Input::Pause if self.mode == Mode::Running => self.mode = Mode::Paused,
+            Input::Resume if self.mode == Mode::Paused => self.mode = Mode::Running,
+            Input::Drain => self.mode = Mode::Draining,
+            Input::LeaseLost => {
+                self.mode = Mode::Lost;
+                return;
+            }
+            Input::Pause | Input::Resume | Input::Tick => {}
+        }
+        self.proceed(now, effects);
+    }
+
+    /// Events published and not yet answered.
+    pub fn in_flight(&self) -> usize {
+        self.calls.values().map(Vec::len).sum()
+    }
+
+    /// Lanes that the keeper owns.
+    pub fn troubled_lanes(&self) -> usize {
+        self.lanes.troubled.len()
+    }
+
+    /// Whether events may go out at all.
+    pub(super) fn is_running(&self) -> bool {
+        self.mode == Mode::Running
+    }
+
+    pub(super) fn new_call(&mut self) -> CallId {
+        self.next_call += 1;
+        CallId(self.next_call)
+    }
+
+    pub(super) fn new_write(&mut self, write: Write) -> WriteId {
+        self.next_write += 1;
+        self.writes.insert(WriteId(self.next_write), write);
+        WriteId(self.next_write)
+    }
+
+    fn read(&mut self, records: Vec<Arc<Record>>, next: Position, end: bool) {
+        self.reading = false;
+        self.ended |= end;
+        for record in records {
+            self.take_in(record);
+        }
+        self.window.read_to(next);
+    }
+
+    fn take_in(&mut self, record: Arc<Record>) {
+        let slot = self.window.push(record.clone());
+        match &record.content {
+            Content::Undecodable(_) if !self.settings.keeps_undecodable => self.window.done(slot),
+            Content::Undecodable(row) => {
+                let item = Item { slot, index: 0, size: 0, doomed: true, failures: None };
+                self.enqueue(Lane::of_undecodable(row), item, row.id.clone());
+            }
+            Content::Events(events) => {
+                for (index, event) in (0..).zip(events) {
+                    if !(self.settings.takes)(&record, event) {
+                        self.window.done(slot);
+                        continue;
+                    }
+                    let size = (self.settings.size)(event);
+                    let doomed = size > self.settings.sink.max_event_bytes;
+                    let item = Item { slot, index, size, doomed, failures: None };
+                    self.enqueue(Lane::of(event), item, event.id.clone());
+                }
+            }
+        }
+    }
+
+    fn enqueue(&mut self, lane: Lane, item: Item, id: Arc<str>) {
+        if !self.tombstones.is_empty() && self.tombstones.contains(&id) {
+            self.window.done(item.slot);
+            return;
+        }
+        let id = self.lanes.enter(lane);
+        self.lanes.push(id, item);
+        if self.holds_too_much(id) {
+            self.hot.insert(id);
+        }
+        if self.lanes.get(id).state == State::Idle {
+            self.settle_lane(id);
+        }
+    }
+
+    /// Puts a lane that nothing is under way for where it belongs.
+    pub(super) fn settle_lane(&mut self, id: LaneId) {
+        let lane = self.lanes.get_mut(id);
+        if lane.held == 0 {
+            self.hot.remove(&id);
+            self.lanes.leave_if_empty(id);
+        } else if lane.queue.is_empty() {
+            lane.state = State::Idle;
+        } else if lane.owner == Owner::Pipeline {
+            lane.state = State::Ready;
+            self.ready.push_back(id);
+        } else {
+            lane.state = State::Idle;
+            self.to_keep.push_back(id);
+        }
+    }
+
+    /// Lets a lane wait until `until`.
+    pub(super) fn let_wait(&mut self, id: LaneId, until: Moment) {
+        self.lanes.get_mut(id).state = State::Waiting(until);
+        self.timers.insert((until, id));
+    }
+
+    /// An event is accepted, filtered out, or durably kept.
+    pub(super) fn done(&mut self, id: LaneId, item: &Item) {
+        self.lanes.release(id, item);
+        self.window.done(item.slot);
+    }
+
+    fn released(&mut self, lane: &Lane) {
+        self.lanes.troubled.remove(lane);
+        let Some(id) = self.lanes.find(lane) else { return };
+        let state = self.lanes.get_mut(id);
+        if state.owner == Owner::Keeper && state.state != State::Keeping {
+            state.owner = Owner::Pipeline;
+            if state.state == State::Idle {
+                self.settle_lane(id);
+            }
+        }
+    }
+
+    fn proceed(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        self.fire_timers(now);
+        if self.is_running() {
+            self.set_hot_lanes_aside(now);
+            self.dispatch(now, effects);
+            self.emit_keeps(now, effects);
+        }
+        self.checkpoint(now, effects);
+        self.ask_for_records(now, effects);
+        self.report_health(effects);
+        self.finish(effects);
+        self.ask_to_wake(now, effects);
+    }
+
+    fn fire_timers(&mut self, now: Moment) {
+        while let Some(&(due, id)) = self.timers.first() {
+            if due > now {
+                break;
+            }
+            self.timers.pop_first();
+            if self.lanes.get(id).state == State::Waiting(due) {
+                self.settle_lane(id);
+            }
+        }
+    }
+
+    /// Whether nothing is under way that a last checkpoint would have to wait for.
+    fn is_quiet(&self) -> bool {
+        self.calls.is_empty() && !self.writes.values().any(|write| matches!(write, Write::Keep { .. }))
+    }
+
+    fn checkpoint(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        if self.window.is_storing() || self.checkpoint_not_before.is_some_and(|until| now < until) {
+            return;
+        }
+        let finished = self.ended && self.window.is_settled();
+        let progress = if finished && !self.finishing {
+            self.finishing = true;
+            Some(self.window.begin_final_checkpoint())
+        } else if self.checkpoint_is_due(now) {
+            self.window.begin_checkpoint()
+        } else {
+            None
+        };
+        if let Some(progress) = progress {
+            let write = self.new_write(Write::Checkpoint);
+            let (position, witness) = (progress.position, progress.witness);
+            effects.push(Effect::Checkpoint { write, position, witness, finished });
+        }
+    }
+
+    fn checkpoint_is_due(&self, now: Moment) -> bool {
+        let uncovered = self.window.uncovered();
+        let stopping = self.mode != Mode::Running && self.is_quiet();
+        let waited = self.checkpointed.is_none_or(|last| now >= last + self.settings.checkpoint_after);
+        uncovered > 0 && (stopping || waited || uncovered >= self.settings.window.events / 4)
+    }
+
+    fn stored(&mut self, now: Moment, write: WriteId) {
+        match self.writes.remove(&write) {
+            Some(Write::Checkpoint) => {
+                self.checkpointed = Some(now);
+                self.checkpoint_failures = 0;
+                self.window.checkpoint_stored();
+            }
+            Some(Write::Keep { lane, items }) => self.kept(lane, &items),
+            None => {}
+        }
+    }
+
+    fn store_failed(&mut self, now: Moment, write: WriteId) {
+        match self.writes.remove(&write) {
+            Some(Write::Checkpoint) => {
+                self.window.checkpoint_failed();
+                self.finishing = false;
+                self.checkpoint_failures += 1;
+                let delay = crate::backoff::delay(&self.settings.retry, self.checkpoint_failures, &mut self.rng);
+                self.checkpoint_not_before = Some(now + delay);
+            }
+            Some(Write::Keep { lane, items }) => self.keep_failed(now, lane, items),
+            None => {}
+        }
+    }
+
+    /// Asks for records once a good part of the window is free. While the route backs off nothing is read, unless the
+    /// window has nothing left to find out with whether the sink is back.
+    fn ask_for_records(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let nothing_left = self.ready.is_empty() && self.groups.is_empty() && self.calls.is_empty();
+        let open = match self.health.gate(now) {
+            Gate::Open => true,
+            Gate::Probe => nothing_left,
+            Gate::Closed => false,
+        };
+        if !open || self.reading || self.ended || !self.is_running() || self.is_overloaded() {
+            return;
+        }
+        let credit = self.window.credit();
+        let limit = &self.settings.window;
+        let roomy = credit.events >= (limit.events / 4).max(1) && credit.bytes >= (limit.bytes / 4).max(1);
+        if roomy {
+            self.reading = true;
+            effects.push(Effect::Read { credit });
+        }
+    }
+
+    /// Whether so many keys are in trouble that nothing new is read; ends only below nine tenths.
+    fn is_overloaded(&mut self) -> bool {
+        let limit = self.settings.window.troubled_keys;
+        let troubled = self.lanes.troubled.len();
+        let overloaded = if self.health.overloaded { troubled * 10 >= limit * 9 } else { troubled >= limit };
+        self.health.overloaded = overloaded;
+        overloaded
+    }
+
+    fn report_health(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(health) = self.health.changed() {
+            effects.push(Effect::Health(health));
+        }
+    }
+
+    fn finish(&mut self, effects: &mut Vec<Effect>) {
+        let drained = self.mode == Mode::Draining && self.is_quiet() && self.window.uncovered() == 0;
+        if (drained || self.finishing) && self.writes.is_empty() {
+            self.mode = Mode::Finished;
+            effects.push(Effect::Finished);
+        }
+    }
+
+    fn ask_to_wake(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let checkpoint = (self.window.uncovered() > 0 && !self.window.is_storing())
+            .then(|| {
+                let interval = self.checkpointed.map(|last| last + self.settings.checkpoint_after);
+                interval.max(self.checkpoint_not_before)
+            })
+            .flatten();
+        let wake = [
+            self.timers.first().map(|&(due, _)| due),
+            self.groups.iter().map(|group| group.due).filter(|&due| due > now).min(),
+            self.health.closed_until(),
+            self.starving_since.map(|since| since + super::trouble::STARVED_AFTER),
+            checkpoint,
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|&due| due > now)
+        .min();
+        if wake != self.wake && self.mode != Mode::Finished {
+            self.wake = wake;
+            if let Some(due) = wake {
+                effects.push(Effect::WakeAt(due));
+            }
+        }
+    }
+}

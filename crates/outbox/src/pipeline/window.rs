@@ -1,0 +1,158 @@
+//! The window: records in arrival order, and how far their contiguous done prefix reaches.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    entry::{Position, Record},
+    source::Limit,
+    store::Witness,
+};
+
+/// A record in the window.
+struct Slot {
+    record: Arc<Record>,
+    /// Events of it that are not done yet.
+    open: u32,
+}
+
+/// Progress that a checkpoint can cover.
+#[derive(Clone)]
+pub(super) struct Progress {
+    pub(super) position: Position,
+    pub(super) witness: Option<Witness>,
+    events: usize,
+    bytes: usize,
+}
+
+/// Records read and not yet behind a stored checkpoint.
+pub(super) struct Window {
+    slots: VecDeque<Slot>,
+    /// The number of the first slot.
+    first: u64,
+    limit: Limit,
+    /// All that counts against the limit: open slots, done ones, and those in a checkpoint under way.
+    held: Limit,
+    /// Done and not yet in a checkpoint.
+    done: Option<Progress>,
+    /// In a checkpoint under way.
+    storing: Option<Progress>,
+    /// Where an empty window stands.
+    end: Position,
+}
+
+impl Window {
+    pub(super) fn new(limit: Limit, start: Position) -> Self {
+        Self {
+            slots: VecDeque::new(),
+            first: 0,
+            limit,
+            held: Limit { events: 0, bytes: 0 },
+            done: None,
+            storing: None,
+            end: start,
+        }
+    }
+
+    /// What can still be read; nothing if either bound is reached.
+    pub(super) fn credit(&self) -> Limit {
+        let events = self.limit.events.saturating_sub(self.held.events);
+        let bytes = self.limit.bytes.saturating_sub(self.held.bytes);
+        if events == 0 || bytes == 0 { Limit { events: 0, bytes: 0 } } else { Limit { events, bytes } }
+    }
+
+    /// Takes a record in and gives its slot's number.
+    pub(super) fn push(&mut self, record: Arc<Record>) -> u64 {
+        let open = u32::try_from(record.len()).unwrap_or(u32::MAX);
+        self.held.events += record.len();
+        self.held.bytes += record.weight();
+        self.slots.push_back(Slot { record, open });
+        self.first + self.slots.len() as u64 - 1
+    }
+
+    /// The source read on to `next`, behind the last record.
+    pub(super) fn read_to(&mut self, next: Position) {
+        self.end = next;
+    }
+
+    pub(super) fn record(&self, slot: u64) -> Option<&Arc<Record>> {
+        let index = usize::try_from(slot.checked_sub(self.first)?).ok()?;
+        self.slots.get(index).map(|slot| &slot.record)
+    }
+
+    /// One event of `slot` is accepted, filtered out, or durably kept.
+    pub(super) fn done(&mut self, slot: u64) {
+        let index = slot.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        if let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) {
+            slot.open = slot.open.saturating_sub(1);
+        }
+        while self.slots.front().is_some_and(|slot| slot.open == 0) {
+            self.advance();
+        }
+    }
+
+    fn advance(&mut self) {
+        let Some(slot) = self.slots.pop_front() else { return };
+        self.first += 1;
+        let (events, bytes) = self.done.as_ref().map_or((0, 0), |done| (done.events, done.bytes));
+        self.done = Some(Progress {
+            position: slot.record.position.clone(),
+            witness: Some(Witness { position: slot.record.position.clone(), commit: slot.record.commit }),
+            events: events + slot.record.len(),
+            bytes: bytes + slot.record.weight(),
+        });
+    }
+
+    /// Events done and not yet in a checkpoint.
+    pub(super) fn uncovered(&self) -> usize {
+        self.done.as_ref().map_or(0, |done| done.events)
+    }
+
+    /// Whether no record is open.
+    pub(super) fn is_settled(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether a checkpoint is under way.
+    pub(super) fn is_storing(&self) -> bool {
+        self.storing.is_some()
+    }
+
+    /// Begins a checkpoint over what is done. An empty window may stand further than its last record.
+    pub(super) fn begin_checkpoint(&mut self) -> Option<Progress> {
+        let mut progress = self.done.take()?;
+        if self.slots.is_empty() {
+            progress.position = self.end.clone();
+        }
+        self.storing = Some(progress.clone());
+        Some(progress)
+    }
+
+    /// The checkpoint at the end of a partition, though nothing was done since the last one.
+    pub(super) fn begin_final_checkpoint(&mut self) -> Progress {
+        let empty = Progress { position: self.end.clone(), witness: None, events: 0, bytes: 0 };
+        let progress = self.begin_checkpoint().unwrap_or(empty);
+        self.storing = Some(progress.clone());
+        progress
+    }
+
+    /// The checkpoint under way is durable: its events no longer count.
+    pub(super) fn checkpoint_stored(&mut self) {
+        if let Some(stored) = self.storing.take() {
+            self.held.events -= stored.events;
+            self.held.bytes -= stored.bytes;
+        }
+    }
+
+    /// The checkpoint under way is not durable: what it covered has to be covered again.
+    pub(super) fn checkpoint_failed(&mut self) {
+        let Some(failed) = self.storing.take() else { return };
+        self.done = Some(match self.done.take() {
+            Some(later) => Progress {
+                events: later.events + failed.events,
+                bytes: later.bytes + failed.bytes,
+                ..later
+            },
+            None => failed,
+        });
+    }
+}

@@ -1,0 +1,77 @@
+//! The relay: the tokio shell around pipelines and keepers.
+//!
+//! One relay owns a source at a time, by a lease; others stand by. The owner reads the source once for all routes,
+//! carries out what the state machines want, and brings the results back to them. A relay can be embedded in a service,
+//! or run by the `outbox` command.
+
+use std::{future::Future, sync::Arc};
+
+mod builder;
+mod lease;
+mod limiter;
+pub mod metric;
+mod owner;
+mod reader;
+mod retention;
+mod route;
+mod status;
+
+pub use builder::{RelayBuilder, RelayError};
+pub use retention::RetentionPolicy;
+pub use status::{RelayHandle, RelayStatus, RouteState, RouteStatus};
+
+use builder::Parts;
+use lease::Acquired;
+use owner::Ended;
+
+/// Publishes what a business store holds to its routes, for as long as it owns the source.
+pub struct Relay {
+    parts: Arc<Parts>,
+}
+
+impl Relay {
+    /// Starts a relay's definition.
+    pub fn builder() -> RelayBuilder {
+        RelayBuilder::default()
+    }
+
+    /// A view of the relay while it runs.
+    pub fn handle(&self) -> RelayHandle {
+        RelayHandle::new(self.parts.status.clone())
+    }
+
+    /// Runs until `shutdown` is ready, then drains: no new calls, answers awaited up to the drain limit, a last
+    /// checkpoint, the lease released. While another relay owns the source it stands by. *Cancellation*: dropping the
+    /// future is like a crash: nothing is lost, at most a window of events is published again.
+    ///
+    /// # Errors
+    /// [`RelayError`] if it cannot go on: another history, another owner of the store, tables of another version.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RelayError> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            let acquired = tokio::select! {
+                biased;
+                () = &mut shutdown => return Ok(()),
+                acquired = lease::acquire(&self.parts) => acquired?,
+            };
+            let Acquired { guard, renewal } = acquired;
+            tracing::info!(relay = %self.parts.name, epoch = guard.lease().epoch, "this relay owns the source");
+            self.parts.status.own(guard.lease().epoch);
+            let ended = owner::run(&self.parts, &guard, renewal, shutdown.as_mut()).await;
+            self.parts.status.disown();
+            match ended {
+                Ok(Ended::Drained) => {
+                    lease::release(&self.parts, &guard).await;
+                    return Ok(());
+                }
+                Ok(Ended::LeaseLost) => {
+                    tracing::warn!(relay = %self.parts.name, "another relay has taken over; standing by");
+                }
+                Err(error) => {
+                    lease::release(&self.parts, &guard).await;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Who owns the source: taking the lease, renewing it, and knowing when it is gone.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::{sync::watch, time::sleep};
+
+use super::builder::Parts;
+use crate::{
+    bookkeeping::{Lease, LeaseView},
+    clock::{Clock, Moment},
+    error::{ErrorKind, StoreError},
+};
+
+/// Tells whether this relay still owns the source. Asked before every effect.
+#[derive(Clone)]
+pub(super) struct Guard {
+    lease: Lease,
+    clock: Arc<dyn Clock>,
+    /// Until when the last renewal holds, by our own clock, which counts suspended time.
+    until: Arc<Mutex<Moment>>,
+    lost: Arc<AtomicBool>,
+    /// Told when the lease is lost, for those who wait.
+    changed: Arc<watch::Sender<bool>>,
+}
+
+impl Guard {
+    fn new(lease: Lease, clock: Arc<dyn Clock>, until: Moment) -> Self {
+        Self {
+            lease,
+            clock,
+            until: Arc::new(Mutex::new(until)),
+            lost: Arc::default(),
+            changed: Arc::new(watch::Sender::new(false)),
+        }
+    }
+
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Whether the lease is surely ours at this moment.
+    pub(super) fn holds(&self) -> bool {
+        !self.lost.load(Ordering::Acquire) && self.clock.moment() < *self.until()
+    }
+
+    pub(super) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.changed.send_replace(true);
+    }
+
+    /// Ready once the lease is lost.
+    pub(super) async fn lost(&self) {
+        let mut changed = self.changed.subscribe();
+        // The sender lives in this guard, so waiting cannot fail.
+        let _ = changed.wait_for(|lost| *lost).await;
+    }
+
+    fn until(&self) -> std::sync::MutexGuard<'_, Moment> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lease just taken, and the task that renews it.
+pub(super) struct Acquired {
+    pub(super) guard: Guard,
+    pub(super) renewal: Renewal,
+}
+
+/// Renews the lease until dropped.
+pub(super) struct Renewal(tokio::task::JoinHandle<()>);
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Waits until the lease can be taken, and takes it. A lease that its owner gave up is taken at once; one that is not
+/// renewed, once it stood still for the failover time by our own clock. No wall clocks are compared.
+pub(super) async fn acquire(parts: &Arc<Parts>) -> Result<Acquired, StoreError> {
+    let pause = (parts.failover / 20).min(std::time::Duration::from_millis(250));
+    let mut watched: Option<(LeaseView, Moment)> = None;
+    loop {
+        match try_take(parts, &mut watched).await {
+            Ok(Some((lease, taken))) => {
+                let guard = Guard::new(lease, parts.clock.clone(), taken + parts.failover);
+                let renewal = Renewal(tokio::spawn(renew(parts.clone(), guard.clone())));
+                return Ok(Acquired { guard, renewal });
+            }
+            Ok(None) => {}
+            Err(error) if error.kind().retry() => tracing::warn!(%error, "the lease cannot be read; trying again"),
+            Err(error) => return Err(error.context("taking the lease")),
+        }
+        sleep(pause).await;
+    }
+}
+
+async fn try_take(
+    parts: &Parts,
+    watched: &mut Option<(LeaseView, Moment)>,
+) -> Result<Option<(Lease, Moment)>, StoreError> {
+    // Taken before the call: the renewal holds from when it was asked for, at the latest.
+    let now = parts.clock.moment();
+    let view = parts.bookkeeping.lease(&parts.name).await?;
+    let free = view.epoch == 0 || view.released;
+    let still_since = match watched {
+        Some((seen, since)) if seen.epoch == view.epoch && seen.beat == view.beat => *since,
+        _ => {
+            *watched = Some((view.clone(), now));
+            now
+        }
+    };
+    if !free && now.since(still_since) < parts.failover.max(view.duration) {
+        return Ok(None);
+    }
+    let taken = parts.bookkeeping.take(&parts.name, &view, &parts.holder, parts.failover).await?;
+    Ok(taken.map(|lease| (lease, now)))
+}
+
+async fn renew(parts: Arc<Parts>, guard: Guard) {
+    loop {
+        sleep(parts.failover / 3).await;
+        let asked = parts.clock.moment();
+        match parts.bookkeeping.renew(guard.lease()).await {
+            Ok(()) => *guard.until() = asked + parts.failover,
+            Err(error) if error.kind() == ErrorKind::Fenced => guard.lose(),
+            Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+        }
+        if !guard.holds() {
+            guard.lose();
+            return;
+        }
+    }
+}
+
+/// Gives the lease up, so that a standby takes over at once.
+pub(super) async fn release(parts: &Parts, guard: &Guard) {
+    if let Err(error) = parts.bookkeeping.release(guard.lease()).await {
+        tracing::warn!(%error, "the lease could not be released; a standby waits for the failover time");
+    }
+}

@@ -1,0 +1,34 @@
+//! Names of the metrics that a relay records through the `metrics` facade. All have the label `route` unless said.
+
+/// Events that a sink accepted. Counter.
+pub const PUBLISHED: &str = "outbox_published_total";
+/// Outcomes and calls that were not accepted, by label `outcome`: `refused`, `throttled`, `failed`. Counter.
+pub const NOT_ACCEPTED: &str = "outbox_not_accepted_total";
+/// Calls to a sink. Counter.
+pub const CALLS: &str = "outbox_calls_total";
+/// Duration of a call to a sink, in seconds. Histogram.
+pub const CALL_SECONDS: &str = "outbox_call_seconds";
+/// Time from an entry's recording to its acceptance, in seconds. Histogram.
+pub const LAG_SECONDS: &str = "outbox_lag_seconds";
+/// Events in calls under way. Gauge.
+pub const IN_FLIGHT: &str = "outbox_in_flight";
+/// Entries not behind the route's checkpoint. Gauge.
+pub const BACKLOG: &str = "outbox_backlog_entries";
+/// Age of the oldest entry not behind the route's checkpoint, in seconds. Gauge.
+pub const OLDEST_SECONDS: &str = "outbox_oldest_unpublished_seconds";
+/// Dead letters of the route. Gauge.
+pub const DEAD: &str = "outbox_dead_letters";
+/// Events that wait behind one of their key. Gauge.
+pub const PARKED: &str = "outbox_parked_events";
+/// Lanes in trouble. Gauge.
+pub const TROUBLED: &str = "outbox_troubled_keys";
+/// 1 while the route backs off because its sink as a whole fails. Gauge.
+pub const BACKING_OFF: &str = "outbox_backing_off";
+/// Checkpoints stored. Counter.
+pub const CHECKPOINTS: &str = "outbox_checkpoints_total";
+/// 1 while this relay owns the source. Gauge without labels.
+pub const OWNER: &str = "outbox_owner";
+/// Entries purged. Counter without labels.
+pub const PURGED: &str = "outbox_purged_entries_total";
+/// Routes that are registered in the store but not configured; retention waits for them. Gauge without labels.
+pub const UNCONFIGURED_ROUTES: &str = "outbox_unconfigured_routes";

@@ -1,0 +1,297 @@
+//! What the owner of a source does: claim the store, register the routes, run them, and stop them in order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{interval, timeout},
+};
+
+use super::{
+    builder::Parts,
+    lease::{Guard, Renewal},
+    metric, reader, retention,
+    route::{self, Plan},
+};
+use crate::{
+    bookkeeping::Replay,
+    error::{ErrorKind, StoreError},
+    route::{AfterDeadLetter, RouteName, RouteSettings},
+    source::PartitionId,
+    store::{Agreement, Claim, Registration},
+};
+
+/// How often the owner looks whether an operator changed something.
+const OPERATOR_POLL: Duration = Duration::from_secs(1);
+
+/// Why an owner stopped.
+pub(super) enum Ended {
+    /// It was asked to, and everything under way is settled.
+    Drained,
+    /// Another relay has taken over.
+    LeaseLost,
+}
+
+/// What route tasks are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Control {
+    pub(super) drain: bool,
+    pub(super) paused: BTreeSet<RouteName>,
+    /// Rises when an operator changed something.
+    pub(super) operator: u64,
+}
+
+/// Where routes ask for records, by partition.
+pub(super) type Readers = BTreeMap<PartitionId, mpsc::UnboundedSender<reader::Request>>;
+
+struct Owner<'a> {
+    parts: &'a Arc<Parts>,
+    guard: &'a Guard,
+    control: watch::Sender<Control>,
+    routes: JoinSet<Result<(), StoreError>>,
+    readers: Readers,
+    registrations: BTreeMap<RouteName, Registration>,
+    /// Replays that have a task.
+    replaying: BTreeSet<String>,
+}
+
+pub(super) async fn run(
+    parts: &Arc<Parts>,
+    guard: &Guard,
+    renewal: Renewal,
+    shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> Result<Ended, StoreError> {
+    let work = work(parts, guard, shutdown);
+    let ended = tokio::select! {
+        biased;
+        () = guard.lost() => Ok(Ended::LeaseLost),
+        ended = work => match ended {
+            Err(error) if error.kind() == ErrorKind::Fenced => Ok(Ended::LeaseLost),
+            other => other,
+        },
+    };
+    drop(renewal);
+    ended
+}
+
+async fn work(
+    parts: &Arc<Parts>,
+    guard: &Guard,
+    mut shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> Result<Ended, StoreError> {
+    claim(parts, guard).await?;
+    let partitions: Vec<PartitionId> = parts.source.partitions().await?.into_iter().map(|p| p.id).collect();
+    for partition in &partitions {
+        check_history(parts, partition).await?;
+    }
+    let registrations = register(parts).await?;
+    let mut reading = JoinSet::new();
+    let mut readers = Readers::new();
+    for partition in partitions {
+        let (requests, asked) = mpsc::unbounded_channel();
+        reading.spawn(reader::run(parts.source.clone(), partition.clone(), asked));
+        readers.insert(partition, requests);
+    }
+    let mut owner = Owner {
+        parts,
+        guard,
+        control: watch::Sender::new(Control::default()),
+        routes: JoinSet::new(),
+        readers,
+        registrations,
+        replaying: BTreeSet::new(),
+    };
+    owner.look_at_operator().await?;
+    owner.start_routes();
+    check_sinks(parts);
+    let mut purging = JoinSet::new();
+    purging.spawn(retention::run(parts.clone(), guard.clone()));
+
+    let mut poll = interval(OPERATOR_POLL);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return owner.drain().await,
+            Some(ended) = owner.routes.join_next() => finished(ended)?,
+            Some(ended) = reading.join_next() => finished(ended)?,
+            Some(ended) = purging.join_next() => finished(ended)?,
+            _ = poll.tick() => owner.look_at_operator().await?,
+        }
+    }
+}
+
+/// A task that panicked is a defect of ours: the relay stops rather than going on without it.
+fn finished(ended: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Result<(), StoreError> {
+    ended.unwrap_or_else(|error| {
+        Err(StoreError::new(ErrorKind::Invalid, "a task of the relay failed; please report it").because(error))
+    })
+}
+
+async fn claim(parts: &Parts, guard: &Guard) -> Result<(), StoreError> {
+    let nonce: String = parts.entropy.sixteen().iter().map(|byte| format!("{byte:02x}")).collect();
+    let claim = Claim { bookkeeping: parts.bookkeeping.id().await?, epoch: guard.lease().epoch, nonce };
+    parts.store.claim(&claim).await
+}
+
+/// Stops if the store holds another history than was read before.
+async fn check_history(parts: &Parts, partition: &PartitionId) -> Result<(), StoreError> {
+    let witnesses = parts.bookkeeping.witnesses(partition).await?;
+    match parts.store.agreement(&witnesses).await? {
+        Agreement::Whole => Ok(()),
+        Agreement::Lost { agreed, lost, .. } => {
+            let agreed = agreed.map_or_else(|| "nothing".to_owned(), |position| format!("position {position}"));
+            let message = format!(
+                "the business store is not the one that was read before: it agrees up to {agreed}, but what was read at \
+                 position {lost} is not there any more. It was probably restored from a backup. Stop its writers and \
+                 run `outbox adopt`"
+            );
+            Err(StoreError::new(ErrorKind::HistoryChanged, message))
+        }
+    }
+}
+
+/// Registers the configured routes, and names those that are registered and not configured.
+async fn register(parts: &Parts) -> Result<BTreeMap<RouteName, Registration>, StoreError> {
+    let known = parts.store.routes().await?;
+    let mut registered = BTreeMap::new();
+    for (settings, sink) in &parts.routes {
+        let before = known.iter().find(|registration| registration.route == settings.name);
+        let registration = Registration {
+            route: settings.name.clone(),
+            filter: settings.filter.clone(),
+            start: settings.start,
+            start_position: None,
+            max_event_bytes: payload_limit(sink.limits().max_event_bytes),
+            gapless: is_gapless(settings, before),
+            registered: parts.clock.wall(),
+        };
+        registered.insert(settings.name.clone(), parts.store.register(registration).await?);
+    }
+    let unconfigured: Vec<_> = known.iter().filter(|known| !registered.contains_key(&known.route)).collect();
+    for registration in &unconfigured {
+        tracing::warn!(
+            route = %registration.route,
+            "registered in the store but not configured: its events wait and retention waits for it; configure it, or \
+             run `outbox route rename` or `outbox route retire`"
+        );
+    }
+    #[expect(clippy::cast_precision_loss, reason = "there are few routes")]
+    metrics::gauge!(metric::UNCONFIGURED_ROUTES).set(unconfigured.len() as f64);
+    Ok(registered)
+}
+
+/// The payload that surely fits into an event of `max_event_bytes`: the envelope takes up to 8 KiB.
+fn payload_limit(max_event_bytes: usize) -> u64 {
+    const ENVELOPE: usize = 8 << 10;
+    let limit = if max_event_bytes > 2 * ENVELOPE { max_event_bytes - ENVELOPE } else { max_event_bytes };
+    u64::try_from(limit).unwrap_or(u64::MAX)
+}
+
+/// Whether the route takes every event of each key it takes. A changed filter ends that for good: the consumer has
+/// gaps where the old filter had them.
+fn is_gapless(settings: &RouteSettings, before: Option<&Registration>) -> bool {
+    settings.filter.keeps_keys_whole()
+        && settings.retry.after_dead_letter == AfterDeadLetter::Park
+        && before.is_none_or(|before| before.gapless && before.filter == settings.filter)
+}
+
+/// Asks each sink whether its target is there, without waiting for it: a dead sink must not hold up the other routes.
+fn check_sinks(parts: &Arc<Parts>) {
+    for (settings, sink) in &parts.routes {
+        let (route, sink) = (settings.name.clone(), sink.clone());
+        tokio::spawn(async move {
+            if let Err(error) = sink.check().await {
+                tracing::warn!(%route, %error, "the sink does not take events now; its events wait");
+            }
+        });
+    }
+}
+
+impl Owner<'_> {
+    fn start_routes(&mut self) {
+        for (settings, sink) in &self.parts.routes {
+            let Some(registration) = self.registrations.get(&settings.name) else { continue };
+            let plan = Plan::new(settings.clone(), sink.clone(), registration.clone());
+            self.start(plan);
+        }
+    }
+
+    fn start(&mut self, plan: Plan) {
+        let task = route::run(
+            self.parts.clone(),
+            self.guard.clone(),
+            plan,
+            self.readers.clone(),
+            self.control.subscribe(),
+        );
+        self.routes.spawn(task);
+    }
+
+    /// Takes over what an operator changed: pauses, redrives, replays.
+    async fn look_at_operator(&mut self) -> Result<(), StoreError> {
+        let version = match self.parts.bookkeeping.operator_changes().await {
+            Ok(version) => version,
+            Err(error) if error.kind().retry() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if version == self.control.borrow().operator && version != 0 {
+            return Ok(());
+        }
+        let paused = self.parts.bookkeeping.paused().await?.into_iter().collect();
+        self.control.send_if_modified(|control| {
+            let changed = Control { operator: version, paused, drain: control.drain };
+            let differs = *control != changed;
+            *control = changed;
+            differs
+        });
+        for replay in self.parts.bookkeeping.replays().await? {
+            self.start_replay(replay).await?;
+        }
+        Ok(())
+    }
+
+    /// A replay is a temporary route with a bounded range; once finished it lives on only for what it keeps.
+    async fn start_replay(&mut self, replay: Replay) -> Result<(), StoreError> {
+        if self.replaying.contains(&replay.id) {
+            return Ok(());
+        }
+        let name = replay.route.replay(&replay.id);
+        if replay.finished && self.parts.bookkeeping.kept_counts(&name).await?.lanes == 0 {
+            return Ok(());
+        }
+        let Some((settings, sink)) = self.parts.routes.iter().find(|(settings, _)| settings.name == replay.route) else {
+            tracing::warn!(route = %replay.route, replay = %replay.id, "a replay waits for a route that is not configured");
+            return Ok(());
+        };
+        let Some(registration) = self.registrations.get(&replay.route) else { return Ok(()) };
+        self.replaying.insert(replay.id.clone());
+        let plan = Plan::replay(settings.clone(), sink.clone(), registration.clone(), replay);
+        self.start(plan);
+        Ok(())
+    }
+
+    /// Asks the routes to finish what is under way, and waits for them up to the limit.
+    async fn drain(mut self) -> Result<Ended, StoreError> {
+        self.control.send_modify(|control| control.drain = true);
+        let all = async {
+            while let Some(ended) = self.routes.join_next().await {
+                finished(ended)?;
+            }
+            Ok(())
+        };
+        match timeout(self.parts.drain_limit, all).await {
+            Ok(result) => result.map(|()| Ended::Drained),
+            Err(_) => {
+                tracing::warn!("calls were still under way at the drain limit; their events may be published again");
+                Ok(Ended::Drained)
+            }
+        }
+    }
+}

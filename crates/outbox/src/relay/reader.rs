@@ -1,0 +1,201 @@
+//! Shared reading: one leading reader that never waits for a route, and at most one trailing reader.
+//!
+//! A route asks for records behind its own position. Routes that stand at the furthest position are served together by
+//! the leading reader; a route whose window was full falls behind and is served by the trailing one, one such position
+//! at a time, until it stands where the leader stands.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
+use tokio::sync::mpsc;
+
+use crate::{
+    entry::{Position, Record},
+    error::StoreError,
+    route::RouteName,
+    source::{Limit, Page, PartitionId, Source},
+};
+
+/// The most that is read at once: small enough that a page is on its way while the next is read.
+const PAGE: Limit = Limit { events: 1024, bytes: 2 << 20 };
+
+/// A route's wish for records.
+pub(super) struct Request {
+    pub(super) route: RouteName,
+    pub(super) after: Position,
+    pub(super) credit: Limit,
+    pub(super) reply: mpsc::UnboundedSender<Delivery>,
+}
+
+/// What a route gets for a request.
+pub(super) struct Delivery {
+    pub(super) partition: PartitionId,
+    pub(super) records: Vec<Arc<Record>>,
+    pub(super) next: Position,
+    pub(super) end: bool,
+}
+
+type Reading = BoxFuture<'static, (Position, Result<Page, StoreError>)>;
+
+struct Reader {
+    source: Arc<dyn Source>,
+    partition: PartitionId,
+    requests: BTreeMap<RouteName, Request>,
+    /// The furthest position that was read to.
+    front: Option<Position>,
+    leading: Option<Reading>,
+    trailing: Option<Reading>,
+    /// The leading read found nothing: wait until there may be something.
+    idle: bool,
+    failures: u32,
+}
+
+/// Reads `partition` for all routes that ask, until none can ask any more or the source fails for good.
+pub(super) async fn run(
+    source: Arc<dyn Source>,
+    partition: PartitionId,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+) -> Result<(), StoreError> {
+    let mut reader = Reader {
+        source: source.clone(),
+        partition,
+        requests: BTreeMap::new(),
+        front: None,
+        leading: None,
+        trailing: None,
+        idle: false,
+        failures: 0,
+    };
+    loop {
+        reader.start_reading();
+        let waits = reader.idle && reader.leading.is_none();
+        tokio::select! {
+            biased;
+            request = requests.recv() => match request {
+                Some(request) => reader.take(request),
+                None => return Ok(()),
+            },
+            Some((after, page)) = OptionFuture::from(reader.leading.as_mut()) => {
+                reader.leading = None;
+                reader.read(&after, page, true).await?;
+            }
+            Some((after, page)) = OptionFuture::from(reader.trailing.as_mut()) => {
+                reader.trailing = None;
+                reader.read(&after, page, false).await?;
+            }
+            () = source.changed(), if waits => reader.idle = false,
+        }
+    }
+}
+
+impl Reader {
+    fn take(&mut self, request: Request) {
+        self.requests.insert(request.route.clone(), request);
+    }
+
+    fn is_front(&self, position: &Position) -> bool {
+        self.front.as_ref().is_none_or(|front| self.source.order(position, front).is_ge())
+    }
+
+    fn start_reading(&mut self) {
+        let (mut leading, mut trailing) = (None::<&Request>, None::<&Request>);
+        for request in self.requests.values() {
+            let first = if self.is_front(&request.after) { &mut leading } else { &mut trailing };
+            let better = |best: &Request| match self.source.order(&request.after, &best.after) {
+                // Of trailing routes the one furthest behind is first; of leading ones the furthest ahead.
+                std::cmp::Ordering::Less => !self.is_front(&request.after),
+                std::cmp::Ordering::Greater => self.is_front(&request.after),
+                std::cmp::Ordering::Equal => false,
+            };
+            if first.is_none_or(better) {
+                *first = Some(request);
+            }
+        }
+        if self.leading.is_none() && !self.idle {
+            self.leading = leading.map(|request| self.reading(&request.after));
+        }
+        if self.trailing.is_none() {
+            self.trailing = trailing.map(|request| self.reading(&request.after));
+        }
+    }
+
+    fn reading(&self, after: &Position) -> Reading {
+        let at = self.requests.values().filter(|request| request.after == *after);
+        let (events, bytes) = at.fold((1, 1), |(events, bytes), request| {
+            (request.credit.events.max(events), request.credit.bytes.max(bytes))
+        });
+        let limit = Limit { events: events.min(PAGE.events), bytes: bytes.min(PAGE.bytes) };
+        let (source, partition, after) = (self.source.clone(), self.partition.clone(), after.clone());
+        async move {
+            let page = source.read(&partition, &after, limit).await;
+            (after, page)
+        }
+        .boxed()
+    }
+
+    async fn read(&mut self, after: &Position, page: Result<Page, StoreError>, leads: bool) -> Result<(), StoreError> {
+        let page = match page {
+            Ok(page) => page,
+            Err(error) if error.kind().retry() => {
+                self.failures += 1;
+                let pause = Duration::from_millis(50) * (1 << self.failures.min(6));
+                tracing::warn!(%error, "the source cannot be read; trying again");
+                tokio::time::sleep(pause).await;
+                return Ok(());
+            }
+            Err(error) => return Err(error.context("reading the source")),
+        };
+        self.failures = 0;
+        if leads {
+            self.idle = page.records.is_empty() && !page.more && !page.end;
+        }
+        if self.is_front(&page.next) {
+            self.front = Some(page.next.clone());
+        }
+        let moved = page.next != *after || page.end;
+        if moved {
+            self.deliver(after, &page);
+        } else if !leads {
+            // Nothing where something was read before: the leading reader will learn why. Don't ask in a circle.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Gives the page to every route that stands at its beginning, each as much as it can take.
+    fn deliver(&mut self, after: &Position, page: &Page) {
+        let names: Vec<RouteName> =
+            self.requests.values().filter(|request| request.after == *after).map(|r| r.route.clone()).collect();
+        for name in names {
+            let Some(request) = self.requests.remove(&name) else { continue };
+            let records = within(&page.records, request.credit);
+            let whole = records.len() == page.records.len();
+            let next = match records.last() {
+                Some(last) if !whole => last.position.clone(),
+                _ => page.next.clone(),
+            };
+            let delivery = Delivery {
+                partition: self.partition.clone(),
+                records: records.to_vec(),
+                next,
+                end: page.end && whole,
+            };
+            // A route that is gone needs no records.
+            let _ = request.reply.send(delivery);
+        }
+    }
+}
+
+/// The first records that `credit` allows; at least one.
+fn within(records: &[Arc<Record>], credit: Limit) -> &[Arc<Record>] {
+    let (mut events, mut bytes) = (0, 0);
+    let fitting = records
+        .iter()
+        .take_while(|record| {
+            events += record.len();
+            bytes += record.weight();
+            events <= credit.events && bytes <= credit.bytes
+        })
+        .count();
+    &records[..fitting.max(1).min(records.len())]
+}

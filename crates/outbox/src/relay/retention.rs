@@ -1,0 +1,90 @@
+//! Purging entries that every route is past.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{builder::Parts, lease::Guard, metric};
+use crate::{
+    entry::Position,
+    error::StoreError,
+    source::PartitionId,
+    store::Retention,
+};
+
+/// How long published entries are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetentionPolicy {
+    /// For ever.
+    #[default]
+    Off,
+    /// For this long after they were recorded.
+    Age(Duration),
+    /// The newest so many.
+    Newest(u64),
+}
+
+/// How often the owner looks for something to purge.
+const ROUND: Duration = Duration::from_secs(60);
+/// The pause between two batches of a round, so that writers get their turn.
+const BETWEEN_BATCHES: Duration = Duration::from_millis(50);
+
+pub(super) async fn run(parts: Arc<Parts>, guard: Guard) -> Result<(), StoreError> {
+    let retention = |parts: &Parts| match parts.retention {
+        RetentionPolicy::Off => Retention::Off,
+        RetentionPolicy::Age(age) => Retention::Before(parts.clock.wall().saturating_sub(age).unwrap_or_default()),
+        RetentionPolicy::Newest(entries) => Retention::Newest(entries),
+    };
+    if parts.retention == RetentionPolicy::Off {
+        return std::future::pending().await;
+    }
+    loop {
+        let mut more = true;
+        while more && guard.holds() {
+            more = match purge(&parts, retention(&parts)).await {
+                Ok(more) => more,
+                Err(error) if error.kind().retry() => {
+                    tracing::warn!(%error, "purging failed; trying again later");
+                    false
+                }
+                Err(error) => return Err(error.context("purging")),
+            };
+            sleep(BETWEEN_BATCHES).await;
+        }
+        sleep(ROUND).await;
+    }
+}
+
+/// Removes one batch. Gives whether there is more.
+async fn purge(parts: &Parts, retention: Retention) -> Result<bool, StoreError> {
+    for partition in parts.source.partitions().await? {
+        if let Some(passed) = passed_by_all(parts, &partition.id).await? {
+            let purged = parts.store.purge(&passed, retention).await?;
+            metrics::counter!(metric::PURGED).increment(purged.entries);
+            if purged.more {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The position that every registered route is past, configured or not, and every replay under way; `None` if one of
+/// them has not begun.
+async fn passed_by_all(parts: &Parts, partition: &PartitionId) -> Result<Option<Position>, StoreError> {
+    let mut names: Vec<_> = parts.store.routes().await?.into_iter().map(|registration| registration.route).collect();
+    let replays = parts.bookkeeping.replays().await?;
+    names.extend(replays.iter().filter(|replay| !replay.finished).map(|replay| replay.route.replay(&replay.id)));
+    let mut passed: Option<Position> = None;
+    for name in names {
+        let checkpoints = parts.bookkeeping.checkpoints(&name).await?;
+        let Some(checkpoint) = checkpoints.into_iter().find(|checkpoint| checkpoint.partition == *partition) else {
+            return Ok(None);
+        };
+        let earlier = passed.as_ref().is_none_or(|p| parts.source.order(&checkpoint.position, p).is_lt());
+        if earlier {
+            passed = Some(checkpoint.position);
+        }
+    }
+    Ok(passed)
+}

@@ -1,0 +1,146 @@
+//! A route's task: its pipelines and its keeper, and the loop that feeds them.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    builder::Parts,
+    lease::Guard,
+    limiter::Limiter,
+    owner::{Control, Readers},
+    reader::Delivery,
+    status::RouteCounts,
+};
+use crate::{
+    bookkeeping::Replay,
+    clock::Moment,
+    entry::Position,
+    error::{ErrorKind, StoreError},
+    keeper::{self, Keeper},
+    pipeline::{self, Pipeline},
+    route::RouteName,
+    sink::Sink,
+    source::PartitionId,
+};
+
+mod jobs;
+mod plan;
+mod setup;
+mod steps;
+
+pub(super) use plan::Plan;
+
+/// One partition of the source, as this route reads it.
+struct Lane {
+    partition: PartitionId,
+    pipeline: Pipeline,
+    /// Where it asks for records next.
+    after: Position,
+    /// Where a replay ends.
+    end: Option<Position>,
+    wake: Option<Moment>,
+    finished: bool,
+}
+
+/// What a route's task works with.
+struct Task {
+    parts: Arc<Parts>,
+    guard: Guard,
+    name: RouteName,
+    sink: Arc<dyn Sink>,
+    gapless: bool,
+    replay: Option<Replay>,
+    limiter: Option<Arc<Limiter>>,
+    counts: Arc<RouteCounts>,
+    readers: Readers,
+    reply: mpsc::UnboundedSender<Delivery>,
+    lanes: Vec<Lane>,
+    keeper: Keeper,
+    keeper_wake: Option<Moment>,
+    keeper_finished: bool,
+    jobs: JoinSet<jobs::Done>,
+    pipeline_effects: Vec<pipeline::Effect>,
+    keeper_effects: Vec<keeper::Effect>,
+    health: steps::HealthOf,
+    /// Whether discarded events may still be in front of a checkpoint.
+    tombstones: bool,
+    paused: bool,
+    draining: bool,
+    operator: u64,
+}
+
+/// Runs a route until it is drained or, for a replay, done.
+pub(super) async fn run(
+    parts: Arc<Parts>,
+    guard: Guard,
+    plan: Plan,
+    readers: Readers,
+    mut control: watch::Receiver<Control>,
+) -> Result<(), StoreError> {
+    let (reply, mut deliveries) = mpsc::unbounded_channel();
+    let mut task = Task::set_up(parts, guard, plan, readers, reply).await?;
+    control.mark_changed();
+    task.start();
+    let mut ticks = tokio::time::interval(steps::REPORT_EVERY);
+    while !task.is_finished() {
+        let wake = task.wake_at();
+        tokio::select! {
+            biased;
+            changed = control.changed() => match changed {
+                Ok(()) => {
+                    let control = control.borrow_and_update().clone();
+                    task.control(&control).await?;
+                }
+                Err(_) => return Ok(()),
+            },
+            Some(done) = task.jobs.join_next() => task.complete(done)?,
+            Some(delivery) = deliveries.recv() => task.delivered(delivery)?,
+            () = sleep_until(wake) => task.tick()?,
+            _ = ticks.tick() => task.report().await,
+        }
+    }
+    task.close().await
+}
+
+impl Task {
+    fn is_finished(&self) -> bool {
+        let pipelines = self.lanes.iter().all(|lane| lane.finished);
+        let replayed = self.replay.is_some() && self.keeper.lanes() == 0 && self.jobs.is_empty();
+        pipelines && (self.keeper_finished || replayed)
+    }
+
+    fn now(&self) -> Moment {
+        self.parts.clock.moment()
+    }
+
+    /// The next time that a machine asked for; far away if none did.
+    fn wake_at(&self) -> Instant {
+        const FAR: Duration = Duration::from_secs(3600);
+        let wakes = self.lanes.iter().filter_map(|lane| lane.wake).chain(self.keeper_wake);
+        let wait = wakes.min().map_or(FAR, |wake| wake.since(self.now()));
+        Instant::now() + wait
+    }
+
+    /// Stops if the lease is lost, so that nothing goes out for an owner that is none any more.
+    fn still_owner(&self) -> Result<(), StoreError> {
+        if self.guard.holds() {
+            return Ok(());
+        }
+        self.guard.lose();
+        Err(StoreError::new(ErrorKind::Fenced, "another relay has taken over"))
+    }
+
+    /// A replay that is done is noted as such.
+    async fn close(self) -> Result<(), StoreError> {
+        if let Some(replay) = self.replay.filter(|replay| !self.draining && !replay.finished) {
+            let finished = Replay { finished: true, ..replay };
+            self.parts.bookkeeping.put_replay(&finished).await?;
+        }
+        Ok(())
+    }
+}

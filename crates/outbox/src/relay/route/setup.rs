@@ -1,0 +1,176 @@
+//! Bringing a route's machines up from the bookkeeping.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{Control, Lane, Limiter, Pipeline, Plan, Position, Readers, StoreError, Task, steps};
+use crate::{
+    bookkeeping::{FrontState, Trouble},
+    event::Event,
+    keeper::{self, FrontPlan, Keeper, TroubleDraft},
+    pipeline::{self, Resume},
+    relay::{builder::Parts, lease::Guard, reader::Delivery},
+    sink::Sink,
+};
+
+/// Lanes in trouble are read in pages of so many.
+const PAGE: usize = 1000;
+
+impl Task {
+    pub(super) async fn set_up(
+        parts: Arc<Parts>,
+        guard: Guard,
+        plan: Plan,
+        readers: Readers,
+        reply: mpsc::UnboundedSender<Delivery>,
+    ) -> Result<Self, StoreError> {
+        let size = size_of(&plan.sink);
+        let keeper = Keeper::new(keeper::Settings {
+            sink: plan.sink.limits(),
+            size: size.clone(),
+            retry: plan.settings.retry,
+            gapless: plan.gapless,
+            seed: parts.entropy.seed(),
+        });
+        let limiter = plan.settings.rate_limit.map(|rate| Arc::new(Limiter::new(rate, parts.clock.clone())));
+        let mut task = Self {
+            counts: parts.status.route(&plan.name),
+            name: plan.name.clone(),
+            sink: plan.sink.clone(),
+            gapless: plan.gapless,
+            replay: plan.replay.clone(),
+            limiter,
+            readers,
+            reply,
+            lanes: Vec::new(),
+            keeper,
+            keeper_wake: None,
+            keeper_finished: false,
+            jobs: JoinSet::new(),
+            pipeline_effects: Vec::new(),
+            keeper_effects: Vec::new(),
+            health: steps::HealthOf::default(),
+            tombstones: false,
+            paused: false,
+            draining: false,
+            operator: 0,
+            parts,
+            guard,
+        };
+        let troubles = task.troubles().await?;
+        let pipeline = pipeline::Settings {
+            takes: plan.takes(),
+            keeps_undecodable: plan.replay.is_none(),
+            sink: plan.sink.limits(),
+            size,
+            retry: plan.settings.retry,
+            window: plan.settings.window,
+            checkpoint_after: task.parts.checkpoint_after,
+            seed: task.parts.entropy.seed(),
+        };
+        task.add_lanes(&plan, &pipeline, &troubles).await?;
+        for trouble in &troubles {
+            let draft = task.draft(trouble);
+            task.keeper_input(keeper::Input::Trouble(draft))?;
+        }
+        Ok(task)
+    }
+
+    async fn add_lanes(
+        &mut self,
+        plan: &Plan,
+        settings: &pipeline::Settings,
+        troubles: &[Trouble],
+    ) -> Result<(), StoreError> {
+        let checkpoints = self.parts.bookkeeping.checkpoints(&self.name).await?;
+        let tombstones = self.parts.bookkeeping.tombstones(&self.name).await?;
+        self.tombstones = !tombstones.is_empty();
+        for partition in self.readers.keys().cloned().collect::<Vec<_>>() {
+            let checkpoint = checkpoints.iter().find(|checkpoint| checkpoint.partition == partition);
+            let position = match checkpoint {
+                Some(checkpoint) => checkpoint.position.clone(),
+                None => self.parts.source.start(&partition, &plan.registration).await?,
+            };
+            let end = plan.replay.as_ref().and_then(|replay| end_of(replay, &partition));
+            let resume = Resume {
+                position: position.clone(),
+                troubled: troubles.iter().map(|trouble| trouble.lane.clone()).collect(),
+                tombstones: tombstones.iter().filter(|(_, at, _)| *at == partition).map(|(id, ..)| id.clone()).collect(),
+            };
+            let done = plan.replay.as_ref().is_some_and(|replay| replay.finished);
+            self.lanes.push(Lane {
+                partition,
+                pipeline: Pipeline::new(settings.clone(), resume),
+                after: position,
+                end,
+                wake: None,
+                finished: done || checkpoint.is_some_and(|checkpoint| checkpoint.finished),
+            });
+        }
+        Ok(())
+    }
+
+    /// All lanes in trouble, as the bookkeeping has them.
+    pub(super) async fn troubles(&self) -> Result<Vec<Trouble>, StoreError> {
+        let mut troubles: Vec<Trouble> = Vec::new();
+        loop {
+            let after = troubles.last().map(|trouble| trouble.lane.clone());
+            let page = self.parts.bookkeeping.troubles(&self.name, after.as_ref(), PAGE).await?;
+            let full = page.len() == PAGE;
+            troubles.extend(page);
+            if !full {
+                return Ok(troubles);
+            }
+        }
+    }
+
+    /// What the keeper is told of a trouble: wall times become durations.
+    pub(super) fn draft(&self, trouble: &Trouble) -> TroubleDraft {
+        let wall = self.parts.clock.wall();
+        let state = match &trouble.front.state {
+            FrontState::Retrying { due } => {
+                FrontPlan::Retry(Duration::try_from(due.duration_since(wall)).unwrap_or_default())
+            }
+            FrontState::Dead => FrontPlan::Dead,
+            FrontState::Discarded { reason } => FrontPlan::Discard(reason.clone()),
+        };
+        TroubleDraft {
+            lane: trouble.lane.clone(),
+            generation: trouble.generation,
+            state,
+            attempts: trouble.front.attempts,
+            failed_for: Duration::try_from(wall.duration_since(trouble.front.failed_since)).unwrap_or_default(),
+        }
+    }
+
+    /// Takes over what an operator or the owner wants.
+    pub(super) async fn control(&mut self, control: &Control) -> Result<(), StoreError> {
+        let base = self.replay.as_ref().map_or(&self.name, |replay| &replay.route);
+        let paused = control.paused.contains(base);
+        if paused != self.paused {
+            self.paused = paused;
+            self.pause_or_resume()?;
+        }
+        if control.operator != self.operator {
+            self.operator = control.operator;
+            let troubles = self.troubles().await?.iter().map(|trouble| self.draft(trouble)).collect();
+            self.keeper_input(keeper::Input::Troubles(troubles))?;
+        }
+        if control.drain && !self.draining {
+            self.draining = true;
+            self.drain()?;
+        }
+        Ok(())
+    }
+}
+
+fn end_of(replay: &crate::bookkeeping::Replay, partition: &super::PartitionId) -> Option<Position> {
+    replay.ends.iter().find(|(of, _)| of == partition).map(|(_, end)| end.clone())
+}
+
+/// The sink's measure of an event, as the machines ask for it.
+fn size_of(sink: &Arc<dyn Sink>) -> Arc<dyn Fn(&Event) -> usize + Send + Sync> {
+    let sink = sink.clone();
+    Arc::new(move |event| sink.size(event))
+}

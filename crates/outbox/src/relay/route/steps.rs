@@ -1,0 +1,246 @@
+//! Feeding the machines, and carrying out what they want.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use super::{
+    Delivery, StoreError, Task,
+    jobs::Machine,
+};
+use crate::{
+    bookkeeping::{Checkpoint, Front, FrontState, HealthState, Keep, RouteHealth, Settlement},
+    keeper,
+    pipeline::{self, FrontDraft, Health},
+    relay::{metric, reader::Request, status::RouteState},
+};
+
+/// How often a route reports its gauges.
+pub(super) const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// Whether events flow, as each machine says.
+#[derive(Default)]
+pub(super) struct HealthOf {
+    pipeline: Option<Health>,
+    keeper: Option<Health>,
+}
+
+impl HealthOf {
+    fn combined(&self) -> Health {
+        let backing_off = |health: &&Health| matches!(health, Health::BackingOff { .. });
+        let both = [&self.pipeline, &self.keeper].into_iter().flatten();
+        both.clone().find(backing_off).or_else(|| both.clone().next()).cloned().unwrap_or(Health::Flowing)
+    }
+}
+
+impl Task {
+    /// The first step of every machine.
+    pub(super) fn start(&mut self) {
+        // A lost lease shows at the next step as well.
+        let _ = self.tick();
+    }
+
+    pub(super) fn tick(&mut self) -> Result<(), StoreError> {
+        let now = self.now();
+        for index in 0..self.lanes.len() {
+            if self.lanes[index].wake.is_none_or(|wake| wake <= now) {
+                self.lanes[index].wake = None;
+                self.pipeline_input(index, pipeline::Input::Tick)?;
+            }
+        }
+        if self.keeper_wake.is_none_or(|wake| wake <= now) {
+            self.keeper_wake = None;
+            self.keeper_input(keeper::Input::Tick)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn pause_or_resume(&mut self) -> Result<(), StoreError> {
+        for index in 0..self.lanes.len() {
+            let input = if self.paused { pipeline::Input::Pause } else { pipeline::Input::Resume };
+            self.pipeline_input(index, input)?;
+        }
+        self.keeper_input(if self.paused { keeper::Input::Pause } else { keeper::Input::Resume })?;
+        self.show_health();
+        Ok(())
+    }
+
+    pub(super) fn drain(&mut self) -> Result<(), StoreError> {
+        for index in 0..self.lanes.len() {
+            self.pipeline_input(index, pipeline::Input::Drain)?;
+        }
+        self.keeper_input(keeper::Input::Drain)
+    }
+
+    pub(super) fn delivered(&mut self, delivery: Delivery) -> Result<(), StoreError> {
+        let Some(index) = self.lanes.iter().position(|lane| lane.partition == delivery.partition) else {
+            return Ok(());
+        };
+        let Delivery { mut records, mut next, mut end, .. } = delivery;
+        if let Some(last) = &self.lanes[index].end {
+            let source = &self.parts.source;
+            let within = records.iter().take_while(|record| source.order(&record.position, last).is_le()).count();
+            if within < records.len() || source.order(&next, last).is_ge() {
+                records.truncate(within);
+                next = last.clone();
+                end = true;
+            }
+        }
+        self.lanes[index].after = next.clone();
+        self.pipeline_input(index, pipeline::Input::Read { records, next, end })
+    }
+
+    pub(super) fn pipeline_input(&mut self, index: usize, input: pipeline::Input) -> Result<(), StoreError> {
+        self.still_owner()?;
+        let now = self.now();
+        let mut effects = std::mem::take(&mut self.pipeline_effects);
+        self.lanes[index].pipeline.step(now, input, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(index, effect);
+        }
+        self.pipeline_effects = effects;
+        Ok(())
+    }
+
+    pub(super) fn keeper_input(&mut self, input: keeper::Input) -> Result<(), StoreError> {
+        self.still_owner()?;
+        let now = self.now();
+        let mut effects = std::mem::take(&mut self.keeper_effects);
+        self.keeper.step(now, input, &mut effects);
+        let mut released = Vec::new();
+        for effect in effects.drain(..) {
+            match effect {
+                keeper::Effect::Released { lane } => released.push(lane),
+                other => self.carry_out_for_keeper(other),
+            }
+        }
+        self.keeper_effects = effects;
+        for lane in released {
+            for index in 0..self.lanes.len() {
+                self.pipeline_input(index, pipeline::Input::Released { lane: lane.clone() })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, index: usize, effect: pipeline::Effect) {
+        let lane = &mut self.lanes[index];
+        match effect {
+            pipeline::Effect::Read { credit } => {
+                let request =
+                    Request { route: self.name.clone(), after: lane.after.clone(), credit, reply: self.reply.clone() };
+                if let Some(reader) = self.readers.get(&lane.partition) {
+                    // A reader that is gone has failed, which stops the relay.
+                    let _ = reader.send(request);
+                }
+            }
+            pipeline::Effect::Publish { call, events } => self.publish(Machine::Pipeline(index), call, events),
+            pipeline::Effect::Keep { write, lane: name, front, events } => {
+                let front = front.map(|draft| self.front(&draft));
+                self.keep(index, write, Keep { lane: name, front, events });
+            }
+            pipeline::Effect::Checkpoint { write, position, witness, finished } => {
+                let checkpoint = Checkpoint { partition: lane.partition.clone(), position, finished };
+                self.checkpoint(index, write, checkpoint, witness);
+            }
+            pipeline::Effect::WakeAt(moment) => lane.wake = Some(moment),
+            pipeline::Effect::Health(health) => {
+                self.health.pipeline = Some(health);
+                self.note_health();
+            }
+            pipeline::Effect::Finished => lane.finished = true,
+        }
+    }
+
+    fn carry_out_for_keeper(&mut self, effect: keeper::Effect) {
+        match effect {
+            keeper::Effect::Load { load, lane, limit } => self.load(load, lane, limit),
+            keeper::Effect::Publish { call, events } => self.publish(Machine::Keeper, call, events),
+            keeper::Effect::Settle { write, lane, generation, remove, discarded, front } => {
+                self.tombstones |= discarded;
+                let front = front.map(|draft| self.front(&draft));
+                self.settle(write, Settlement { lane, generation, remove, discarded, front });
+            }
+            keeper::Effect::Detach { write, kept, front } => {
+                let front = self.front(&front);
+                self.detach(write, *kept, front);
+            }
+            keeper::Effect::WakeAt(moment) => self.keeper_wake = Some(moment),
+            keeper::Effect::Health(health) => {
+                self.health.keeper = Some(health);
+                self.note_health();
+            }
+            keeper::Effect::Finished => self.keeper_finished = true,
+            keeper::Effect::Released { .. } => {}
+        }
+    }
+
+    /// A front with wall times, as it is stored.
+    fn front(&self, draft: &FrontDraft) -> Front {
+        let wall = self.parts.clock.wall();
+        let state = match draft.retry_in {
+            Some(delay) => FrontState::Retrying { due: wall.saturating_add(delay).unwrap_or(wall) },
+            None => FrontState::Dead,
+        };
+        let failed_since = wall.saturating_sub(draft.failed_for).unwrap_or(wall);
+        Front { state, attempts: draft.attempts, failed_since, reason: draft.reason.clone() }
+    }
+
+    fn show_health(&self) {
+        let state = if self.paused { RouteState::Paused } else { self.health.combined().into() };
+        let backing_off = matches!(state, RouteState::BackingOff { .. });
+        metrics::gauge!(metric::BACKING_OFF, "route" => self.name.to_string()).set(f64::from(u8::from(backing_off)));
+        self.counts.set_state(state);
+    }
+
+    fn note_health(&mut self) {
+        self.show_health();
+        let state = match self.health.combined() {
+            Health::Flowing => HealthState::Flowing,
+            Health::Overloaded => HealthState::Overloaded,
+            Health::BackingOff { reason } => HealthState::BackingOff { reason },
+        };
+        match &state {
+            HealthState::BackingOff { reason } => {
+                tracing::warn!(route = %self.name, reason, "the sink as a whole does not take events; backing off");
+            }
+            HealthState::Overloaded => {
+                tracing::warn!(route = %self.name, "too many keys are in trouble; nothing new is read");
+            }
+            HealthState::Flowing | HealthState::Stopped { .. } => {
+                tracing::info!(route = %self.name, "events flow again");
+            }
+        }
+        self.store_health(RouteHealth { state, since: self.parts.clock.wall() });
+    }
+
+    /// Sets the gauges that cost a look at the stores.
+    pub(super) async fn report(&self) {
+        let in_flight = self.in_flight();
+        self.counts.in_flight.store(in_flight, Ordering::Relaxed);
+        self.counts.troubled.store(self.keeper.lanes() as u64, Ordering::Relaxed);
+        let gauge = |name: &'static str, value: f64| metrics::gauge!(name, "route" => self.name.to_string()).set(value);
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floating point, and these counts are far below 2^52")]
+        let count = |name: &'static str, value: u64| gauge(name, value as f64);
+        count(metric::IN_FLIGHT, in_flight);
+        count(metric::TROUBLED, self.keeper.lanes() as u64);
+        if let Ok(kept) = self.parts.bookkeeping.kept_counts(&self.name).await {
+            count(metric::DEAD, kept.dead);
+            count(metric::PARKED, kept.parked);
+        }
+        let mut entries = 0;
+        let mut oldest = None;
+        for lane in &self.lanes {
+            if let Ok(backlog) = self.parts.source.backlog(&lane.partition, &lane.after).await {
+                entries += backlog.entries;
+                oldest = [oldest, backlog.oldest].into_iter().flatten().min();
+            }
+        }
+        count(metric::BACKLOG, entries);
+        let age = oldest.map_or(0.0, |oldest| self.parts.clock.wall().duration_since(oldest).as_secs_f64());
+        gauge(metric::OLDEST_SECONDS, age.max(0.0));
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        let pipelines: usize = self.lanes.iter().map(|lane| lane.pipeline.in_flight()).sum();
+        (pipelines + self.keeper.in_flight()) as u64
+    }
+}

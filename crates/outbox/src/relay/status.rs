@@ -1,0 +1,146 @@
+//! What a running relay says about itself.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::Serialize;
+
+use super::metric;
+use crate::{pipeline::Health, route::RouteName};
+
+/// A relay as it is now.
+#[derive(Clone, Debug, Serialize)]
+pub struct RelayStatus {
+    /// Whether it owns the source; otherwise it stands by.
+    pub owner: bool,
+    /// The epoch of its lease, while it owns the source.
+    pub epoch: Option<u64>,
+    /// Its routes.
+    pub routes: Vec<RouteStatus>,
+}
+
+/// A route of a running relay.
+#[derive(Clone, Debug, Serialize)]
+pub struct RouteStatus {
+    /// Its name.
+    pub name: RouteName,
+    /// Whether its events flow.
+    pub state: RouteState,
+    /// Events accepted since the relay started.
+    pub published: u64,
+    /// Outcomes and calls that were not accepted since the relay started.
+    pub not_accepted: u64,
+    /// Events in calls under way.
+    pub in_flight: u64,
+    /// Lanes in trouble.
+    pub troubled: u64,
+}
+
+/// Whether a route's events flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum RouteState {
+    /// They flow, or would.
+    Flowing,
+    /// An operator paused the route.
+    Paused,
+    /// The sink as a whole does not take events.
+    BackingOff {
+        /// What it said.
+        reason: String,
+    },
+    /// So many keys are in trouble that nothing new is read.
+    Overloaded,
+}
+
+/// A view of a relay while it runs. Cheap to clone.
+#[derive(Clone)]
+pub struct RelayHandle {
+    status: Arc<Status>,
+}
+
+impl RelayHandle {
+    pub(super) fn new(status: Arc<Status>) -> Self {
+        Self { status }
+    }
+
+    /// The relay as it is now.
+    pub fn status(&self) -> RelayStatus {
+        let epoch = self.status.epoch.load(Ordering::Relaxed);
+        RelayStatus {
+            owner: epoch > 0,
+            epoch: (epoch > 0).then_some(epoch),
+            routes: self.status.routes.iter().map(|(name, route)| route.view(name)).collect(),
+        }
+    }
+}
+
+pub(super) struct Status {
+    /// 0 while the relay stands by: epochs start at 1.
+    epoch: AtomicU64,
+    routes: BTreeMap<RouteName, Arc<RouteCounts>>,
+}
+
+impl Status {
+    pub(super) fn new(routes: impl Iterator<Item = RouteName>) -> Self {
+        Self { epoch: AtomicU64::new(0), routes: routes.map(|name| (name, Arc::default())).collect() }
+    }
+
+    pub(super) fn own(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+        metrics::gauge!(metric::OWNER).set(1.0);
+    }
+
+    pub(super) fn disown(&self) {
+        self.epoch.store(0, Ordering::Relaxed);
+        metrics::gauge!(metric::OWNER).set(0.0);
+    }
+
+    /// The counts of a route; a replay's temporary route has its own, which nobody sees.
+    pub(super) fn route(&self, name: &RouteName) -> Arc<RouteCounts> {
+        self.routes.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// A route's counts, shared with its task.
+#[derive(Default)]
+pub(super) struct RouteCounts {
+    pub(super) published: AtomicU64,
+    pub(super) not_accepted: AtomicU64,
+    pub(super) in_flight: AtomicU64,
+    pub(super) troubled: AtomicU64,
+    state: Mutex<Option<RouteState>>,
+}
+
+impl RouteCounts {
+    pub(super) fn set_state(&self, state: RouteState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+    }
+
+    fn view(&self, name: &RouteName) -> RouteStatus {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        RouteStatus {
+            name: name.clone(),
+            state: state.unwrap_or(RouteState::Flowing),
+            published: self.published.load(Ordering::Relaxed),
+            not_accepted: self.not_accepted.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            troubled: self.troubled.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl From<Health> for RouteState {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Flowing => Self::Flowing,
+            Health::BackingOff { reason } => Self::BackingOff { reason },
+            Health::Overloaded => Self::Overloaded,
+        }
+    }
+}

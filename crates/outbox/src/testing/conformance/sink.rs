@@ -1,0 +1,250 @@
+//! What every sink promises.
+
+use std::sync::Arc;
+
+use crate::{
+    entry::EventRef,
+    event::{Event, NewEvent},
+    sink::{Batch, Fault, Outcome, Sink},
+    testing::{
+        Delivery, SinkUnderTest,
+        sample::{event, event_of, event_without_key},
+    },
+};
+
+/// Runs every check, each on a fresh sink.
+pub async fn all<S: SinkUnderTest>(fresh: impl AsyncFn() -> S) {
+    its_limits_allow_a_call(&fresh().await).await;
+    a_check_publishes_nothing(&fresh().await).await;
+    there_is_one_outcome_for_each_event(&fresh().await).await;
+    what_is_accepted_has_arrived(&fresh().await).await;
+    payloads_arrive_byte_for_byte(&fresh().await).await;
+    events_of_a_call_arrive_in_order(&fresh().await).await;
+    a_full_call_is_taken(&fresh().await).await;
+    an_event_may_come_again(&fresh().await).await;
+    a_replay_is_taken(&fresh().await).await;
+    calls_may_be_made_at_the_same_time(&fresh().await).await;
+    a_refused_event_is_named_and_the_rest_accepted(&fresh().await).await;
+    nothing_of_a_key_is_accepted_behind_what_was_refused(&fresh().await).await;
+    an_absent_target_is_the_sinks_fault(&fresh().await).await;
+}
+
+fn batch(events: impl IntoIterator<Item = Event>) -> Batch {
+    Batch { events: events.into_iter().map(EventRef::single).collect(), gapless: true, replay: None }
+}
+
+/// One event of each of `count` keys: what every sink takes in one call, as far as its limits go.
+fn of_different_keys(sink: &dyn Sink, count: usize) -> Vec<Event> {
+    let limits = sink.limits();
+    let mut bytes = 0;
+    let fits = |event: &Event| {
+        bytes += sink.size(event);
+        bytes <= limits.max_bytes
+    };
+    (0..count.min(limits.max_events)).map(|number| event(&format!("key/{number}"), 1)).take_while(fits).collect()
+}
+
+async fn publish(sink: &dyn Sink, batch: &Batch) -> Vec<Outcome> {
+    sink.publish(batch).await.expect("a target that works takes a call")
+}
+
+async fn accept(sink: &dyn Sink, events: impl IntoIterator<Item = Event>) {
+    let batch = batch(events);
+    let outcomes = publish(sink, &batch).await;
+    assert_eq!(outcomes, vec![Outcome::Accepted; batch.events.len()], "a target that works accepts everything");
+}
+
+fn ids(events: &[Event]) -> Vec<String> {
+    events.iter().map(|event| event.id().to_owned()).collect()
+}
+
+async fn delivered_ids(subject: &impl SinkUnderTest) -> Vec<String> {
+    subject.delivered().await.into_iter().map(|delivery| delivery.id).collect()
+}
+
+/// At least one event of the size it names fits into at least one call, and limits do not change.
+pub async fn its_limits_allow_a_call(subject: &impl SinkUnderTest) {
+    const RULE: &str = "a sink's limits allow a call";
+    let sink = subject.sink();
+    let limits = sink.limits();
+    assert!(limits.max_events >= 1 && limits.max_calls >= 1, "{RULE}: {limits:?}");
+    assert!(limits.max_event_bytes >= 1 && limits.max_event_bytes <= limits.max_bytes, "{RULE}: {limits:?}");
+    accept(&*sink, [event("a", 1)]).await;
+    assert_eq!(sink.limits(), limits, "{RULE}: and stay");
+}
+
+/// A target that works passes the check, and has nothing afterwards.
+pub async fn a_check_publishes_nothing(subject: &impl SinkUnderTest) {
+    subject.sink().check().await.expect("a target that works passes the check");
+    assert_eq!(subject.delivered().await, [], "a check publishes nothing");
+}
+
+/// As many outcomes as events, for calls of any length.
+pub async fn there_is_one_outcome_for_each_event(subject: &impl SinkUnderTest) {
+    let sink = subject.sink();
+    for count in [1, 2, 7] {
+        let batch = batch(of_different_keys(&*sink, count));
+        let outcomes = publish(&*sink, &batch).await;
+        assert_eq!(outcomes.len(), batch.events.len(), "there is one outcome for each event");
+    }
+}
+
+/// The other side has every event that was accepted, under its id, as soon as the call is answered.
+pub async fn what_is_accepted_has_arrived(subject: &impl SinkUnderTest) {
+    let sink = subject.sink();
+    let mut events = of_different_keys(&*sink, 4);
+    accept(&*sink, events.clone()).await;
+    accept(&*sink, [event_without_key("no-key")]).await;
+    events.push(event_without_key("no-key"));
+    let (mut arrived, mut published) = (delivered_ids(subject).await, ids(&events));
+    arrived.sort();
+    published.sort();
+    assert_eq!(arrived, published, "what is accepted has arrived, and nothing else");
+}
+
+/// A payload arrives as it was written, whatever it is.
+pub async fn payloads_arrive_byte_for_byte(subject: &impl SinkUnderTest) {
+    const RULE: &str = "payloads arrive byte for byte";
+    let payloads: [(&str, &'static [u8]); 5] = [
+        ("application/json", b"{\"b\": 1.50, \"a\":\"\xc3\xbc\"}"),
+        ("text/plain", b"plain, \"quoted\" text\r\n"),
+        ("application/octet-stream", b"\x00\xff\xfe"),
+        ("application/json", b"not json"),
+        ("text/plain", b""),
+    ];
+    let sink = subject.sink();
+    let mut published = Vec::new();
+    for (number, (content_type, bytes)) in payloads.into_iter().enumerate() {
+        let new = NewEvent::builder("t").key(format!("key/{number}")).bytes(content_type, bytes).build();
+        let event = event_of(new.expect("the sample is valid"), 1);
+        published.push(Delivery { id: event.id().to_owned(), data: event.data().cloned() });
+        accept(&*sink, [event]).await;
+    }
+    let mut arrived = subject.delivered().await;
+    arrived.sort_by(|left, right| left.id.cmp(&right.id));
+    for (arrived, published) in arrived.iter_mut().zip(&mut published) {
+        // Some transports cannot tell an empty payload from none.
+        arrived.data = arrived.data.take().filter(|data| !data.is_empty());
+        published.data = published.data.take().filter(|data| !data.is_empty());
+    }
+    assert_eq!(arrived, published, "{RULE}");
+}
+
+/// A sink that says its calls are ordered keeps the order of a call, several events of a key included.
+pub async fn events_of_a_call_arrive_in_order(subject: &impl SinkUnderTest) {
+    let sink = subject.sink();
+    let limits = sink.limits();
+    if !limits.ordered_calls || limits.max_events < 2 {
+        return;
+    }
+    let mut bytes = 0;
+    let fits = |event: &Event| {
+        bytes += sink.size(event);
+        bytes <= limits.max_bytes
+    };
+    let events: Vec<_> = (1..=limits.max_events.min(9) as u64).map(|n| event("a", n)).take_while(fits).collect();
+    accept(&*sink, events.clone()).await;
+    assert_eq!(delivered_ids(subject).await, ids(&events), "events of an ordered call arrive in order");
+}
+
+/// A call as full as the limits allow is taken.
+pub async fn a_full_call_is_taken(subject: &impl SinkUnderTest) {
+    let sink = subject.sink();
+    let events = of_different_keys(&*sink, 2_000);
+    accept(&*sink, events.clone()).await;
+    assert_eq!(delivered_ids(subject).await.len(), events.len(), "a full call is taken");
+}
+
+/// An event that comes again, as after a lost answer, is accepted again.
+pub async fn an_event_may_come_again(subject: &impl SinkUnderTest) {
+    let sink = subject.sink();
+    accept(&*sink, [event("a", 1)]).await;
+    accept(&*sink, [event("a", 1)]).await;
+    let arrived = delivered_ids(subject).await;
+    assert!(!arrived.is_empty() && arrived.iter().all(|id| id == "a@1.1.0"), "an event may come again, with its id");
+}
+
+/// What a replay publishes again gets through, though it was accepted before.
+pub async fn a_replay_is_taken(subject: &impl SinkUnderTest) {
+    let sink = subject.sink();
+    accept(&*sink, [event("a", 1)]).await;
+    let replay = Batch { replay: Some("replay-1".into()), ..batch([event("a", 1)]) };
+    assert_eq!(publish(&*sink, &replay).await, [Outcome::Accepted], "a replay is taken");
+    assert_eq!(delivered_ids(subject).await.len(), 2, "a replay arrives: no dedup id may swallow it");
+}
+
+/// As many calls as the limits name may be under way.
+pub async fn calls_may_be_made_at_the_same_time(subject: &impl SinkUnderTest) {
+    const RULE: &str = "calls may be made at the same time";
+    let sink = subject.sink();
+    let calls = sink.limits().max_calls.min(16);
+    let events: Vec<_> = (0..calls).map(|number| event(&format!("key/{number}"), 1)).collect();
+    let batches: Vec<_> = events.iter().map(|event| batch([event.clone()])).collect();
+    let answers = futures_util::future::join_all(batches.iter().map(|batch| sink.publish(batch))).await;
+    for answer in answers {
+        assert_eq!(answer.expect("a target that works takes each call"), [Outcome::Accepted], "{RULE}");
+    }
+    let mut arrived = delivered_ids(subject).await;
+    arrived.sort();
+    let mut published = ids(&events);
+    published.sort();
+    assert_eq!(arrived, published, "{RULE}");
+}
+
+/// An event that the other side refuses by name is refused alone.
+pub async fn a_refused_event_is_named_and_the_rest_accepted(subject: &impl SinkUnderTest) {
+    const RULE: &str = "a refused event is named, and the rest accepted";
+    let sink = subject.sink();
+    let events = of_different_keys(&*sink, 3);
+    if events.len() < 3 || !subject.refuse(events[1].id()).await {
+        return;
+    }
+    match sink.publish(&batch(events.clone())).await {
+        Ok(outcomes) => {
+            let named = matches!(outcomes[..], [Outcome::Accepted, Outcome::Refused { .. }, Outcome::Accepted]);
+            assert!(named, "{RULE}: {outcomes:?}");
+            assert_eq!(delivered_ids(subject).await, [events[0].id(), events[2].id()], "{RULE}");
+        }
+        // The relay splits the batch until the culprit stands alone.
+        Err(error) => {
+            assert!(matches!(error.fault, Fault::Event | Fault::Unknown), "{RULE}, or the call is split: {error:?}");
+            let alone = sink.publish(&batch([events[1].clone()])).await;
+            let refused = match &alone {
+                Ok(outcomes) => matches!(outcomes[..], [Outcome::Refused { .. }]),
+                Err(error) => error.fault == Fault::Event,
+            };
+            assert!(refused, "{RULE}: alone it is the event's fault: {alone:?}");
+        }
+    }
+}
+
+/// In an ordered call nothing of a key takes effect behind an event of it that did not.
+pub async fn nothing_of_a_key_is_accepted_behind_what_was_refused(subject: &impl SinkUnderTest) {
+    const RULE: &str = "nothing of a key is accepted behind what was refused";
+    let sink = subject.sink();
+    let limits = sink.limits();
+    let events: Vec<_> = (1..=3).map(|sequence| event("a", sequence)).collect();
+    if !limits.ordered_calls || limits.max_events < 3 || !subject.refuse(events[1].id()).await {
+        return;
+    }
+    if let Ok(outcomes) = sink.publish(&batch(events.clone())).await {
+        assert_eq!(outcomes.len(), 3, "{RULE}: an outcome for each");
+        assert_ne!(outcomes[2], Outcome::Accepted, "{RULE}: {outcomes:?}");
+    }
+    let arrived = delivered_ids(subject).await;
+    assert!(!arrived.iter().any(|id| id == events[2].id()), "{RULE}: {arrived:?} arrived");
+}
+
+/// A target that is gone fails the check and the call as a whole, and no event is blamed for it.
+pub async fn an_absent_target_is_the_sinks_fault(subject: &impl SinkUnderTest) {
+    const RULE: &str = "an absent target is the sink's fault";
+    let sink: Arc<dyn Sink> = subject.sink();
+    if !subject.take_away().await {
+        return;
+    }
+    assert!(sink.check().await.is_err(), "{RULE}: the check says so");
+    match sink.publish(&batch([event("a", 1)])).await {
+        Ok(outcomes) => panic!("{RULE}: no event can be blamed, and yet {outcomes:?}"),
+        Err(error) => assert!(matches!(error.fault, Fault::Sink | Fault::Unknown), "{RULE}: {error:?}"),
+    }
+}

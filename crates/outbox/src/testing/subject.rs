@@ -1,0 +1,126 @@
+//! What a backend has to offer so that the conformance suites can work on it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::{
+    event::NewEvent,
+    sink::Sink,
+    source::Source,
+    store::BusinessStore,
+    writer::{Expected, Receipt, Settled, WriteError},
+};
+
+/// One call of a writer.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The events.
+    pub events: Vec<NewEvent>,
+    /// At which version their key has to be. A suite gives one other than [`Expected::Any`] only with events of one key.
+    pub expected: Expected,
+}
+
+impl Write {
+    /// Writes `events` whatever is current.
+    pub fn any(events: impl Into<Vec<NewEvent>>) -> Self {
+        Self { events: events.into(), expected: Expected::Any }
+    }
+
+    /// Writes `events` if their key is at `sequence`.
+    pub fn at(sequence: u64, events: impl Into<Vec<NewEvent>>) -> Self {
+        Self { events: events.into(), expected: Expected::Sequence(sequence) }
+    }
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By its commit.
+    Commit,
+    /// By being rolled back.
+    RollBack,
+}
+
+/// A transaction that a suite asks for.
+pub struct Transaction {
+    /// What is written, call by call.
+    pub writes: Vec<Write>,
+    /// To be awaited after the writes and before the end: what others see meanwhile.
+    pub before_end: Option<BoxFuture<'static, ()>>,
+    /// How it ends, if every write succeeded; it is rolled back otherwise.
+    pub end: End,
+}
+
+/// Adapts a backend's writer, whatever its transactions are, to the suite
+/// [`conformance::writer`](super::conformance::writer).
+#[async_trait]
+pub trait WriterUnderTest: Send + Sync {
+    /// Begins a transaction, makes every write in it, awaits `before_end`, and ends it. Gives the receipts of all
+    /// writes, in order, or the first error; after an error nothing is left of the transaction.
+    async fn transact(&self, transaction: Transaction) -> Result<Vec<Receipt>, WriteError>;
+
+    /// What became of a write.
+    async fn settled(&self, receipt: &Receipt) -> Settled;
+
+    /// A source that reads what this writer writes.
+    async fn source(&self) -> Arc<dyn Source>;
+}
+
+/// A business store as one process has it open. Claims made by the one are those that the other reads under.
+#[derive(Clone)]
+pub struct Opened {
+    /// Its entries.
+    pub source: Arc<dyn Source>,
+    /// The rest.
+    pub store: Arc<dyn BusinessStore>,
+}
+
+/// Adapts a business store to the suites [`conformance::source`](super::conformance::source) and
+/// [`conformance::business_store`](super::conformance::business_store).
+#[async_trait]
+pub trait StoreUnderTest: WriterUnderTest {
+    /// Opens the store as one more process would.
+    async fn open(&self) -> Opened;
+
+    /// Makes a copy of everything as it is now, in place of an earlier copy.
+    async fn back_up(&self);
+
+    /// Puts the copy in the store's place, as a restored backup or an older copy of a file. The suites open the store
+    /// anew afterwards.
+    async fn restore(&self);
+}
+
+/// An event that a sink's other side has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its id.
+    pub id: String,
+    /// Its payload.
+    pub data: Option<Bytes>,
+}
+
+/// Adapts a sink, and the other side that it publishes to, to the suite
+/// [`conformance::sink`](super::conformance::sink).
+#[async_trait]
+pub trait SinkUnderTest: Send + Sync {
+    /// The sink.
+    fn sink(&self) -> Arc<dyn Sink>;
+
+    /// What the other side has, in the order in which it took effect, duplicates included.
+    async fn delivered(&self) -> Vec<Delivery>;
+
+    /// Has the other side refuse the event `id` by name from now on. False if it knows no such thing; checks that need
+    /// it are passed over then.
+    async fn refuse(&self, id: &str) -> bool {
+        let _ = id;
+        false
+    }
+
+    /// Makes the target go away for good. False if that cannot be done; checks that need it are passed over then.
+    async fn take_away(&self) -> bool {
+        false
+    }
+}
