@@ -1,3 +1,61 @@
 //! The `outbox` command.
 
-fn main() {}
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser as _};
+
+mod cli;
+mod commands;
+mod config;
+mod demo;
+mod exit;
+mod logs;
+mod output;
+mod wiring;
+
+use cli::{Cli, Command, Global};
+use exit::{Exit, Failure, Outcome};
+use output::{Output, Paint};
+
+fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    match command {
+        // The demo logs and exits by rules of its own.
+        Command::Demo(args) => demo::run(args, global.json),
+        Command::Hidden(command) => command.run(),
+        command => finish(&global, run(&global, command)),
+    }
+}
+
+/// Carries out everything but the demo.
+fn run(global: &Global, command: Command) -> Outcome {
+    let out = Output::new(global.json);
+    if let Command::Completions { shell } = command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "outbox", &mut script);
+        out.line(String::from_utf8_lossy(&script).trim_end());
+        return Ok(Exit::Ok);
+    }
+    let mut runtime = match command {
+        Command::Relay(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime.enable_all().build().map_err(|error| {
+        Failure::new("the asynchronous runtime did not start").because(&error).help("raise the limits on threads and files")
+    })?;
+    runtime.block_on(commands::run(global, out, command))
+}
+
+fn finish(global: &Global, outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if global.json {
+                eprintln!("{}", failure.json());
+            } else {
+                eprintln!("{}", failure.shown(Paint::for_terminal(std::io::stderr().is_terminal())));
+            }
+            failure.code().into()
+        }
+    }
+}

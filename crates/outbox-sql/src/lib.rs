@@ -1,1 +1,4 @@
 //! Outbox on SQL databases.
+
+#[cfg(feature = "sqlite")]
+pub mod sqlite;

@@ -36,7 +36,7 @@ pub struct Envelope<'a> {
 /// Whether a payload of this media type is JSON: no media type at all, the subtype `json`, or the suffix `+json`.
 ///
 /// Rule: CloudEvents JSON format 1.0, 3.1.
-pub(crate) fn is_json(content_type: Option<&str>) -> bool {
+pub fn is_json(content_type: Option<&str>) -> bool {
     let Some(content_type) = content_type else { return true };
     let Some((_, subtype)) = essence(content_type).split_once('/') else { return false };
     let suffix = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);

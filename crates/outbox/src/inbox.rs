@@ -22,8 +22,6 @@
 mod applied;
 mod cause;
 mod claims;
-#[cfg(any(test, feature = "testing"))]
-pub mod conformance;
 mod decision;
 mod handler;
 mod jobs;

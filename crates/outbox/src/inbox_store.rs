@@ -348,7 +348,8 @@ pub trait InboxTx {
     /// As the store gave it.
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<LaneId>, StoreError>;
 
-    /// Lanes in trouble, sorted, behind `after`, `limit` at most, each with its first kept message.
+    /// Lanes in trouble, in an order of the store's own, behind `after`, `limit` at most, each with its first kept
+    /// message.
     ///
     /// # Errors
     /// As the store gave it.
@@ -424,6 +425,11 @@ pub trait Job<Tx>: Send + 'static {
     /// How many events it is about, for a store that puts several jobs into one transaction.
     fn weight(&self) -> usize {
         1
+    }
+
+    /// Whether it writes nothing, so that a store need not keep writers out.
+    fn only_reads(&self) -> bool {
+        false
     }
 
     /// Does it.

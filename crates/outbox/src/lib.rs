@@ -33,6 +33,8 @@ pub mod sink;
 pub mod sinks;
 pub mod source;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod writer;
 
 pub use bookkeeping::{Bookkeeping, Lane, Operator};

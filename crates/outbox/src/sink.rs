@@ -135,7 +135,9 @@ pub trait Sink: Send + Sync {
     /// Publishes `batch` and answers for each event, in the batch's order: exactly one outcome an event.
     ///
     /// *Order*: events of one key take effect in the batch's order if [`SinkLimits::ordered_calls`] says so; otherwise
-    /// a key has at most one event in a batch. The relay never has two calls for one key under way.
+    /// a key has at most one event in a batch. Behind an event that is not accepted, no later event of its key in the
+    /// batch is accepted either: answer [`Outcome::Throttled`] for it. The relay never has two calls for one key under
+    /// way.
     /// *Duplicates*: an event may come again, with the same id. *Durability*: [`Outcome::Accepted`] only once the other
     /// side has taken responsibility. *Cancellation*: a dropped call may have taken effect.
     ///

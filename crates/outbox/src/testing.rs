@@ -98,4 +98,4 @@ mod subject;
 
 pub use hooked::{Hook, Hooked, Io};
 pub use step_gate::{Side, Step, StepGate};
-pub use subject::{Delivery, End, Opened, SinkUnderTest, StoreUnderTest, Transaction, WriterUnderTest, Write};
+pub use subject::{Delivery, End, Opened, SinkUnderTest, StoreUnderTest, Transaction, Write, WriterUnderTest};

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// What became of an event. All but [`Refused`](Self::Refused) is durable, and the event may be acknowledged.
+/// What became of an event. All but [`Refused`](Self::Refused) and [`Stopped`](Self::Stopped) is
+/// durable, and the event may be acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Applied {
@@ -31,9 +32,15 @@ pub enum Applied {
         /// Why.
         reason: String,
     },
-    /// This inbox cannot take it without risking its order. Nothing was recorded, its key stops, and somebody has to
-    /// look: it must not be acknowledged.
+    /// The event itself cannot be taken: it has no place that the mode could judge it by, or a rule refuses it by name.
+    /// Nothing was recorded, and it must not be acknowledged: it stays with its sender, as a dead letter there.
     Refused {
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The event's route does not bring every event of a key, and the mode needs them all. Nothing was recorded, and it
+    /// must not be acknowledged: its key stops until somebody has mended the route.
+    Stopped {
         /// What is wrong and what to do.
         reason: String,
     },
@@ -58,7 +65,7 @@ pub enum Waits {
 impl Applied {
     /// Whether the event may be acknowledged: what became of it is durable.
     pub fn may_be_acknowledged(&self) -> bool {
-        !matches!(self, Self::Refused { .. })
+        !matches!(self, Self::Refused { .. } | Self::Stopped { .. })
     }
 
     /// The name of the outcome, as metrics have it.
@@ -72,6 +79,7 @@ impl Applied {
             Self::Retrying { .. } => "retrying",
             Self::DeadLetter { .. } => "dead_letter",
             Self::Refused { .. } => "refused",
+            Self::Stopped { .. } => "stopped",
         }
     }
 }

@@ -204,9 +204,8 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
 
     async fn carry_out_all(&self, claims: Vec<Claim>) -> Result<Vec<(Event, Applied)>, StoreError> {
         let mut settled = Vec::new();
-        let mut running = stream::iter(claims)
-            .map(|claim| self.carry_out(claim))
-            .buffer_unordered(self.claim.concurrency);
+        let mut running =
+            stream::iter(claims).map(|claim| self.carry_out(claim)).buffer_unordered(self.claim.concurrency);
         while let Some(result) = running.next().await {
             settled.extend(result?);
         }
@@ -227,13 +226,13 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
                 settings: self.core.settings.clone(),
                 now: self.core.clock.wall(),
             };
-            match self.core.store.transact(job).await.map_err(|error| self.core.failed(error))? {
-                Some(passed) => {
-                    settled.extend(passed.applied.into_iter().map(|applied| (event.clone(), applied)));
-                    claims.extend(passed.claims.into_iter().rev());
-                }
-                None => tracing::warn!(event = event.id(), "a claim ended before its handler's answer could be recorded"),
-            }
+            let completed = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
+            let Some(passed) = completed else {
+                tracing::warn!(event = event.id(), "a claim ended before its handler's answer could be recorded");
+                continue;
+            };
+            settled.extend(passed.applied.into_iter().map(|applied| (event.clone(), applied)));
+            claims.extend(passed.claims.into_iter().rev());
         }
         Ok(settled)
     }

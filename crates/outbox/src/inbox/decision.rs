@@ -37,10 +37,9 @@ impl Basis {
             return Self::Refused(format!("place {} is beyond what can be recorded", placing.place));
         }
         match (mode, placing, event.key()) {
-            (Mode::Once, _, _) | (Mode::Latest | Mode::AfterCause { .. }, None, None) => Self::Id,
+            (Mode::Once, _, _) | (Mode::Latest, None, None) | (Mode::AfterCause { .. }, None, _) => Self::Id,
             (Mode::Latest | Mode::InOrder | Mode::AfterCause { .. }, Some(placing), _) => Self::Place(*placing),
             (Mode::Latest, None, Some(_)) => Self::Time(place_of_time(event.time().unwrap_or(now))),
-            (Mode::AfterCause { .. }, None, Some(_)) => Self::Id,
             (Mode::InOrder, None, _) => Self::Refused(
                 "the event has no place, and mode `in_order` needs one: let its producer number its events by key, or use mode `once` or `latest`"
                     .to_owned(),
@@ -97,6 +96,8 @@ pub(crate) enum Verdict {
     Wait(Waits),
     /// Record nothing, acknowledge nothing, say why.
     Refuse(String),
+    /// The same, because of the route.
+    Stop(String),
 }
 
 /// How an event stands to the mark of its key.
@@ -171,7 +172,7 @@ fn in_order(settings: &InboxSettings, record: &LaneRecord, placing: &Placing, ev
     let history_back = match turn(record.mark, placing) {
         Turn::Past => return Verdict::Duplicate,
         _ if !event.gapless() => {
-            return Verdict::Refuse(format!(
+            return Verdict::Stop(format!(
                 "the route does not bring every event of a key (`gapless` is not true), and mode `{}` needs them all: give the route no filter by type or attribute, or use mode `once` or `latest`",
                 settings.mode.name()
             ));

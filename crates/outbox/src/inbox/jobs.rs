@@ -93,16 +93,16 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
                 tx.troubled(after.as_ref(), SWEEP).await?.into_iter().map(|kept| kept.lane).collect()
             }
         };
-        lanes.sort();
-        // What is kept has failed before, so each attempt stands for itself at once.
-        let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, Isolation::Each);
-        let passed = pass.sweep(&lanes).await?;
-        let forgotten = tx.purge_ids(self.now, PURGE).await?;
         let full = lanes.len() == SWEEP;
         let after = match self.scope {
             Scope::All { .. } if full => lanes.last().cloned(),
             Scope::All { .. } | Scope::Due => None,
         };
+        lanes.sort();
+        // What is kept has failed before, so each attempt stands for itself at once.
+        let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, Isolation::Each);
+        let passed = pass.sweep(&lanes).await?;
+        let forgotten = tx.purge_ids(self.now, PURGE).await?;
         let more = full || passed.more || usize::try_from(forgotten).is_ok_and(|forgotten| forgotten == PURGE);
         Ok(Sweep { passed, lanes: lanes.len() as u64, after, more })
     }

@@ -15,8 +15,8 @@ use crate::{
     error::{ErrorKind, StoreError},
     event::Event,
     inbox_store::{
-        Abort, EventId, InboxCounts, InboxKept, InboxStore, InboxTotals, InboxTx, Isolation, Job, KeptLane, KeptMessage,
-        LaneChange, LaneId, LaneRecord, TroubleState,
+        Abort, EventId, InboxCounts, InboxKept, InboxStore, InboxTotals, InboxTx, Isolation, Job, KeptLane,
+        KeptMessage, LaneChange, LaneId, LaneRecord, TroubleState,
     },
     place::Place,
 };
@@ -279,7 +279,8 @@ impl<S: Clone + Send + 'static> InboxTx for MemoryTx<'_, S> {
     }
 
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<LaneId>, StoreError> {
-        let due = |record: &LaneRecord| record.trouble.as_ref().and_then(|trouble| trouble.due).filter(|due| *due <= now);
+        let due =
+            |record: &LaneRecord| record.trouble.as_ref().and_then(|trouble| trouble.due).filter(|due| *due <= now);
         let lanes = self.inner.lanes.iter();
         let mut lanes: Vec<_> = lanes.filter_map(|(lane, record)| Some((due(record)?, lane.clone()))).collect();
         lanes.sort();
@@ -364,7 +365,8 @@ impl<S: Clone + Send + 'static> InboxTx for MemoryTx<'_, S> {
             .collect();
         let forgotten = lanes.values().filter(|record| record.mark != Place::ORIGIN).count() + ids.len();
         for (lane, record) in lanes {
-            let left = record.trouble.is_some().then(|| LaneRecord { trouble: record.trouble, ..LaneRecord::default() });
+            let left =
+                record.trouble.is_some().then(|| LaneRecord { trouble: record.trouble, ..LaneRecord::default() });
             self.inner.lanes.set(lane, left);
         }
         for id in ids {
@@ -404,5 +406,5 @@ where
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests;

@@ -74,7 +74,7 @@ impl<S: InboxStore> InboxOperator<S> {
         self.store.transact(TotalsJob).await
     }
 
-    /// Lanes that keep events, each with the first of them, sorted, behind `after`; `limit` at most.
+    /// Lanes that keep events, each with the first of them, in the store's order, behind `after`; `limit` at most.
     ///
     /// # Errors
     /// As the store gave it.
@@ -169,8 +169,7 @@ impl<S: InboxStore> InboxOperator<S> {
     /// # Errors
     /// As the store gave it.
     pub async fn erase(&self, producer: Option<&str>, key: &Key) -> Result<u64, StoreError> {
-        let chosen =
-            Chosen { key: Some(key.clone()), producer: producer.map(str::to_owned), ..Chosen::default() };
+        let chosen = Chosen { key: Some(key.clone()), producer: producer.map(str::to_owned), ..Chosen::default() };
         self.change_all(&chosen, |_| true, Change::Erase).await
     }
 
@@ -185,8 +184,7 @@ impl<S: InboxStore> InboxOperator<S> {
             let page = self.kept(after, PAGE).await?;
             let full = page.len() == PAGE;
             after = page.last().map(|kept| kept.lane.clone());
-            let targets: Vec<_> =
-                page.into_iter().filter(|kept| chosen.matches(kept) && eligible(kept)).collect();
+            let targets: Vec<_> = page.into_iter().filter(|kept| chosen.matches(kept) && eligible(kept)).collect();
             if !targets.is_empty() {
                 changed += self.store.transact(ChangeJob { targets, change, now: self.clock.wall() }).await?;
             }
@@ -215,6 +213,10 @@ struct TotalsJob;
 impl<T: InboxTx> Job<T> for TotalsJob {
     type Output = InboxTotals;
 
+    fn only_reads(&self) -> bool {
+        true
+    }
+
     async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<InboxTotals, Abort> {
         Ok(tx.totals().await?)
     }
@@ -228,6 +230,10 @@ struct KeptJob {
 impl<T: InboxTx> Job<T> for KeptJob {
     type Output = Vec<KeptLane>;
 
+    fn only_reads(&self) -> bool {
+        true
+    }
+
     async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Vec<KeptLane>, Abort> {
         Ok(tx.troubled(self.after.as_ref(), self.limit).await?)
     }
@@ -239,6 +245,10 @@ struct ShowJob {
 
 impl<T: InboxTx> Job<T> for ShowJob {
     type Output = Option<KeptLane>;
+
+    fn only_reads(&self) -> bool {
+        true
+    }
 
     async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Option<KeptLane>, Abort> {
         let Some((lane, first)) = tx.find(self.id).await? else { return Ok(None) };
@@ -386,7 +396,8 @@ impl<T: InboxTx> Job<T> for RewindJob {
     async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<(), Abort> {
         let before = load(tx, &self.lane).await?;
         if self.to >= before.mark {
-            let message = format!("the mark of this key is {}: it can only be set back to an earlier place", before.mark);
+            let message =
+                format!("the mark of this key is {}: it can only be set back to an earlier place", before.mark);
             return Err(StoreError::new(ErrorKind::Invalid, message).into());
         }
         let life = if self.to == Place::ORIGIN { Life::Unknown } else { before.life };

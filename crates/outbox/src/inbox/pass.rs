@@ -45,7 +45,6 @@ pub(crate) enum Attempt {
 }
 
 /// Makes attempts: by calling the handler, or by leaving them to whoever claims the event.
-#[expect(async_fn_in_trait, reason = "not public")]
 pub(crate) trait Executor<T>: Send + 'static {
     async fn attempt(&mut self, tx: &mut T, isolation: Isolation, event: &Event) -> Result<Attempt, Abort>;
 }

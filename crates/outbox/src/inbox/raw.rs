@@ -72,8 +72,7 @@ impl RawMessage {
     pub fn name(&self) -> String {
         const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013B;
         const OFFSET: u128 = 0x6C62_272E_07BB_0142_62B8_2175_6295_C58D;
-        let hash =
-            self.to_bytes().iter().fold(OFFSET, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME));
+        let hash = self.to_bytes().iter().fold(OFFSET, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME));
         format!("undecodable/{hash:032x}")
     }
 }

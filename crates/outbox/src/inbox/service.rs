@@ -113,11 +113,7 @@ impl<S: InboxStore> InboxLayer<S> {
 
     /// Effects across keys ([`Mode::AfterCause`]) of events that those of `producers` caused, waiting for them for at
     /// most `max_wait`.
-    pub fn after_cause(
-        store: S,
-        producers: impl IntoIterator<Item = impl Into<String>>,
-        max_wait: Duration,
-    ) -> Self {
+    pub fn after_cause(store: S, producers: impl IntoIterator<Item = impl Into<String>>, max_wait: Duration) -> Self {
         let producers: BTreeSet<String> = producers.into_iter().map(Into::into).collect();
         Self::of(store, InboxSettings::new(Mode::AfterCause { producers, max_wait }))
     }

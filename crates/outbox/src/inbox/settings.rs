@@ -86,7 +86,7 @@ impl InboxRetry {
         let whole = self.base_delay.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.max_delay);
         let seed = id.bytes().fold(u64::from(failures), |hash, byte| hash.rotate_left(5) ^ u64::from(byte));
         let half = u64::try_from(whole.as_micros() / 2).unwrap_or(u64::MAX);
-        whole - Duration::from_micros(fastrand::Rng::with_seed(seed).u64(0..=half))
+        whole.saturating_sub(Duration::from_micros(fastrand::Rng::with_seed(seed).u64(0..=half)))
     }
 }
 

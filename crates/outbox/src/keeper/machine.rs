@@ -176,7 +176,7 @@ impl Keeper {
     /// operator may have changed the front since: the store knows.
     fn opened(&mut self, now: Moment, trouble: TroubleDraft) {
         match self.lanes.get_mut(&trouble.lane) {
-            Some(entry) if entry.generation >= trouble.generation && entry.is_busy() => entry.stale = true,
+            Some(entry) if entry.is_busy() => entry.stale = true,
             Some(entry) if entry.generation >= trouble.generation => self.wait(&trouble.lane, now),
             _ => self.adopt(now, trouble),
         }
@@ -184,7 +184,7 @@ impl Keeper {
 
     fn trouble(&mut self, now: Moment, trouble: TroubleDraft) {
         match self.lanes.get_mut(&trouble.lane) {
-            Some(entry) if entry.generation == trouble.generation && entry.is_busy() => entry.stale = true,
+            Some(entry) if entry.is_busy() => entry.stale = true,
             _ => self.adopt(now, trouble),
         }
     }
@@ -315,8 +315,10 @@ impl Keeper {
     ) {
         let ticket = self.loads.remove(&load);
         let Some(lane) = self.lane_of(ticket) else { return };
+        let stale = self.lanes.get_mut(&lane).is_some_and(|entry| std::mem::take(&mut entry.stale));
         let Some(trouble) = trouble.filter(|_| !kept.is_empty()) else {
-            self.release(&lane, effects);
+            // A lane that got into trouble again while it was read has to be read again.
+            if stale { self.wait(&lane, now) } else { self.release(&lane, effects) }
             return;
         };
         let wanted = matches!(&trouble.state, FrontPlan::Discard(_))
@@ -434,14 +436,14 @@ impl Keeper {
         let Some(entry) = self.lanes.get_mut(&lane) else { return };
         let Phase::Settling(kept) = std::mem::replace(&mut entry.phase, Phase::Ready) else { return };
         match outcome {
-            SettleOutcome::Released => self.release(&lane, effects),
+            SettleOutcome::Released if !entry.stale => self.release(&lane, effects),
             SettleOutcome::Left(_) if !entry.stale && !kept.is_empty() && entry.next_goes_on() => {
                 entry.phase = Phase::Loaded(kept);
                 self.ready.push_back(lane);
             }
             // What is left has to be looked at as the store has it: a front that waits or is dead, one that an operator
             // changed, or events beyond those loaded.
-            SettleOutcome::Left(_) | SettleOutcome::Changed => self.ready.push_back(lane),
+            SettleOutcome::Released | SettleOutcome::Left(_) | SettleOutcome::Changed => self.ready.push_back(lane),
         }
     }
 

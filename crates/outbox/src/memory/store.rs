@@ -217,8 +217,9 @@ impl Data {
     /// Reads `position`, and refuses one that this history does not have. The row at a position outlives every purge
     /// as long as a route stands there, so its absence proves another history.
     pub(super) fn cursor(&self, position: &Position) -> Result<Cursor, StoreError> {
-        let cursor = Cursor::parse(position)
-            .ok_or_else(|| StoreError::new(ErrorKind::Invalid, format!("`{position}` is not a position of this store")))?;
+        let cursor = Cursor::parse(position).ok_or_else(|| {
+            StoreError::new(ErrorKind::Invalid, format!("`{position}` is not a position of this store"))
+        })?;
         let found = self.entries.get(&cursor.row).map(|entry| entry.record.commit);
         if cursor.row > 0 && (found.is_none() || found != cursor.commit) {
             return Err(StoreError::new(

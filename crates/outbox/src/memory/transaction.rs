@@ -158,9 +158,7 @@ impl MemoryTransaction {
                 Expected::Sequence(expected) => {
                     WriteError::Conflict { key: key.clone(), expected, actual: now.map_or(0, |place| place.sequence) }
                 }
-                Expected::Any => {
-                    WriteError::RetryTransaction { message: format!("another transaction moved `{key}`") }
-                }
+                Expected::Any => WriteError::RetryTransaction { message: format!("another transaction moved `{key}`") },
             });
         }
         Ok(())

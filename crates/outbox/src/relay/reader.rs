@@ -4,7 +4,11 @@
 //! the leading reader; a route whose window was full falls behind and is served by the trailing one, one such position
 //! at a time, until it stands where the leader stands.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use tokio::sync::mpsc;
@@ -17,7 +21,9 @@ use crate::{
 };
 
 /// The most that is read at once: small enough that a page is on its way while the next is read.
-const PAGE: Limit = Limit { events: 1024, bytes: 2 << 20 };
+const PAGE: Limit = Limit { events: 1024, bytes: 1 << 20 };
+/// Pages that are kept for routes that are a little behind.
+const PAGES: usize = 3;
 
 /// A route's wish for records.
 pub(super) struct Request {
@@ -41,10 +47,17 @@ struct Reader {
     source: Arc<dyn Source>,
     partition: PartitionId,
     requests: BTreeMap<RouteName, Request>,
-    /// The furthest position that was read to.
+    /// The furthest position that was read to, whether anybody was given it or not.
     front: Option<Position>,
     leading: Option<Reading>,
     trailing: Option<Reading>,
+    /// The last leading pages, each with the position that it begins at: routes that are a little behind need no
+    /// reading of their own.
+    pages: VecDeque<(Position, Page)>,
+    /// Whether nobody was given the last of them yet.
+    ahead: bool,
+    /// Whether there was more behind it.
+    more: bool,
     /// The leading read found nothing: wait until there may be something.
     idle: bool,
     failures: u32,
@@ -63,6 +76,9 @@ pub(super) async fn run(
         front: None,
         leading: None,
         trailing: None,
+        pages: VecDeque::new(),
+        ahead: false,
+        more: false,
         idle: false,
         failures: 0,
     };
@@ -90,7 +106,13 @@ pub(super) async fn run(
 
 impl Reader {
     fn take(&mut self, request: Request) {
+        let asked = request.after.clone();
         self.requests.insert(request.route.clone(), request);
+        if let Some(index) = self.pages.iter().position(|(after, _)| *after == asked) {
+            self.ahead &= index + 1 < self.pages.len();
+            let page = self.pages[index].1.clone();
+            self.deliver(&asked, &page);
+        }
     }
 
     fn is_front(&self, position: &Position) -> bool {
@@ -112,7 +134,9 @@ impl Reader {
             }
         }
         if self.leading.is_none() && !self.idle {
-            self.leading = leading.map(|request| self.reading(&request.after));
+            let ahead = self.front.as_ref().filter(|_| self.more && !self.ahead);
+            let after = leading.map(|request| &request.after).or(ahead);
+            self.leading = after.map(|after| self.reading(after));
         }
         if self.trailing.is_none() {
             self.trailing = trailing.map(|request| self.reading(&request.after));
@@ -121,10 +145,12 @@ impl Reader {
 
     fn reading(&self, after: &Position) -> Reading {
         let at = self.requests.values().filter(|request| request.after == *after);
-        let (events, bytes) = at.fold((1, 1), |(events, bytes), request| {
-            (request.credit.events.max(events), request.credit.bytes.max(bytes))
+        let credit = at.map(|request| request.credit).reduce(|left, right| Limit {
+            events: left.events.max(right.events),
+            bytes: left.bytes.max(right.bytes),
         });
-        let limit = Limit { events: events.min(PAGE.events), bytes: bytes.min(PAGE.bytes) };
+        let credit = credit.unwrap_or(PAGE);
+        let limit = Limit { events: credit.events.min(PAGE.events), bytes: credit.bytes.min(PAGE.bytes) };
         let (source, partition, after) = (self.source.clone(), self.partition.clone(), after.clone());
         async move {
             let page = source.read(&partition, &after, limit).await;
@@ -148,13 +174,19 @@ impl Reader {
         self.failures = 0;
         if leads {
             self.idle = page.records.is_empty() && !page.more && !page.end;
-        }
-        if self.is_front(&page.next) {
-            self.front = Some(page.next.clone());
+            self.more = page.more;
         }
         let moved = page.next != *after || page.end;
         if moved {
-            self.deliver(after, &page);
+            let asked = self.deliver(after, &page);
+            if leads {
+                self.ahead = !asked;
+                self.front = Some(page.next.clone());
+                self.pages.push_back((after.clone(), page));
+                if self.pages.len() > PAGES {
+                    self.pages.pop_front();
+                }
+            }
         } else if !leads {
             // Nothing where something was read before: the leading reader will learn why. Don't ask in a circle.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -162,10 +194,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Gives the page to every route that stands at its beginning, each as much as it can take.
-    fn deliver(&mut self, after: &Position, page: &Page) {
+    /// Gives the page to every route that stands at its beginning, each as much as it can take. Tells whether any does.
+    fn deliver(&mut self, after: &Position, page: &Page) -> bool {
         let names: Vec<RouteName> =
             self.requests.values().filter(|request| request.after == *after).map(|r| r.route.clone()).collect();
+        let any = !names.is_empty();
         for name in names {
             let Some(request) = self.requests.remove(&name) else { continue };
             let records = within(&page.records, request.credit);
@@ -183,6 +216,7 @@ impl Reader {
             // A route that is gone needs no records.
             let _ = request.reply.send(delivery);
         }
+        any
     }
 }
 

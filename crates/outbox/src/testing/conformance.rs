@@ -24,13 +24,14 @@
 //! | [`Bookkeeping`](crate::Bookkeeping) | [`bookkeeping`] | a bookkeeping |
 //! | [`Operator`](crate::Operator) | [`operator`] | a bookkeeping that an operator can work on |
 //! | [`Sink`](crate::Sink) | [`sink`] | [`SinkUnderTest`](super::SinkUnderTest) |
+//! | `InboxStore` (feature `inbox`) | `inbox` | `inbox::InboxUnderTest` |
 
 use std::{future::Future, time::Duration};
 
-use super::sample;
-
 pub mod bookkeeping;
 pub mod business_store;
+#[cfg(feature = "inbox")]
+pub mod inbox;
 pub mod operator;
 pub mod sink;
 pub mod source;
@@ -46,6 +47,6 @@ const RACES: usize = 50;
 async fn in_time<T>(rule: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
-        Err(_) => panic!("{rule}: nothing happened within {PATIENCE:?}"),
+        Err(late) => panic!("{rule}: nothing happened within {PATIENCE:?}: {late}"),
     }
 }

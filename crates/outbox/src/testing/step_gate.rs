@@ -256,7 +256,7 @@ impl Hook for StepGate {
 
     async fn alive(&self) {
         if self.is_stopped() {
-            pending().await
+            pending::<()>().await;
         }
     }
 }

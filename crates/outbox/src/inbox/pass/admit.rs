@@ -114,8 +114,17 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         record.mark = mark_met(self.settings, &record, basis);
         let applied = match judge(self.settings, &record, basis, event) {
             Verdict::Refuse(reason) => {
-                tracing::error!(?lane, event = event.id(), reason, "an event is refused, and its key stops");
+                tracing::error!(
+                    ?lane,
+                    event = event.id(),
+                    reason,
+                    "an event cannot be taken, and stays with its sender"
+                );
                 return Ok(Applied::Refused { reason });
+            }
+            Verdict::Stop(reason) => {
+                tracing::error!(?lane, event = event.id(), reason, "a key stops");
+                return Ok(Applied::Stopped { reason });
             }
             Verdict::Duplicate => {
                 self.done.counts.duplicates += 1;

@@ -111,7 +111,7 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
                 self.pass_by(subject, record).await?;
                 Ok(Ready::Gone)
             }
-            (_, Verdict::Refuse(reason)) => {
+            (_, Verdict::Refuse(reason) | Verdict::Stop(reason)) => {
                 let reason = reason.clone();
                 self.bury(subject, record, 0, &reason).await?;
                 Ok(Ready::No)

@@ -54,6 +54,7 @@ impl Leases {
 }
 
 pub(super) fn fenced(lease: &Lease) -> StoreError {
-    let message = format!("lease `{}` is no longer held under epoch {}: another relay took over", lease.name, lease.epoch);
+    let message =
+        format!("lease `{}` is no longer held under epoch {}: another relay took over", lease.name, lease.epoch);
     StoreError::new(ErrorKind::Fenced, message)
 }

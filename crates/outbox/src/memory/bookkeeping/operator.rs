@@ -40,12 +40,7 @@ fn dead_letter<'a>(selector: &Selector, lane: &'a LaneState) -> Option<&'a Kept>
 
 impl State {
     /// Gives the dead letters that `selector` means another state, and their troubles another generation.
-    fn change_dead_letters(
-        &mut self,
-        route: &RouteName,
-        selector: &Selector,
-        change: impl Fn(&mut LaneState),
-    ) -> u64 {
+    fn change_dead_letters(&mut self, route: &RouteName, selector: &Selector, change: impl Fn(&mut LaneState)) -> u64 {
         let Some(state) = self.routes.get_mut(route) else { return 0 };
         let mut changed = 0;
         for lane in state.lanes.values_mut() {

@@ -7,10 +7,10 @@ use std::{
 
 use super::in_time;
 use crate::{
-    entry::Record,
+    entry::{Position, Record},
     event::{Event, NewEvent},
     place::Place,
-    source::{Limit, Source},
+    source::{Limit, Page, Source},
     testing::{
         End, Transaction, Write, WriterUnderTest,
         sample::{at, key, keyless, new_event},
@@ -41,16 +41,13 @@ pub async fn all<W: WriterUnderTest + 'static>(fresh: impl AsyncFn() -> W) {
 /// Makes `writes` in one transaction and commits it.
 pub(super) async fn commit(
     writer: &(impl WriterUnderTest + ?Sized),
-    writes: Vec<Write>,
+    calls: Vec<Write>,
 ) -> Result<Vec<Receipt>, WriteError> {
-    writer.transact(Transaction { writes, before_end: None, end: End::Commit }).await
+    writer.transact(Transaction { writes: calls, before_end: None, end: End::Commit }).await
 }
 
 /// Commits `events` in one call of the writer.
-pub(super) async fn write(
-    writer: &(impl WriterUnderTest + ?Sized),
-    events: impl Into<Vec<NewEvent>>,
-) -> Vec<Receipt> {
+pub(super) async fn write(writer: &(impl WriterUnderTest + ?Sized), events: impl Into<Vec<NewEvent>>) -> Vec<Receipt> {
     commit(writer, vec![Write::any(events)]).await.expect("a plain write is committed")
 }
 
@@ -63,6 +60,7 @@ pub(super) async fn read_all(source: &dyn Source) -> Vec<Arc<Record>> {
         loop {
             let limit = Limit { events: 1_000, bytes: 16 << 20 };
             let page = source.read(&partition.id, &position, limit).await.expect("entries can be read");
+            assert_progress(&position, &page);
             records.extend(page.records);
             position = page.next;
             if !page.more {
@@ -71,6 +69,11 @@ pub(super) async fn read_all(source: &dyn Source) -> Vec<Arc<Record>> {
         }
     }
     records
+}
+
+/// A reader that is told of more and given nothing would spin for ever.
+pub(super) fn assert_progress(after: &Position, page: &Page) {
+    assert!(!page.more || page.next != *after, "a page that says there is more gets on: it stays at {after}");
 }
 
 async fn events_of(writer: &impl WriterUnderTest) -> Vec<Event> {
@@ -142,8 +145,8 @@ pub async fn payloads_are_kept_byte_for_byte(writer: &impl WriterUnderTest) {
 
 /// A transaction that is rolled back leaves no event.
 pub async fn what_was_rolled_back_never_appears(writer: &impl WriterUnderTest) {
-    let writes = vec![Write::any([new_event("a"), keyless(None)])];
-    let rolled_back = Transaction { writes, before_end: None, end: End::RollBack };
+    let calls = vec![Write::any([new_event("a"), keyless(None)])];
+    let rolled_back = Transaction { writes: calls, before_end: None, end: End::RollBack };
     writer.transact(rolled_back).await.expect("a write that is rolled back later succeeds");
     write(writer, [new_event("b")]).await;
     let keys: Vec<_> = events_of(writer).await.iter().map(|event| event.key().cloned()).collect();
@@ -230,8 +233,8 @@ pub async fn events_of_one_call_and_key_are_one_entry(writer: &impl WriterUnderT
 /// Several writes of one key in one transaction become one entry or consecutive ones.
 pub async fn several_writes_of_one_transaction_follow_each_other(writer: &impl WriterUnderTest) {
     const RULE: &str = "several writes of one transaction follow each other";
-    let writes = vec![Write::any([new_event("a")]), Write::any([new_event("a"), new_event("a")])];
-    commit(writer, writes).await.expect("the writes are committed");
+    let calls = vec![Write::any([new_event("a")]), Write::any([new_event("a"), new_event("a")])];
+    commit(writer, calls).await.expect("the writes are committed");
     check_chain(RULE, &events_of(writer).await, &[("a", 3)]);
 }
 
@@ -268,8 +271,8 @@ pub async fn the_expected_version_has_to_be_current(writer: &impl WriterUnderTes
 
 /// After an error nothing is left of the transaction, the writes before the error included.
 pub async fn an_error_leaves_nothing_of_the_transaction(writer: &impl WriterUnderTest) {
-    let writes = vec![Write::any([new_event("a")]), Write::at(7, [new_event("b")])];
-    commit(writer, writes).await.expect_err("version 7 is not current");
+    let calls = vec![Write::any([new_event("a")]), Write::at(7, [new_event("b")])];
+    commit(writer, calls).await.expect_err("version 7 is not current");
     let left = events_of(writer).await.len();
     assert_eq!(left, 0, "an error leaves nothing of the transaction");
 }
@@ -290,9 +293,9 @@ pub async fn a_receipt_names_what_was_written(writer: &impl WriterUnderTest) {
     let records = read_all(&*writer.source().await).await;
     assert_eq!(receipts.len(), records.len(), "{RULE}: one an entry");
     for receipt in receipts {
-        let record = records.iter().find(|record| record.commit == receipt.commit && {
-            record.events()[0].key() == receipt.key.as_ref()
-        });
+        let record = records
+            .iter()
+            .find(|record| record.commit == receipt.commit && { record.events()[0].key() == receipt.key.as_ref() });
         let record = record.unwrap_or_else(|| panic!("{RULE}: no entry of commit {}", receipt.commit));
         let events = record.events();
         assert_eq!(events[0].placing().map(|placing| placing.place), receipt.first, "{RULE}: its place");

@@ -191,7 +191,8 @@ impl Sink for FaultySink {
     async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
         let Plan { refused, call } = self.faults.plan(batch);
         match call {
-            None => self.publish_rest(batch, &refused).await,
+            // Refusals are planned apart.
+            None | Some(SinkFault::Refuse { .. }) => self.publish_rest(batch, &refused).await,
             Some(SinkFault::FailCall(fault) | SinkFault::Poison { fault, .. }) => {
                 Err(SinkError::new(fault, "scripted failure of the call"))
             }
@@ -209,8 +210,6 @@ impl Sink for FaultySink {
                 self.faults.0.hold.hang().await;
                 self.publish_rest(batch, &refused).await
             }
-            // Refusals are planned apart.
-            Some(SinkFault::Refuse { .. }) => self.publish_rest(batch, &refused).await,
         }
     }
 }

@@ -142,23 +142,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_scripted_failure_takes_no_effect_and_a_lost_answer_does() {
-        let (inner, faulty, faults) = faulty();
+        let (inner, bookkeeping, faults) = faulty();
         let route = RouteName::new("a").unwrap();
         faults.once(Io::Pause, StoreFault::Fail(ErrorKind::Full));
         faults.once(Io::Pause, StoreFault::LoseAnswer);
-        let failed = faulty.pause(&route, true).await.unwrap_err();
+        let failed = bookkeeping.pause(&route, true).await.unwrap_err();
         assert_eq!((failed.kind(), failed.is_uncertain()), (ErrorKind::Full, false));
         assert_eq!(inner.paused().await.unwrap(), []);
-        assert!(faulty.pause(&route, true).await.unwrap_err().is_uncertain());
+        assert!(bookkeeping.pause(&route, true).await.unwrap_err().is_uncertain());
         assert_eq!(inner.paused().await.unwrap(), [route]);
         assert_eq!(faults.pending(), 0);
     }
 
     #[tokio::test]
     async fn a_hanging_call_goes_on_when_it_is_released() {
-        let (_, faulty, faults) = faulty();
+        let (_, bookkeeping, faults) = faulty();
         faults.once(Io::Id, StoreFault::Hang);
-        let call = tokio::spawn(async move { faulty.id().await });
+        let call = tokio::spawn(async move { bookkeeping.id().await });
         faults.hanging_at_least(1).await;
         assert!(!call.is_finished());
         faults.release();
@@ -167,11 +167,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_standing_fault_lasts_until_it_is_mended() {
-        let (_, faulty, faults) = faulty();
+        let (_, bookkeeping, faults) = faulty();
         faults.always(Io::Id, StoreFault::Fail(ErrorKind::Unavailable));
-        faulty.id().await.unwrap_err();
-        faulty.id().await.unwrap_err();
+        bookkeeping.id().await.unwrap_err();
+        bookkeeping.id().await.unwrap_err();
         faults.mend();
-        faulty.id().await.unwrap();
+        bookkeeping.id().await.unwrap();
     }
 }

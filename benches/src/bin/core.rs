@@ -1,8 +1,7 @@
 //! The pipeline with a null shell: how many events a second the state machine itself passes on one core.
 //!
-//! `cargo bench -p outbox --bench core`
+//! `cargo run --release -p benches --bin core`
 
-#![allow(missing_docs, reason = "a benchmark is not a library")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark measures real time, and may fail")]
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};

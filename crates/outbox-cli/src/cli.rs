@@ -1,0 +1,91 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    commands::{adopt, check, dead_letters, inbox, init, purge, relay, replay, route, status},
+    config::{DEFAULT_FILE, LogFormat},
+    demo,
+};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  it did not work, or a check found something wrong
+  2  the command line or the configuration makes no sense; nothing was done
+  3  what was named does not exist, or nothing matches; nothing was done
+  4  store and bookkeeping no longer belong together: `outbox adopt` explains
+
+See it work first: outbox demo";
+
+/// Write once, and every consumer hears of it, in order, once.
+///
+/// Outbox publishes the events that a service commits together with its data: in order per key, for certain, to every
+/// route that wants them.
+#[derive(Debug, Parser)]
+#[command(name = "outbox", version, after_help = AFTER_HELP, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The configuration file
+    #[arg(long, short, global = true, value_name = "FILE", default_value = DEFAULT_FILE, help_heading = "Everywhere")]
+    pub config: PathBuf,
+    /// Print JSON instead of text
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub json: bool,
+    /// Log more: -v what happens, -vv everything
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
+    pub verbose: u8,
+    /// How log lines look; they go to standard error [default: text, or `log` in the configuration]
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "Everywhere")]
+    pub log: Option<LogFormat>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create the tables in your database, the relay's bookkeeping, and a commented configuration
+    Init(init::Args),
+    /// Validate the configuration, reach everything in it, and say what a relay would do
+    Check(check::Args),
+    /// Publish: run until stopped by SIGTERM or SIGINT, which drain; a second one stops at once
+    Relay(relay::Args),
+    /// Show backlog, lag, trouble and state of each route, whether a relay runs or not
+    Status(status::Args),
+    /// Look at events that a route gave up on; publish them again or give them up for good
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Publish history again, by time, key, type or id; first shows what it would do
+    Replay(replay::Args),
+    /// List, pause, resume, rename or retire routes
+    #[command(subcommand)]
+    Route(route::Command),
+    /// Look at and mend a consumer's inbox, in the consumer's own database
+    #[command(subcommand)]
+    Inbox(inbox::Command),
+    /// Put store and bookkeeping together again after a restored backup, a lost or a doubled file
+    Adopt(adopt::Args),
+    /// Remove published entries now, or erase what is kept of one key
+    Purge(purge::Args),
+    /// Watch real orders become events while processes are killed; nothing to install
+    Demo(demo::Args),
+    /// Print a completion script for your shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// The demo's own processes.
+    #[command(flatten)]
+    Hidden(demo::HiddenCommand),
+}

@@ -1,0 +1,99 @@
+//! What each command does.
+
+use std::time::Duration;
+
+use outbox::{Clock as _, System};
+
+use crate::{
+    cli::{Command, Global},
+    config::{Config, LogFormat},
+    exit::{Exit, Failure, Outcome},
+    logs,
+    output::Output,
+    wiring::{self, Stores},
+};
+
+pub(crate) mod adopt;
+pub(crate) mod check;
+pub(crate) mod dead_letters;
+mod endpoint;
+pub(crate) mod inbox;
+pub(crate) mod init;
+pub(crate) mod purge;
+pub(crate) mod relay;
+pub(crate) mod replay;
+pub(crate) mod route;
+mod standing;
+pub(crate) mod status;
+
+/// Carries out `command`.
+pub(crate) async fn run(global: &Global, out: Output, command: Command) -> Outcome {
+    match command {
+        Command::Init(args) => {
+            logs::start(global.log.unwrap_or(LogFormat::Text), global.verbose);
+            init::run(global, out, args).await
+        }
+        Command::Check(args) => check::run(global, out, &args).await,
+        Command::Relay(args) => relay::run(configured(global)?, &args).await,
+        Command::Status(args) => status::run(configured(global)?, out, &args).await,
+        Command::DeadLetters(command) => dead_letters::run(configured(global)?, out, command).await,
+        Command::Replay(args) => replay::run(configured(global)?, out, args).await,
+        Command::Route(command) => route::run(configured(global)?, out, command).await,
+        Command::Inbox(command) => {
+            logs::start(global.log.unwrap_or(LogFormat::Text), global.verbose);
+            inbox::run(out, command).await
+        }
+        Command::Adopt(args) => adopt::run(configured(global)?, out, &args).await,
+        Command::Purge(args) => purge::run(configured(global)?, out, args).await,
+        // `main` has done these before.
+        Command::Demo(_) | Command::Hidden(_) | Command::Completions { .. } => Ok(Exit::Ok),
+    }
+}
+
+/// Reads the configuration, and logs as it says.
+fn configured(global: &Global) -> Result<Config, Failure> {
+    let config = Config::load(&global.config)?;
+    logs::start(global.log.unwrap_or(config.relay.log), global.verbose);
+    Ok(config)
+}
+
+/// Names of routes, for a message; or that there are none.
+fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "none is".to_owned() } else { names.join(", ") }
+}
+
+/// Makes sure that no relay owns the lease, watching it for its failover time unless it was given up.
+///
+/// # Errors
+/// [`Failure`] if a relay renews it.
+async fn without_relay(config: &Config, stores: &Stores, out: Output) -> Result<(), Failure> {
+    let name = &config.relay.name;
+    let first = stores.bookkeeping.lease(name).await?;
+    if first.released || first.epoch == 0 {
+        return Ok(());
+    }
+    let patience = first.duration.max(Duration::from_secs(1));
+    let bar = out.waiting("making sure that no relay runs");
+    let since = System.moment();
+    while System.moment().since(since) < patience {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let now = stores.bookkeeping.lease(name).await?;
+        if now.released {
+            break;
+        }
+        if (now.epoch, now.beat) != (first.epoch, first.beat) {
+            bar.finish_and_clear();
+            return Err(
+                Failure::new(format!("a relay is running ({})", now.holder)).help("stop it first; it drains and ends")
+            );
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Opens both stores of `config`; makes neither.
+async fn stores(config: &Config) -> Result<Stores, Failure> {
+    wiring::stores(config, false).await
+}

@@ -1,0 +1,295 @@
+//! `outbox adopt`: puts a database and a bookkeeping together again that no longer agree.
+//!
+//! Three things happen to files: a database is replaced by an older copy, a bookkeeping is lost, a bookkeeping is
+//! doubled. Each has its choices; none is made without being asked for.
+
+use outbox::{
+    BusinessStore as _, Position, Start, StoreError,
+    bookkeeping::Checkpoint,
+    store::{Agreement, Registration, StoreIdentity},
+};
+use serde::Serialize;
+
+use crate::{
+    commands::{standing, without_relay},
+    config::Config,
+    exit::{Exit, Failure, Outcome},
+    output::{Output, counted, plain, wrapped},
+    wiring::{self, Stores},
+};
+
+/// What to choose.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Stop the relay first, and, where the database was restored, the service that writes to it. Without
+--yes nothing is changed. docs/runbook.md has the whole procedure.")]
+pub(crate) struct Args {
+    /// Do it, rather than explain what would be done
+    #[arg(long)]
+    yes: bool,
+    /// What becomes of entries behind the last agreement that are in an older copy of the database
+    #[arg(long, value_name = "WHAT")]
+    entries: Option<Entries>,
+    /// With a new bookkeeping: publish nothing that is in the database already
+    #[arg(long)]
+    from_now: bool,
+    /// Take the database over even from a bookkeeping that may still be in use elsewhere
+    #[arg(long)]
+    take_over: bool,
+}
+
+/// What becomes of entries behind the last agreement: older than the copy, or written since it was put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Entries {
+    /// They keep their numbers, for nothing was written since; consumers take them for the duplicates they are
+    Keep,
+    /// They get new numbers, for some were written since; consumers take all of them as new, the older ones again
+    Renumber,
+}
+
+/// What was found, and what is or would be done about it.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    found: Vec<String>,
+    actions: Vec<String>,
+    undecided: Vec<String>,
+    done: bool,
+}
+
+/// The database is an older copy than the bookkeeping has seen.
+struct Loss {
+    partition: outbox::PartitionId,
+    agreed: Option<Position>,
+    behind: u64,
+}
+
+/// Explains, and with `--yes` carries out.
+pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
+    let business = wiring::business(&config)?;
+    let identity = business.identity().await?;
+    let file = &config.relay.bookkeeping;
+    let missing = !file.exists();
+    if missing && !args.yes {
+        explain_missing(&config, &identity, args, out);
+        return Ok(Exit::Ok);
+    }
+    let bookkeeping = wiring::bookkeeping(file, true)?;
+    let stores = Stores {
+        source: std::sync::Arc::new(business.clone()),
+        business: std::sync::Arc::new(business),
+        bookkeeping: std::sync::Arc::new(bookkeeping),
+    };
+    let mut report = Report::default();
+    let foreign = foreign(&stores, &identity, &mut report).await?;
+    let losses = losses(&stores, &mut report).await?;
+    if !foreign && losses.is_empty() && !args.take_over {
+        report.found.push("database and bookkeeping belong together and agree on history".to_owned());
+        report.found.push(
+            "if a relay says nevertheless that another copy of the bookkeeping is in use: keep one of the two, and say --take-over here"
+                .to_owned(),
+        );
+        show(out, &report, args);
+        return Ok(Exit::Ok);
+    }
+    plan(&stores, &losses, foreign || args.take_over, args, &mut report).await?;
+    let undecided = !report.undecided.is_empty();
+    if args.yes && !undecided {
+        without_relay(&config, &stores, out).await?;
+        carry_out(&stores, &losses, foreign || args.take_over, args).await?;
+        report.done = true;
+    }
+    show(out, &report, args);
+    if args.yes && undecided {
+        return Err(Failure::usage("something has to be decided first; nothing was done").help("see `undecided` above"));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Without making the file: that alone would be a decision.
+fn explain_missing(config: &Config, identity: &StoreIdentity, args: &Args, out: Output) {
+    let mut report = Report::default();
+    let file = config.relay.bookkeeping.display();
+    match &identity.bookkeeping {
+        None => report
+            .found
+            .push(format!("{file} is not there, and no bookkeeping has read the database: just start the relay")),
+        Some(owner) => {
+            report
+                .found
+                .push(format!("the bookkeeping {file} is not there; the database is read by bookkeeping {owner}"));
+            report.found.push("if the file is only elsewhere, put it back and all is well".to_owned());
+            report.actions.push(format!("make a new, empty bookkeeping {file}, and give it the database"));
+            new_bookkeeping(args, &mut report);
+            report
+                .found
+                .push("dead letters and parked events that were only in the lost file are gone for good".to_owned());
+        }
+    }
+    show(out, &report, args);
+}
+
+fn new_bookkeeping(args: &Args, report: &mut Report) {
+    report.actions.push(if args.from_now {
+        "let every registered route begin behind what is in the database now: what the lost bookkeeping had not published is never published".to_owned()
+    } else {
+        "let every registered route begin at its start: what was published before is published again, with the same ids; inboxes suppress it (--from-now publishes none of it)".to_owned()
+    });
+}
+
+/// Whether the database belongs to another bookkeeping.
+async fn foreign(stores: &Stores, identity: &StoreIdentity, report: &mut Report) -> Result<bool, StoreError> {
+    let id = stores.bookkeeping.id().await?;
+    Ok(match &identity.bookkeeping {
+        Some(owner) if *owner != id => {
+            report
+                .found
+                .push(format!("the database is read by bookkeeping {owner}, but the file given is bookkeeping {id}"));
+            true
+        }
+        Some(_) | None => false,
+    })
+}
+
+async fn losses(stores: &Stores, report: &mut Report) -> Result<Vec<Loss>, StoreError> {
+    let mut losses = Vec::new();
+    for partition in stores.source.partitions().await? {
+        let witnesses = stores.bookkeeping.witnesses(&partition.id).await?;
+        let Agreement::Lost { agreed, lost, behind } = stores.business.agreement(&witnesses).await? else { continue };
+        let last =
+            agreed.as_ref().map_or_else(|| "at no position that is still kept".to_owned(), |at| format!("up to {at}"));
+        report
+            .found
+            .push(format!("the database is an older copy: it agrees with what was read {last}, but not at {lost}"));
+        let entries = counted(behind, "entry", "entries");
+        report.found.push(format!(
+            "behind the last agreement it holds {entries}: older than the copy, or written since it was put back"
+        ));
+        report.found.push(
+            "events that were published and are not in the copy: consumers have them, the database does not".to_owned(),
+        );
+        losses.push(Loss { partition: partition.id, agreed, behind });
+    }
+    Ok(losses)
+}
+
+async fn plan(
+    stores: &Stores,
+    losses: &[Loss],
+    disown: bool,
+    args: &Args,
+    report: &mut Report,
+) -> Result<(), StoreError> {
+    if disown {
+        report.actions.push(
+            "give the database to this bookkeeping: the next relay that uses it takes over, and any other one stops"
+                .to_owned(),
+        );
+        let fresh = unstarted(stores).await?;
+        if !fresh.is_empty() {
+            new_bookkeeping(args, report);
+        }
+    }
+    for loss in losses {
+        let from = loss.agreed.as_ref().map_or_else(|| "the beginning".to_owned(), Position::to_string);
+        let raise = "raise the incarnation, so that consumers tell new events from lost ones of the same number";
+        report.actions.push(raise.to_owned());
+        report.actions.push(format!("let every route that was further go on behind {from}"));
+        if args.entries == Some(Entries::Renumber) {
+            let entries = counted(loss.behind, "entry", "entries");
+            report.actions.push(format!("renumber {entries} behind {from} into the new incarnation"));
+        } else if loss.behind > 0 && args.entries.is_none() {
+            report.undecided.push(format!(
+                "{} behind {from}: if the service has not written since the copy was put back, say --entries keep; they are published again as duplicates, which inboxes suppress. If it has, say --entries renumber: consumers take them all as new, those from before the copy a second time",
+                counted(loss.behind, "entry", "entries")
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Registered routes without a checkpoint, which would begin at their start.
+async fn unstarted(stores: &Stores) -> Result<Vec<Registration>, StoreError> {
+    let mut fresh = Vec::new();
+    for registration in stores.business.routes().await? {
+        if stores.bookkeeping.checkpoints(&registration.route).await?.is_empty() {
+            fresh.push(registration);
+        }
+    }
+    Ok(fresh)
+}
+
+async fn carry_out(stores: &Stores, losses: &[Loss], disown: bool, args: &Args) -> Result<(), Failure> {
+    // First the checkpoints, for a route that stands behind the loss could skip what is written next. Raising twice,
+    // after a crash in between, does no harm; it only skips a number.
+    for loss in losses {
+        set_back(stores, loss).await?;
+        stores.business.raise_incarnation(loss.agreed.as_ref(), args.entries == Some(Entries::Renumber)).await?;
+    }
+    if disown {
+        if args.from_now {
+            for registration in unstarted(stores).await? {
+                skip_to_end(stores, &registration).await?;
+            }
+        }
+        stores.business.disown().await?;
+    }
+    Ok(())
+}
+
+/// Sets every route that is further than the last agreement back to it, and forgets what was seen behind it.
+async fn set_back(stores: &Stores, loss: &Loss) -> Result<(), Failure> {
+    for registration in stores.business.routes().await? {
+        let beginning = Registration { start: Start::Beginning, start_position: None, ..registration.clone() };
+        let target = match &loss.agreed {
+            Some(agreed) => agreed.clone(),
+            None => stores.source.start(&loss.partition, &beginning).await?,
+        };
+        let standings = standing::standings(stores, &registration).await?;
+        for standing in standings.iter().filter(|standing| standing.stored && standing.partition == loss.partition) {
+            // Those that are not further, too: it makes the bookkeeping forget what it saw of the lost history.
+            let further = stores.source.order(&standing.position, &target).is_gt();
+            let position = if further { target.clone() } else { standing.position.clone() };
+            let checkpoint = Checkpoint { partition: loss.partition.clone(), position, finished: false };
+            stores.bookkeeping.reset_checkpoint(&registration.route, &checkpoint).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets a route begin behind everything that is there now.
+async fn skip_to_end(stores: &Stores, registration: &Registration) -> Result<(), Failure> {
+    let now = Registration { start: Start::Now, start_position: None, ..registration.clone() };
+    for partition in stores.source.partitions().await? {
+        let position = stores.source.start(&partition.id, &now).await?;
+        let checkpoint = Checkpoint { partition: partition.id, position, finished: false };
+        stores.bookkeeping.reset_checkpoint(&registration.route, &checkpoint).await?;
+    }
+    Ok(())
+}
+
+fn show(out: Output, report: &Report, args: &Args) {
+    if out.json {
+        out.value(report);
+        return;
+    }
+    let paint = out.paint;
+    let block = |title: String, list: &[String]| {
+        if list.is_empty() {
+            return;
+        }
+        out.line(title);
+        for text in list {
+            for (index, line) in wrapped(&plain(text), 76).iter().enumerate() {
+                out.line(format!("{}{line}", if index == 0 { "- " } else { "  " }));
+            }
+        }
+    };
+    block(paint.strong("found"), &report.found);
+    block(paint.strong(if report.done { "done" } else { "would be done" }), &report.actions);
+    block(paint.bad("undecided"), &report.undecided);
+    if report.done {
+        out.line(paint.good("\nnow start the relay, and, where it was stopped, the service"));
+    } else if !report.actions.is_empty() && !args.yes {
+        out.line(paint.faint("\nnothing was changed; --yes does it"));
+    }
+}

@@ -1,0 +1,311 @@
+//! `outbox check`: validates everything, reaches everything, and says what a relay would do.
+
+use std::sync::Arc;
+
+use outbox::{
+    BusinessStore as _, Clock as _, Start, System,
+    store::{Agreement, Registration, StoreIdentity},
+};
+use serde::Serialize;
+
+use crate::{
+    cli::Global,
+    commands::{endpoint::cannot_listen, route::start_text, standing},
+    config::{Config, LogFormat, RouteConfig},
+    exit::{Exit, Failure, Outcome},
+    logs,
+    output::{Output, age, counted, plain, since, wrapped},
+    wiring::{self, Stores},
+};
+
+/// What to check.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Reach no sink: only the configuration and the files
+    #[arg(long)]
+    offline: bool,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Level {
+    Ok,
+    Note,
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    subject: String,
+    level: Level,
+    text: String,
+    help: Option<String>,
+}
+
+/// All of them, and how the command ends.
+struct Findings {
+    list: Vec<Finding>,
+    exit: Exit,
+}
+
+impl Findings {
+    fn add(&mut self, level: Level, subject: impl Into<String>, text: impl Into<String>, help: Option<&str>) {
+        if level == Level::Problem && self.exit == Exit::Ok {
+            self.exit = Exit::Failed;
+        }
+        self.list.push(Finding { subject: subject.into(), level, text: text.into(), help: help.map(str::to_owned) });
+    }
+
+    fn ok(&mut self, subject: impl Into<String>, text: impl Into<String>) {
+        self.add(Level::Ok, subject, text, None);
+    }
+
+    fn note(&mut self, subject: impl Into<String>, text: impl Into<String>, help: Option<&str>) {
+        self.add(Level::Note, subject, text, help);
+    }
+
+    fn failure(&mut self, subject: impl Into<String>, failure: &Failure) {
+        self.add(Level::Problem, subject, failure.message(), failure.remedy());
+        // What needs an operator's decision outweighs what does not.
+        if failure.code() == Exit::Adopt {
+            self.exit = Exit::Adopt;
+        }
+    }
+}
+
+/// Checks everything and reports all of it at once.
+pub(crate) async fn run(global: &Global, out: Output, args: &Args) -> Outcome {
+    let config = Config::load(&global.config)?;
+    logs::start(global.log.unwrap_or(LogFormat::Text), global.verbose);
+    let mut findings = Findings { list: Vec::new(), exit: Exit::Ok };
+    findings.ok(
+        "configuration",
+        format!("{}, {}", config.file.display(), counted(config.routes.len() as u64, "route", "routes")),
+    );
+    let stores = stores(&config, &mut findings).await;
+    let running = match &stores {
+        Some(stores) => relay(&config, stores, &mut findings).await,
+        None => false,
+    };
+    listen(&config, running, &mut findings).await;
+    let reached = if args.offline { Vec::new() } else { reach(&config, running).await };
+    for (index, route) in config.routes.iter().enumerate() {
+        let subject = format!("route {}", route.settings.name);
+        match reached.get(index) {
+            None => {
+                findings.note(&subject, format!("to {}, which was not reached (--offline)", route.sink.shown()), None);
+            }
+            Some(Ok(how)) => findings.ok(&subject, format!("to {}: {how}", route.sink.shown())),
+            Some(Err(failure)) => findings.failure(&subject, failure),
+        }
+        if let Some(stores) = &stores
+            && let Err(failure) = would_do(stores, route, &subject, &mut findings).await
+        {
+            findings.failure(&subject, &failure);
+        }
+    }
+    if let Some(stores) = &stores
+        && let Err(failure) = unconfigured(&config, stores, &mut findings).await
+    {
+        findings.failure("routes", &failure);
+    }
+    report(out, &findings);
+    Ok(findings.exit)
+}
+
+/// Opens both files, without making either.
+async fn stores(config: &Config, findings: &mut Findings) -> Option<Stores> {
+    let identity = match identity(config).await {
+        Ok(identity) => identity,
+        Err(failure) => {
+            findings.failure("database", &failure);
+            return None;
+        }
+    };
+    let text = format!(
+        "{}, producer {}, incarnation {}",
+        config.store.sqlite.display(),
+        plain(&identity.producer),
+        identity.incarnation
+    );
+    findings.ok("database", text);
+    let file = &config.relay.bookkeeping;
+    if !file.exists() && identity.bookkeeping.is_none() {
+        let help = "the first relay makes it; so does `outbox init`";
+        findings.note("bookkeeping", format!("{} is not there yet", file.display()), Some(help));
+        return None;
+    }
+    match wiring::stores(config, false).await {
+        Ok(stores) => match belonging(&stores, &identity).await {
+            Ok(()) => {
+                findings.ok("bookkeeping", format!("{}, in agreement with the database", file.display()));
+                Some(stores)
+            }
+            Err(failure) => {
+                findings.failure("bookkeeping", &failure);
+                None
+            }
+        },
+        Err(failure) => {
+            findings.failure("bookkeeping", &failure);
+            None
+        }
+    }
+}
+
+async fn identity(config: &Config) -> Result<StoreIdentity, Failure> {
+    Ok(wiring::business(config)?.identity().await?)
+}
+
+/// Whether database and bookkeeping belong together and saw the same history.
+async fn belonging(stores: &Stores, identity: &StoreIdentity) -> Result<(), Failure> {
+    let adopt = |message: String| {
+        Err(Failure::new(message).exit(Exit::Adopt).help("`outbox adopt` shows what happened and what can be done"))
+    };
+    let id = stores.bookkeeping.id().await?;
+    if let Some(owner) = identity.bookkeeping.as_ref().filter(|owner| **owner != id) {
+        return adopt(format!("the database is read by bookkeeping {owner}, not by this one ({id})"));
+    }
+    for partition in stores.source.partitions().await? {
+        let witnesses = stores.bookkeeping.witnesses(&partition.id).await?;
+        if let Agreement::Lost { lost, .. } = stores.business.agreement(&witnesses).await? {
+            return adopt(format!("the database is an older copy: what was read at {lost} is not in it"));
+        }
+    }
+    Ok(())
+}
+
+/// Says whether a relay owns the lease; `true` if one may be running.
+async fn relay(config: &Config, stores: &Stores, findings: &mut Findings) -> bool {
+    match stores.bookkeeping.lease(&config.relay.name).await {
+        Ok(lease) if lease.epoch == 0 => findings.ok("relay", "none has run yet"),
+        Ok(lease) if lease.released => findings.ok("relay", "none runs; the last one stopped cleanly"),
+        Ok(lease) => {
+            findings.ok("relay", format!("the lease is held by {}, epoch {}", plain(&lease.holder), lease.epoch));
+            return true;
+        }
+        Err(error) => findings.failure("relay", &error.into()),
+    }
+    false
+}
+
+async fn listen(config: &Config, running: bool, findings: &mut Findings) {
+    let Some(address) = config.relay.listen else { return };
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(_) => findings.ok("listen", format!("{address} is free for /metrics and /health")),
+        Err(error) if running && error.kind() == std::io::ErrorKind::AddrInUse => {
+            findings.ok("listen", format!("{address} is in use, supposedly by the running relay"));
+        }
+        Err(error) => findings.failure("listen", &cannot_listen(address, &error)),
+    }
+}
+
+/// Asks every sink, all at the same time.
+async fn reach(config: &Config, running: bool) -> Vec<Result<String, Failure>> {
+    let tasks: Vec<_> = config
+        .routes
+        .iter()
+        .map(|route| {
+            let sink = wiring::sink(route);
+            tokio::spawn(async move {
+                let sink = Arc::clone(&sink?);
+                sink.check().await.map_err(|error| Failure::new(error.to_string()).because(&error))
+            })
+        })
+        .collect();
+    let mut reached = Vec::new();
+    for (task, route) in tasks.into_iter().zip(&config.routes) {
+        let answer = task.await.unwrap_or_else(|error| Err(Failure::new("the check did not end").because(&error)));
+        // A file has one writer: the relay that runs.
+        let held = running && matches!(route.sink, crate::config::SinkConfig::File(_));
+        reached.push(match answer {
+            Ok(()) => Ok("reached".to_owned()),
+            Err(_) if held => Ok("in use, supposedly by the running relay".to_owned()),
+            Err(failure) => Err(failure),
+        });
+    }
+    reached
+}
+
+async fn would_do(stores: &Stores, route: &RouteConfig, subject: &str, findings: &mut Findings) -> Result<(), Failure> {
+    let now = System.wall();
+    let registrations = stores.business.routes().await?;
+    let name = &route.settings.name;
+    let found: Option<&Registration> = registrations.iter().find(|registration| registration.route == *name);
+    let registration = found.cloned().unwrap_or_else(|| standing::would_be(route, now));
+    let standings = standing::standings(stores, &registration).await?;
+    let backlog = standing::backlog(stores, &standings).await?;
+    let oldest = backlog.oldest.map_or_else(String::new, |time| format!(", the oldest {} old", age(since(time, now))));
+    let entries = counted(backlog.entries, "entry", "entries");
+    let text = if standings.iter().any(|standing| standing.stored) {
+        format!("would go on with {entries}{oldest}")
+    } else {
+        let from = match registration.start {
+            Start::Beginning => "the beginning".to_owned(),
+            other => start_text(other),
+        };
+        format!("new: would start at {from}, with {entries}{oldest}")
+    };
+    findings.ok(subject, text);
+    let whole = route.settings.filter.keeps_keys_whole();
+    match (whole, found.map(|registration| registration.gapless)) {
+        (true, None | Some(true)) => findings.ok(subject, "gapless: consumers can count on every event of a key"),
+        (true, Some(false)) => {
+            let help = "consumers in mode `in_order` refuse it; give the route a new name to begin anew";
+            findings.note(subject, "not gapless, for it once was not", Some(help));
+        }
+        (false, _) => {
+            let help = "consumers in mode `in_order` refuse it; filter by key only, or let them use `once` or `latest`";
+            findings.note(subject, "not gapless, for it filters by type or attributes", Some(help));
+        }
+    }
+    if let Some(found) = found.filter(|found| found.filter != route.settings.filter) {
+        let was = serde_json::to_string(&found.filter).unwrap_or_default();
+        let help = "it takes effect where the route stands; what was filtered out before stays so";
+        findings.note(subject, format!("its filter changes; it was {}", plain(&was)), Some(help));
+    }
+    Ok(())
+}
+
+/// Routes that retention waits for in vain.
+async fn unconfigured(config: &Config, stores: &Stores, findings: &mut Findings) -> Result<(), Failure> {
+    for registration in stores.business.routes().await? {
+        if config.route(registration.route.as_str()).is_none() {
+            let help = "`outbox route rename` if it was renamed, `outbox route retire` if it is gone";
+            let text = "registered, but no longer configured: retention waits for it";
+            findings.add(Level::Problem, format!("route {}", registration.route), text, Some(help));
+        }
+    }
+    Ok(())
+}
+
+fn report(out: Output, findings: &Findings) {
+    let problems = findings.list.iter().filter(|finding| finding.level == Level::Problem).count();
+    if out.json {
+        out.value(&serde_json::json!({ "ok": findings.exit == Exit::Ok, "findings": findings.list }));
+        return;
+    }
+    let paint = out.paint;
+    let mut last = "";
+    for finding in &findings.list {
+        let mark = match finding.level {
+            Level::Ok => paint.good("ok  "),
+            Level::Note => paint.warn("note"),
+            Level::Problem => paint.bad("FAIL"),
+        };
+        let subject = if finding.subject == last { "" } else { &finding.subject };
+        let mut lines = wrapped(&finding.text, 52).into_iter();
+        out.line(format!("{mark}  {:<18} {}", plain(subject), lines.next().unwrap_or_default()));
+        lines.for_each(|line| out.line(format!("{:25}{line}", "")));
+        for line in finding.help.iter().flat_map(|help| wrapped(&format!("help: {help}"), 52)) {
+            out.line(format!("{:25}{}", "", paint.faint(&line)));
+        }
+        last = &finding.subject;
+    }
+    out.line(match problems {
+        0 => paint.good("\nall is well"),
+        problems => paint.bad(&format!("\n{} to mend", counted(problems as u64, "problem", "problems"))),
+    });
+}

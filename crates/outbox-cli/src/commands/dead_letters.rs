@@ -1,0 +1,387 @@
+//! `outbox dead-letters`: events that a route gave up on.
+
+use clap::{Args, Subcommand};
+use outbox::{
+    Clock as _, Key, RouteName, System,
+    bookkeeping::{DeadLetter, KeptContent, KeptId, Selector},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    commands::{self, listed},
+    config::Config,
+    exit::{Exit, Failure, Outcome},
+    output::{Align, Cell, Output, Table, age, counted, hex, number, plain, short, since, wrapped},
+    wiring::Stores,
+};
+
+/// Letters asked for at a time.
+const PAGE: usize = 500;
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List them, oldest first, with what waits behind each
+    List {
+        /// Which
+        #[command(flatten)]
+        pick: Pick,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: usize,
+    },
+    /// Show them whole: envelope, reasons, and with --payload what they say
+    Show {
+        /// Which
+        #[command(flatten)]
+        pick: Pick,
+        /// Show the payload too
+        #[arg(long)]
+        payload: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 10, value_name = "N")]
+        limit: usize,
+    },
+    /// Publish them again, and in order what is parked behind them
+    Redrive {
+        /// Which
+        #[command(flatten)]
+        pick: Pick,
+        /// Whether
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Give them up for good, so that what is parked behind them goes on
+    Discard {
+        /// Which
+        #[command(flatten)]
+        pick: Pick,
+        /// Whether
+        #[command(flatten)]
+        consent: Consent,
+        /// Why, for the marker that consumers get in its place
+        #[arg(long, default_value = "discarded by an operator", value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Pick {
+    /// Their numbers, as `list` shows them
+    #[arg(value_name = "ID")]
+    ids: Vec<u64>,
+    /// Only of this route
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+    /// Only of this key
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Only of this event type
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+}
+
+/// Whether to act on more than one.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Consent {
+    /// Act on every one that matches
+    #[arg(long)]
+    yes: bool,
+    /// Act on every one there is
+    #[arg(long, conflicts_with_all = ["ids", "key", "kind"])]
+    all: bool,
+}
+
+impl Pick {
+    fn selectors(&self) -> Result<Vec<Selector>, Failure> {
+        let key = self.key.as_deref().map(Key::new).transpose();
+        let key = key.map_err(|error| Failure::usage(format!("--key: {error}")))?;
+        let base = Selector { id: None, key, kind: self.kind.clone() };
+        if self.ids.is_empty() {
+            return Ok(vec![base]);
+        }
+        Ok(self.ids.iter().map(|id| Selector { id: Some(KeptId(*id)), ..base.clone() }).collect())
+    }
+
+    fn is_open(&self) -> bool {
+        self.ids.is_empty() && self.key.is_none() && self.kind.is_none()
+    }
+}
+
+/// Carries out `command`.
+pub(crate) async fn run(config: Config, out: Output, command: Command) -> Outcome {
+    let stores = commands::stores(&config).await?;
+    match command {
+        Command::List { pick, limit } => list(&config, &stores, out, &pick, limit).await,
+        Command::Show { pick, payload, limit } => show(&config, &stores, out, &pick, payload, limit).await,
+        Command::Redrive { pick, consent } => act(&config, &stores, out, &pick, consent, &Action::Redrive).await,
+        Command::Discard { pick, consent, reason } => {
+            act(&config, &stores, out, &pick, consent, &Action::Discard(reason)).await
+        }
+    }
+}
+
+/// The routes that `pick` means: configured or registered.
+async fn routes(config: &Config, stores: &Stores, pick: &Pick) -> Result<Vec<RouteName>, Failure> {
+    let mut names: Vec<_> = stores.business.routes().await?.into_iter().map(|route| route.route).collect();
+    names.extend(config.routes.iter().map(|route| route.settings.name.clone()));
+    names.sort();
+    names.dedup();
+    let Some(wanted) = &pick.route else { return Ok(names) };
+    names.iter().find(|name| name.as_str() == wanted).cloned().map(|name| vec![name]).ok_or_else(|| {
+        let known = listed(names.iter().map(RouteName::as_str));
+        Failure::not_found(format!("there is no route `{wanted}`")).help(format!("known: {known}"))
+    })
+}
+
+/// Up to `limit` letters that match, in the order of routes and numbers.
+async fn collect(
+    stores: &Stores,
+    routes: &[RouteName],
+    selectors: &[Selector],
+    limit: usize,
+) -> Result<Vec<DeadLetter>, Failure> {
+    let mut letters: Vec<DeadLetter> = Vec::new();
+    for (route, selector) in routes.iter().flat_map(|route| selectors.iter().map(move |selector| (route, selector))) {
+        let mut after = None;
+        while letters.len() < limit {
+            let wanted = PAGE.min(limit - letters.len());
+            let page = stores.bookkeeping.dead_letters(route, selector, after, wanted).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.kept.id);
+            let full = page.len() >= wanted;
+            letters.extend(page);
+            if !full {
+                break;
+            }
+        }
+    }
+    Ok(letters)
+}
+
+async fn list(config: &Config, stores: &Stores, out: Output, pick: &Pick, limit: usize) -> Outcome {
+    let routes = routes(config, stores, pick).await?;
+    let mut letters = collect(stores, &routes, &pick.selectors()?, limit.saturating_add(1)).await?;
+    let more = letters.len() > limit;
+    letters.truncate(limit);
+    if out.json {
+        let list: Vec<_> = letters.iter().map(|letter| as_json(letter, false)).collect();
+        out.value(&json!({ "dead_letters": list, "more": more }));
+        return Ok(Exit::Ok);
+    }
+    if letters.is_empty() {
+        out.line("no dead letters");
+        return Ok(Exit::Ok);
+    }
+    out.line(table(&letters, System.wall(), out));
+    if more {
+        out.line(format!("\nmore than {limit}: narrow it down, or raise --limit"));
+    }
+    out.line("\noutbox dead-letters show|redrive|discard ID");
+    Ok(Exit::Ok)
+}
+
+fn table(letters: &[DeadLetter], now: jiff::Timestamp, out: Output) -> String {
+    let mut table = Table::new([
+        ("ID", Align::Right),
+        ("ROUTE", Align::Left),
+        ("KEY", Align::Left),
+        ("TYPE", Align::Left),
+        ("TRIES", Align::Right),
+        ("SINCE", Align::Right),
+        ("PARKED", Align::Right),
+    ]);
+    for letter in letters {
+        let (key, kind) = match &letter.kept.content {
+            KeptContent::Event(event) => (event.key().map(Key::as_str), short(event.kind(), 24)),
+            KeptContent::Undecodable(row) => (row.key.as_ref().map(Key::as_str), "(unreadable row)".to_owned()),
+        };
+        table.row([
+            letter.kept.id.0.to_string().into(),
+            short(letter.route.as_str(), 16).into(),
+            key.map_or_else(|| "-".to_owned(), |key| short(key, 20)).into(),
+            kind.into(),
+            number(letter.front.attempts.into()).into(),
+            age(since(letter.front.failed_since, now)).into(),
+            Cell::from(number(letter.parked)),
+        ]);
+        for line in wrapped(&letter.front.reason, 72) {
+            table.note(out.paint.faint(&format!("      {line}")));
+        }
+    }
+    table.render(out.paint)
+}
+
+async fn show(config: &Config, stores: &Stores, out: Output, pick: &Pick, payload: bool, limit: usize) -> Outcome {
+    let routes = routes(config, stores, pick).await?;
+    let letters = collect(stores, &routes, &pick.selectors()?, limit).await?;
+    if letters.is_empty() {
+        return Err(nothing());
+    }
+    if out.json {
+        let list: Vec<_> = letters.iter().map(|letter| as_json(letter, payload)).collect();
+        out.value(&json!({ "dead_letters": list }));
+        return Ok(Exit::Ok);
+    }
+    for (index, letter) in letters.iter().enumerate() {
+        if index > 0 {
+            out.line("");
+        }
+        describe(letter, payload, out);
+    }
+    Ok(Exit::Ok)
+}
+
+fn nothing() -> Failure {
+    Failure::not_found("no dead letter matches").help("`outbox dead-letters list` shows those there are")
+}
+
+fn describe(letter: &DeadLetter, payload: bool, out: Output) {
+    let title = format!("dead letter {} of route {}", letter.kept.id.0, letter.route);
+    out.line(out.paint.strong(&title));
+    let field = |name: &str, value: &str| {
+        if !value.is_empty() {
+            out.line(format!("  {name:<14}{}", plain(value)));
+        }
+    };
+    for (name, value) in envelope(&letter.kept.content) {
+        field(&name, &value);
+    }
+    field("failed since", &letter.front.failed_since.to_string());
+    field("attempts", &letter.front.attempts.to_string());
+    field("reason", &letter.front.reason);
+    field("parked behind", &counted(letter.parked, "event", "events"));
+    let data = data(&letter.kept.content);
+    match data.map(|data| (data, std::str::from_utf8(data))) {
+        None => field("payload", "none"),
+        Some((data, _)) if !payload => field("payload", &format!("{} bytes; --payload shows them", data.len())),
+        Some((_, Ok(text))) => {
+            field("payload", " ");
+            for line in text.lines() {
+                out.line(format!("    {}", plain(line)));
+            }
+        }
+        Some((data, Err(_))) => field("payload", &format!("{} bytes, not text; --json gives them in hex", data.len())),
+    }
+}
+
+fn data(content: &KeptContent) -> Option<&[u8]> {
+    match content {
+        KeptContent::Event(event) => event.data().map(|data| &**data),
+        KeptContent::Undecodable(row) => Some(&row.raw),
+    }
+}
+
+/// The attributes of an event by their CloudEvents names, or what is known of an unreadable row.
+fn envelope(content: &KeptContent) -> Vec<(String, String)> {
+    let mut fields: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            fields.push((name.to_owned(), value));
+        }
+    };
+    match content {
+        KeptContent::Event(event) => {
+            add("id", Some(event.id().to_owned()));
+            add("type", Some(event.kind().to_owned()));
+            add("source", Some(event.source().to_owned()));
+            add("key", event.key().map(Key::to_string));
+            add("place", event.placing().map(outbox::Placing::wire));
+            add("subject", event.subject().map(str::to_owned));
+            add("time", event.time().map(|time| time.to_string()));
+            add("content type", event.content_type().map(str::to_owned));
+            add("schema", event.schema().map(str::to_owned));
+            for (name, value) in event.extensions() {
+                add(name, Some(value.text().to_string()));
+            }
+        }
+        KeptContent::Undecodable(row) => {
+            add("row", Some(row.id.to_string()));
+            add("key", row.key.as_ref().map(Key::to_string));
+            add("unreadable", Some(row.reason.clone()));
+        }
+    }
+    fields
+}
+
+fn as_json(letter: &DeadLetter, payload: bool) -> Value {
+    let envelope: serde_json::Map<String, Value> = envelope(&letter.kept.content)
+        .into_iter()
+        .map(|(name, value)| (name.replace(' ', "_"), value.into()))
+        .collect();
+    let data = data(&letter.kept.content);
+    let mut value = json!({
+        "id": letter.kept.id.0,
+        "route": letter.route.as_str(),
+        "event": envelope,
+        "attempts": letter.front.attempts,
+        "failed_since": letter.front.failed_since.to_string(),
+        "reason": letter.front.reason,
+        "parked": letter.parked,
+        "payload_bytes": data.map(<[u8]>::len),
+    });
+    if let Some(data) = data.filter(|_| payload) {
+        match std::str::from_utf8(data) {
+            Ok(text) => value["payload"] = text.into(),
+            Err(_) => value["payload_hex"] = hex(data).into(),
+        }
+    }
+    value
+}
+
+/// What is done to dead letters.
+enum Action {
+    Redrive,
+    Discard(String),
+}
+
+impl Action {
+    const fn verb(&self) -> &'static str {
+        match self {
+            Self::Redrive => "redrive",
+            Self::Discard(_) => "discard",
+        }
+    }
+
+    const fn done(&self) -> &'static str {
+        match self {
+            Self::Redrive => "redriven",
+            Self::Discard(_) => "discarded",
+        }
+    }
+}
+
+async fn act(config: &Config, stores: &Stores, out: Output, pick: &Pick, consent: Consent, action: &Action) -> Outcome {
+    if pick.is_open() && !consent.all && !(consent.yes && pick.route.is_some()) {
+        let verb = action.verb();
+        return Err(Failure::usage(format!("which dead letters to {verb} is not said"))
+            .help(format!("name their numbers, --key or --type, or say `outbox dead-letters {verb} --all`")));
+    }
+    let routes = routes(config, stores, pick).await?;
+    let selectors = pick.selectors()?;
+    let found = collect(stores, &routes, &selectors, 2).await?.len();
+    if found == 0 {
+        return Err(nothing());
+    }
+    if found > 1 && pick.ids.is_empty() && !consent.yes && !consent.all {
+        return Err(Failure::usage("more than one dead letter matches; nothing was done")
+            .help("`outbox dead-letters list` with the same options shows them; --yes takes them all"));
+    }
+    let mut done = 0;
+    let bar = out.waiting(&format!("{} dead letters", action.done()));
+    for (route, selector) in routes.iter().flat_map(|route| selectors.iter().map(move |selector| (route, selector))) {
+        done += match action {
+            Action::Redrive => stores.bookkeeping.redrive(route, selector, System.wall()).await?,
+            Action::Discard(reason) => stores.bookkeeping.discard(route, selector, reason).await?,
+        };
+    }
+    bar.finish_and_clear();
+    if out.json {
+        out.value(&json!({ action.done(): done }));
+    } else {
+        out.line(format!("{} {}", counted(done, "dead letter", "dead letters"), action.done()));
+        out.line(out.paint.faint("a running relay sees it within a second; otherwise the next one does"));
+    }
+    Ok(Exit::Ok)
+}

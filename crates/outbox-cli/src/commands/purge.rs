@@ -1,0 +1,124 @@
+//! `outbox purge`: removes what is published, or what is kept of a key.
+
+use outbox::{Clock as _, Key, Position, System, store::Retention};
+use serde_json::json;
+
+use crate::{
+    commands::{self, standing},
+    config::{self, Config, units},
+    exit::{Exit, Failure, Outcome},
+    output::{Output, counted},
+    wiring::Stores,
+};
+
+/// What to remove.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Only entries that every registered route is past are removed, in small batches that delay a writer by
+milliseconds at most. Without options the configuration's `store.retention` decides.")]
+pub(crate) struct Args {
+    /// Published entries older than this, as `7d`
+    #[arg(long, value_name = "AGE", conflicts_with_all = ["keep", "key"])]
+    older_than: Option<String>,
+    /// All published entries but the newest so many
+    #[arg(long, value_name = "N", conflicts_with = "key")]
+    keep: Option<u64>,
+    /// Erase every event of this key that a route keeps (retrying, dead letter, parked), as for a request to be forgotten
+    #[arg(long, value_name = "KEY", requires = "yes")]
+    key: Option<String>,
+    /// With --key: really
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Removes what `args` say.
+pub(crate) async fn run(config: Config, out: Output, args: Args) -> Outcome {
+    let stores = commands::stores(&config).await?;
+    if let Some(key) = &args.key {
+        return erase(&stores, out, key).await;
+    }
+    let retention = retention(&config, &args)?;
+    let Some(passed) = passed_by_all(&stores).await? else {
+        done(out, 0, Some("no route has published anything yet, so everything is still needed"));
+        return Ok(Exit::Ok);
+    };
+    let bar = out.waiting("purging");
+    let mut removed = 0;
+    loop {
+        let purged = stores.business.purge(&passed, retention).await?;
+        removed += purged.entries;
+        bar.set_message(format!("purging: {}", counted(removed, "entry", "entries")));
+        if !purged.more {
+            break;
+        }
+        // Let writers in between batches.
+        tokio::task::yield_now().await;
+    }
+    bar.finish_and_clear();
+    done(out, removed, None);
+    Ok(Exit::Ok)
+}
+
+fn done(out: Output, removed: u64, why: Option<&str>) {
+    if out.json {
+        out.value(&json!({ "entries": removed }));
+    } else {
+        out.line(format!("{} removed", counted(removed, "entry", "entries")));
+        if let Some(why) = why {
+            out.line(out.paint.faint(why));
+        }
+    }
+}
+
+fn retention(config: &Config, args: &Args) -> Result<Retention, Failure> {
+    let age = |age: std::time::Duration| {
+        System
+            .wall()
+            .checked_sub(age)
+            .map(Retention::Before)
+            .map_err(|_| Failure::usage("that is longer ago than time goes back"))
+    };
+    match (&args.older_than, args.keep) {
+        (Some(text), _) => {
+            age(units::duration(text).map_err(|wrong| Failure::usage(format!("--older-than: `{text}` {wrong}")))?)
+        }
+        (None, Some(newest)) => Ok(Retention::Newest(newest)),
+        (None, None) => match config.store.retention {
+            config::Retention::Age(duration) => age(duration),
+            config::Retention::Newest(newest) => Ok(Retention::Newest(newest)),
+            config::Retention::Off => Err(Failure::usage("what to purge is not said, and `store.retention` is off")
+                .help("say --older-than 7d or --keep 100000, or set `store.retention`")),
+        },
+    }
+}
+
+/// The least checkpoint of all registered routes; `None` if one of them, or all, have none.
+async fn passed_by_all(stores: &Stores) -> Result<Option<Position>, Failure> {
+    let mut least: Option<Position> = None;
+    for registration in stores.business.routes().await? {
+        for standing in standing::standings(stores, &registration).await? {
+            if !standing.stored {
+                return Ok(None);
+            }
+            let lower = least.as_ref().is_none_or(|least| stores.source.order(&standing.position, least).is_lt());
+            if lower {
+                least = Some(standing.position);
+            }
+        }
+    }
+    Ok(least)
+}
+
+async fn erase(stores: &Stores, out: Output, key: &str) -> Outcome {
+    let key = Key::new(key).map_err(|error| Failure::usage(format!("--key: {error}")))?;
+    let erased = stores.bookkeeping.erase(&key).await?;
+    if out.json {
+        out.value(&json!({ "erased": erased }));
+    } else if erased > 0 {
+        out.line(format!("{} of `{key}` erased", counted(erased, "kept event", "kept events")));
+    }
+    if erased == 0 {
+        return Err(Failure::not_found(format!("no route keeps anything of `{key}`")));
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,134 @@
+//! `outbox relay`: publishes until it is stopped.
+
+use std::sync::Arc;
+
+use outbox::relay::{Relay, RelayBuilder, RelayError};
+use tokio::sync::oneshot;
+
+use crate::{
+    commands::endpoint::Endpoint,
+    config::Config,
+    exit::{Exit, Failure, Outcome},
+    wiring::{self, Stores},
+};
+
+/// Nothing: everything is in the configuration.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+SIGTERM or SIGINT drain: no new calls, answers awaited up to `relay.drain`, a last checkpoint, the
+lease given up. A second signal stops at once; what was in flight is published again later.
+
+Several relays of one configuration stand in for each other: one publishes, the others wait.")]
+pub(crate) struct Args {}
+
+/// Runs the relay that `config` describes.
+pub(crate) async fn run(config: Config, _args: &Args) -> Outcome {
+    // First of all: a taken port is a mistake of whoever starts it, and nothing has happened yet.
+    let endpoint = match config.relay.listen {
+        Some(address) => Some(Endpoint::bind(address).await?),
+        None => None,
+    };
+    let stores = wiring::stores(&config, true).await?;
+    let relay = build(&config, &stores)?;
+    if let Some(endpoint) = endpoint {
+        endpoint.serve(relay.handle());
+    }
+    let signals = signals()?;
+    tracing::info!(config = %config.file.display(), "the relay starts");
+    let ran = relay.run(async {
+        // The sender only goes away with the process.
+        let _ = signals.await;
+    });
+    ran.await.map_err(failed)?;
+    tracing::info!("the relay has drained and ends");
+    Ok(Exit::Ok)
+}
+
+fn build(config: &Config, stores: &Stores) -> Result<Relay, Failure> {
+    let relay = &config.relay;
+    let mut builder: RelayBuilder = Relay::builder()
+        .name(&relay.name)
+        .holder(holder())
+        .source(Arc::clone(&stores.source))
+        .store(Arc::clone(&stores.business))
+        .bookkeeping(Arc::clone(&stores.bookkeeping))
+        .failover(relay.failover)
+        .drain_limit(relay.drain)
+        .retention(wiring::retention(config.store.retention));
+    if let Some(timeout) = wiring::call_timeout(config) {
+        builder = builder.call_timeout(timeout);
+    }
+    for route in &config.routes {
+        builder = builder.route(route.settings.clone(), wiring::sink(route)?);
+    }
+    builder.build().map_err(failed)
+}
+
+/// Who this relay says it is: machine and process.
+fn holder() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = host.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
+    format!("{host}:{}", std::process::id())
+}
+
+fn failed(error: RelayError) -> Failure {
+    match error {
+        RelayError::Store(error) => error.into(),
+        error => Failure::new(error.to_string()).because(&error),
+    }
+}
+
+/// Ready at the first signal to stop; the second one ends the process.
+fn signals() -> Result<oneshot::Receiver<()>, Failure> {
+    let (first, ready) = oneshot::channel();
+    let mut stop = Stop::new().map_err(|error| Failure::new("signals cannot be awaited").because(&error))?;
+    tokio::spawn(async move {
+        stop.signal().await;
+        tracing::info!("stopping: draining what is in flight; another signal stops at once");
+        // The relay may have ended by itself meanwhile.
+        let _ = first.send(());
+        stop.signal().await;
+        eprintln!("stopped at once; what was in flight is published again by the next relay");
+        std::process::exit(Exit::Failed.code().into());
+    });
+    Ok(ready)
+}
+
+/// Signals to stop.
+struct Stop {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    #[cfg(unix)]
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(unix)]
+    async fn signal(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn signal(&mut self) {
+        // Where Ctrl-C cannot be awaited, the process is ended from outside.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! `outbox replay`: publishes history again.
+
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use outbox::{
+    Clock as _, Entropy as _, Event, Filter, Start, System, bookkeeping::Replay, filter::Matcher, source::Limit,
+    store::Registration,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    commands::{self, listed, standing},
+    config::{Config, units},
+    exit::{Exit, Failure, Outcome},
+    output::{Output, counted, number, size},
+    wiring::Stores,
+};
+
+/// Read at a time while counting.
+const PAGE: Limit = Limit { events: 2_000, bytes: 8 << 20 };
+
+/// Which events, to which route.
+#[derive(Debug, clap::Args)]
+#[command(
+    group = clap::ArgGroup::new("to").required(true).args(["route", "all"]),
+    after_help = "\
+Only what a route has published before is replayed, in order, beside what it publishes now. Events
+carry `replayid`. A consumer with an inbox in order takes them for duplicates unless it was rewound
+first: `outbox inbox rewind`."
+)]
+pub(crate) struct Args {
+    /// To this route; may be given several times
+    #[arg(long, value_name = "NAME")]
+    route: Vec<String>,
+    /// To all routes
+    #[arg(long)]
+    all: bool,
+    /// Only what was recorded at this time or later: RFC 3339, a date, or how long ago, as `2h`
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only what was recorded before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Only keys that match this glob; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    key: Vec<String>,
+    /// Only types that match this glob; may be given several times
+    #[arg(long = "type", value_name = "GLOB")]
+    kind: Vec<String>,
+    /// Only the event with this id
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Do it, rather than show what would be done
+    #[arg(long)]
+    yes: bool,
+    /// Do not wait until a relay has done it
+    #[arg(long, requires = "yes")]
+    no_wait: bool,
+}
+
+/// What one route would get.
+#[derive(Debug, Default, Serialize)]
+struct Found {
+    route: String,
+    replay: Option<String>,
+    events: u64,
+    bytes: u64,
+    first: Option<Timestamp>,
+    last: Option<Timestamp>,
+}
+
+/// A replay to be, and how its events are recognised.
+struct Plan {
+    replay: Replay,
+    registration: Registration,
+    wanted: Matcher,
+    routed: Matcher,
+}
+
+/// Shows what would be replayed; with `--yes` has it done.
+pub(crate) async fn run(config: Config, out: Output, args: Args) -> Outcome {
+    let stores = commands::stores(&config).await?;
+    let (since, until) = (time("--since", args.since.as_deref())?, time("--until", args.until.as_deref())?);
+    if let (Some(since), Some(until)) = (since, until)
+        && since >= until
+    {
+        return Err(Failure::usage(format!("--since {since} is not before --until {until}")).help("exchange them"));
+    }
+    let filter = Filter { types: args.kind.clone(), keys: args.key.clone(), ..Filter::default() };
+    let mut plans = Vec::new();
+    for registration in routes(&stores, &args).await? {
+        plans.push(plan(&stores, registration, &filter, args.id.clone(), since, until).await?);
+    }
+    let mut found = Vec::new();
+    for plan in &plans {
+        found.push(count(&stores, out, plan).await?);
+    }
+    if found.iter().all(|found| found.events == 0) {
+        return Err(Failure::not_found("nothing that was published matches; nothing was done")
+            .help("`outbox status` shows what a route has yet to publish; purged entries are gone"));
+    }
+    if !args.yes {
+        show(out, &found, false);
+        return Ok(Exit::Ok);
+    }
+    for (plan, found) in plans.iter().zip(&mut found).filter(|(_, found)| found.events > 0) {
+        stores.bookkeeping.put_replay(&plan.replay).await?;
+        found.replay = Some(plan.replay.id.clone());
+    }
+    if !args.no_wait {
+        let asked: Vec<_> =
+            plans.iter().zip(&found).filter(|(_, found)| found.replay.is_some()).map(|(plan, _)| plan).collect();
+        wait(&config, &stores, out, &asked).await?;
+    }
+    show(out, &found, true);
+    Ok(Exit::Ok)
+}
+
+fn time(option: &str, text: Option<&str>) -> Result<Option<Timestamp>, Failure> {
+    let parsed = text.map(|text| units::time(text, System.wall()).map_err(|wrong| (text, wrong))).transpose();
+    parsed.map_err(|(text, wrong)| Failure::usage(format!("{option}: `{text}` {wrong}")))
+}
+
+async fn routes(stores: &Stores, args: &Args) -> Result<Vec<Registration>, Failure> {
+    let registrations = stores.business.routes().await?;
+    if args.all {
+        return Ok(registrations);
+    }
+    let pick = |wanted: &String| {
+        let found = registrations.iter().find(|registration| registration.route.as_str() == wanted);
+        found.cloned().ok_or_else(|| {
+            let known = listed(registrations.iter().map(|registration| registration.route.as_str()));
+            Failure::not_found(format!("route `{wanted}` is not registered: no relay has published to it"))
+                .help(format!("registered: {known}"))
+        })
+    };
+    args.route.iter().map(pick).collect()
+}
+
+async fn plan(
+    stores: &Stores,
+    registration: Registration,
+    filter: &Filter,
+    event: Option<String>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+) -> Result<Plan, Failure> {
+    let standings = standing::standings(stores, &registration).await?;
+    let ends = standings.into_iter().filter(|standing| standing.stored);
+    let replay = Replay {
+        id: new_id(),
+        route: registration.route.clone(),
+        filter: filter.clone(),
+        event,
+        since,
+        until,
+        ends: ends.map(|standing| (standing.partition, standing.position)).collect(),
+        finished: false,
+    };
+    let (wanted, routed) = (filter.compile(), registration.filter.compile());
+    Ok(Plan { replay, registration, wanted, routed })
+}
+
+/// The time, for people, and something random, lest two are the same.
+fn new_id() -> String {
+    let random = System.seed() & 0xffff;
+    format!("{}-{random:04x}", System.wall().strftime("%Y%m%dT%H%M%SZ"))
+}
+
+impl Plan {
+    fn takes(&self, event: &Event) -> bool {
+        self.wanted.matches(event)
+            && self.routed.matches(event)
+            && self.replay.event.as_deref().is_none_or(|id| event.id() == id)
+    }
+
+    fn takes_time(&self, recorded: Timestamp) -> bool {
+        self.replay.since.is_none_or(|since| recorded >= since)
+            && self.replay.until.is_none_or(|until| recorded < until)
+    }
+
+    /// As if the route were new: everything that is retained.
+    fn whole_history(&self) -> Registration {
+        Registration { start: Start::Beginning, start_position: None, ..self.registration.clone() }
+    }
+}
+
+/// Reads what the replay would read.
+async fn count(stores: &Stores, out: Output, plan: &Plan) -> Result<Found, Failure> {
+    let mut found = Found { route: plan.replay.route.to_string(), ..Found::default() };
+    let total = standing::left_of_replay(stores, &plan.registration, &plan.replay).await?;
+    let bar = out.progress(Some(total), &format!("reading for {}", plan.replay.route));
+    for (partition, end) in &plan.replay.ends {
+        let mut position = stores.source.start(partition, &plan.whole_history()).await?;
+        while stores.source.order(&position, end).is_lt() {
+            let page = stores.source.read(partition, &position, PAGE).await?;
+            for record in &page.records {
+                bar.inc(1);
+                if stores.source.order(&record.position, end).is_gt() {
+                    break;
+                }
+                if plan.takes_time(record.recorded) {
+                    let matching = record.events().iter().filter(|event| plan.takes(event));
+                    matching.for_each(|event| found.add(event, record.recorded));
+                }
+            }
+            if !page.more || page.next == position {
+                break;
+            }
+            position = page.next;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(found)
+}
+
+impl Found {
+    fn add(&mut self, event: &Event, recorded: Timestamp) {
+        self.events += 1;
+        self.bytes += event.data().map_or(0, |data| data.len() as u64);
+        self.first = Some(self.first.map_or(recorded, |first| first.min(recorded)));
+        self.last = Some(self.last.map_or(recorded, |last| last.max(recorded)));
+    }
+}
+
+/// Waits until a relay has carried out all of `plans`.
+async fn wait(config: &Config, stores: &Stores, out: Output, plans: &[&Plan]) -> Result<(), Failure> {
+    let mut total = 0;
+    for plan in plans {
+        total += standing::left_of_replay(stores, &plan.registration, &plan.replay).await?;
+    }
+    let bar: ProgressBar = out.progress(Some(total), "replaying");
+    if stores.bookkeeping.lease(&config.relay.name).await?.released && !out.json {
+        bar.suspend(|| eprintln!("no relay runs: it begins once one does (Ctrl-C leaves it to that)"));
+    }
+    loop {
+        let unfinished: Vec<_> = stores
+            .bookkeeping
+            .replays()
+            .await?
+            .into_iter()
+            .filter(|replay| !replay.finished)
+            .map(|replay| replay.id)
+            .collect();
+        let mut left = 0;
+        let mut waiting = false;
+        for plan in plans.iter().filter(|plan| unfinished.contains(&plan.replay.id)) {
+            waiting = true;
+            left += standing::left_of_replay(stores, &plan.registration, &plan.replay).await?;
+        }
+        if !waiting {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        bar.set_position(total.saturating_sub(left));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+fn show(out: Output, found: &[Found], asked: bool) {
+    if out.json {
+        out.value(&json!({ "dry_run": !asked, "routes": found }));
+        return;
+    }
+    for one in found {
+        let range = match (one.first, one.last) {
+            (Some(first), Some(last)) => format!(", recorded {first:.0} to {last:.0}"),
+            _ => String::new(),
+        };
+        let id = one.replay.as_ref().map_or_else(String::new, |id| format!(" as replay {id}"));
+        let events = counted(one.events, "event", "events");
+        out.line(format!("{}: {events}, {} of payload{range}{id}", one.route, size(one.bytes)));
+    }
+    if !asked {
+        let sum = number(found.iter().map(|found| found.events).sum());
+        out.line(out.paint.faint(&format!("\nnothing was done; --yes publishes these {sum} again")));
+    }
+}

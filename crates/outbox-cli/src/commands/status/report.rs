@@ -1,0 +1,243 @@
+//! What `status` knows, as data.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use outbox::{
+    RouteName,
+    bookkeeping::{HealthState, KeptCounts, LeaseView},
+    store::{Registration, StoreIdentity},
+};
+use serde::Serialize;
+
+use crate::{
+    commands::standing::{self, Standing},
+    config::Config,
+    exit::Failure,
+    wiring::Stores,
+};
+
+/// Everything that `status` shows.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub at: Timestamp,
+    pub store: StoreView,
+    pub relay: RelayView,
+    pub routes: Vec<RouteView>,
+    pub replays: Vec<ReplayView>,
+}
+
+/// The business store.
+#[derive(Debug, Serialize)]
+pub(crate) struct StoreView {
+    pub id: String,
+    pub producer: String,
+    pub incarnation: u32,
+}
+
+/// Who owns the lease.
+#[derive(Debug, Serialize)]
+pub(crate) struct RelayView {
+    /// The present or last owner, if there ever was one.
+    pub holder: Option<String>,
+    /// Whether the owner gave the lease up.
+    pub released: bool,
+    pub epoch: u64,
+    pub beat: u64,
+    pub failover_seconds: f64,
+    /// How long `--watch` has seen no beat.
+    pub silent_seconds: Option<u64>,
+}
+
+/// A route.
+#[derive(Debug, Serialize)]
+pub(crate) struct RouteView {
+    pub name: String,
+    pub sink: Option<String>,
+    pub configured: bool,
+    pub registered: bool,
+    pub gapless: Option<bool>,
+    pub backlog: u64,
+    pub backlog_exact: bool,
+    pub oldest: Option<Timestamp>,
+    /// Entries a second that its checkpoint passed; known from the second look on.
+    pub rate: Option<f64>,
+    pub retrying: u64,
+    pub dead: u64,
+    pub parked: u64,
+    pub state: State,
+    pub reason: Option<String>,
+    pub since: Option<Timestamp>,
+    #[serde(skip)]
+    pub standings: Vec<Standing>,
+}
+
+/// Whether a route's events flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    Flowing,
+    Paused,
+    BackingOff,
+    Overloaded,
+    Stopped,
+    /// Configured, and no relay has seen it yet.
+    New,
+    /// Registered, and no longer configured: retention waits for it.
+    NotConfigured,
+}
+
+/// A replay that is not finished.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReplayView {
+    pub id: String,
+    pub route: String,
+    /// Entries still to be read.
+    pub left: u64,
+}
+
+impl Report {
+    /// Looks at everything once.
+    pub(crate) async fn gather(config: &Config, stores: &Stores, now: Timestamp) -> Result<Self, Failure> {
+        let StoreIdentity { id, incarnation, producer, .. } = stores.business.identity().await?;
+        let relay = RelayView::from(stores.bookkeeping.lease(&config.relay.name).await?);
+        let registrations = stores.business.routes().await?;
+        let paused = stores.bookkeeping.paused().await?;
+        let mut routes = Vec::new();
+        for route in &config.routes {
+            let found = registrations.iter().find(|registration| registration.route == route.settings.name);
+            let registration = found.cloned().unwrap_or_else(|| standing::would_be(route, now));
+            let mut view = look(stores, &registration, &paused).await?;
+            view.sink = Some(route.sink.shown());
+            view.configured = true;
+            if found.is_none() {
+                (view.registered, view.gapless, view.state) = (false, None, State::New);
+            }
+            routes.push(view);
+        }
+        for registration in
+            registrations.iter().filter(|registration| config.route(registration.route.as_str()).is_none())
+        {
+            let mut view = look(stores, registration, &paused).await?;
+            view.state = State::NotConfigured;
+            view.since = None;
+            view.reason = Some(
+                "registered, but no longer configured; retention waits for it: `outbox route rename` or `retire`"
+                    .to_owned(),
+            );
+            routes.push(view);
+        }
+        let replays = replays(stores, &registrations).await?;
+        Ok(Self { at: now, store: StoreView { id, producer, incarnation }, relay, routes, replays })
+    }
+
+    /// Whether nothing asks for attention that only an operator can give.
+    pub(crate) fn is_well(&self) -> bool {
+        self.routes.iter().all(|route| match route.state {
+            State::Stopped | State::Overloaded => false,
+            State::Flowing | State::Paused | State::BackingOff | State::New | State::NotConfigured => true,
+        })
+    }
+
+    /// Works out the rates since `earlier`, `apart` ago.
+    pub(crate) async fn compare(&mut self, earlier: &Self, apart: Duration, stores: &Stores) -> Result<(), Failure> {
+        for route in &mut self.routes {
+            let Some(before) = earlier.routes.iter().find(|before| before.name == route.name) else { continue };
+            let mut passed = 0;
+            for standing in &route.standings {
+                let was = before.standings.iter().find(|was| was.partition == standing.partition);
+                let Some(was) = was.filter(|was| was.position != standing.position) else { continue };
+                let then = stores.source.backlog(&standing.partition, &was.position).await?.entries;
+                let now = stores.source.backlog(&standing.partition, &standing.position).await?.entries;
+                passed += then.saturating_sub(now);
+            }
+            route.rate = Some(per_second(passed, apart));
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate that is shown")]
+fn per_second(count: u64, apart: Duration) -> f64 {
+    let seconds = apart.as_secs_f64();
+    if seconds > 0.0 { (count as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
+}
+
+async fn look(stores: &Stores, registration: &Registration, paused: &[RouteName]) -> Result<RouteView, Failure> {
+    let standings = standing::standings(stores, registration).await?;
+    let backlog = standing::backlog(stores, &standings).await?;
+    let KeptCounts { retrying, dead, parked, .. } = stores.bookkeeping.kept_counts(&registration.route).await?;
+    let health = stores.bookkeeping.health(&registration.route).await?;
+    let since = health.as_ref().map(|health| health.since);
+    let (state, reason) = match health.map(|health| health.state) {
+        None | Some(HealthState::Flowing) => (State::Flowing, None),
+        Some(HealthState::BackingOff { reason }) => (State::BackingOff, Some(reason)),
+        Some(HealthState::Overloaded) => {
+            let reason = "too many keys in trouble: nothing new is read until they are redriven or discarded";
+            (State::Overloaded, Some(reason.to_owned()))
+        }
+        Some(HealthState::Stopped { reason }) => (State::Stopped, Some(reason)),
+    };
+    let pausing = paused.contains(&registration.route) && state != State::Stopped;
+    Ok(RouteView {
+        name: registration.route.to_string(),
+        sink: None,
+        configured: false,
+        registered: true,
+        gapless: Some(registration.gapless),
+        backlog: backlog.entries,
+        backlog_exact: backlog.exact,
+        oldest: backlog.oldest,
+        rate: None,
+        retrying,
+        dead,
+        parked,
+        state: if pausing { State::Paused } else { state },
+        reason: if pausing { None } else { reason },
+        since: if pausing { None } else { since },
+        standings,
+    })
+}
+
+async fn replays(stores: &Stores, registrations: &[Registration]) -> Result<Vec<ReplayView>, Failure> {
+    let mut views = Vec::new();
+    for replay in stores.bookkeeping.replays().await?.into_iter().filter(|replay| !replay.finished) {
+        let registration = registrations.iter().find(|registration| registration.route == replay.route);
+        let left = match registration {
+            Some(registration) => standing::left_of_replay(stores, registration, &replay).await?,
+            None => 0,
+        };
+        views.push(ReplayView { id: replay.id, route: replay.route.to_string(), left });
+    }
+    Ok(views)
+}
+
+impl From<LeaseView> for RelayView {
+    fn from(lease: LeaseView) -> Self {
+        Self {
+            holder: (lease.epoch > 0).then_some(lease.holder),
+            released: lease.released,
+            epoch: lease.epoch,
+            beat: lease.beat,
+            failover_seconds: lease.duration.as_secs_f64(),
+            silent_seconds: None,
+        }
+    }
+}
+
+impl RelayView {
+    /// Whether somebody renewed the lease after `earlier`.
+    pub(crate) fn has_moved_since(&self, earlier: &Self) -> bool {
+        (self.epoch, self.beat) != (earlier.epoch, earlier.beat)
+    }
+
+    /// Notes how long nobody has renewed it.
+    pub(crate) fn note_silence(&mut self, silence: Duration) {
+        self.silent_seconds = Some(silence.as_secs());
+    }
+
+    /// Whether the owner has been silent for longer than another relay would wait.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent_seconds.is_some_and(|seconds| Duration::from_secs(seconds).as_secs_f64() > self.failover_seconds)
+    }
+}

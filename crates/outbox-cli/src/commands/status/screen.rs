@@ -1,0 +1,152 @@
+//! What `status` knows, as text that fits 80 columns.
+
+use jiff::Timestamp;
+
+use crate::{
+    config::Config,
+    output::{Align, Cell, Paint, Table, age, counted, number, plain, short, since, wrapped},
+};
+
+use super::report::{RelayView, Report, RouteView, State};
+
+/// The whole screen.
+pub(crate) fn render(report: &Report, config: &Config, paint: Paint) -> String {
+    let id: String = report.store.id.chars().take(8).collect();
+    let store = format!(
+        "{}  {}",
+        config.store.sqlite.display(),
+        paint.faint(&format!(
+            "producer {}, id {id}…, incarnation {}",
+            plain(&report.store.producer),
+            report.store.incarnation
+        ))
+    );
+    let mut lines = vec![
+        format!("{} {store}", paint.faint("store")),
+        format!("{} {}", paint.faint("relay"), relay(&report.relay, paint)),
+    ];
+    lines.push(String::new());
+    lines.push(table(&report.routes, report.at, paint));
+    for replay in &report.replays {
+        let left = counted(replay.left, "entry", "entries");
+        lines.push(format!("\nreplay {} to {}: {left} left", plain(&replay.id), plain(&replay.route)));
+    }
+    if report.routes.iter().any(|route| route.dead > 0) {
+        lines.push(paint.faint("\noutbox dead-letters list shows what was given up on, and why"));
+    }
+    lines.join("\n")
+}
+
+fn relay(relay: &RelayView, paint: Paint) -> String {
+    let Some(holder) = &relay.holder else { return paint.warn("none has run yet: start `outbox relay`") };
+    let holder = short(holder, 40);
+    let detail = paint.faint(&format!("epoch {}, beat {}", relay.epoch, relay.beat));
+    if relay.released {
+        return format!(
+            "{} {}",
+            paint.warn("none runs"),
+            paint.faint(&format!("(last was {holder}, stopped cleanly)"))
+        );
+    }
+    match relay.silent_seconds {
+        Some(seconds) if relay.is_silent() => {
+            format!("{holder}  {detail}  {}", paint.bad(&format!("silent for {seconds} s")))
+        }
+        _ => format!("{holder}  {detail}"),
+    }
+}
+
+fn table(routes: &[RouteView], now: Timestamp, paint: Paint) -> String {
+    let rates = routes.iter().any(|route| route.rate.is_some());
+    let mut columns = vec![("ROUTE", Align::Left), ("BACKLOG", Align::Right), ("OLDEST", Align::Right)];
+    if rates {
+        columns.push(("RATE/S", Align::Right));
+    }
+    columns.extend([
+        ("RETRYING", Align::Right),
+        ("DEAD", Align::Right),
+        ("PARKED", Align::Right),
+        ("STATE", Align::Left),
+    ]);
+    let mut table = Table::new(columns);
+    for route in routes {
+        let oldest =
+            route.oldest.filter(|_| route.backlog > 0).map_or_else(|| "-".to_owned(), |time| age(since(time, now)));
+        let mut cells: Vec<Cell> = vec![short(&route.name, 20).into(), number(route.backlog).into(), oldest.into()];
+        if rates {
+            cells.push(route.rate.map_or_else(|| "-".to_owned(), shown_rate).into());
+        }
+        cells.push(count(route.retrying, Paint::warn));
+        cells.push(count(route.dead, Paint::bad));
+        cells.push(count(route.parked, Paint::warn));
+        cells.push(state(route, now));
+        table.row(cells);
+        if let Some(reason) = &route.reason {
+            for line in wrapped(reason, 74) {
+                table.note(paint.faint(&format!("    {line}")));
+            }
+        }
+    }
+    table.render(paint)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is small and not negative")]
+fn shown_rate(rate: f64) -> String {
+    number(rate.round() as u64)
+}
+
+fn count(count: u64, loud: fn(Paint, &str) -> String) -> Cell {
+    if count == 0 { number(count).into() } else { Cell::painted(number(count), loud) }
+}
+
+fn state(route: &RouteView, now: Timestamp) -> Cell {
+    let (name, paint): (&str, fn(Paint, &str) -> String) = match route.state {
+        State::Flowing => return Cell::painted("flowing", Paint::good),
+        State::New => return Cell::painted("new", Paint::faint),
+        State::Paused => ("paused", Paint::warn),
+        State::BackingOff => ("backing off", Paint::warn),
+        State::Overloaded => ("overloaded", Paint::bad),
+        State::Stopped => ("stopped", Paint::bad),
+        State::NotConfigured => ("not configured", Paint::bad),
+    };
+    let since = route.since.map_or_else(String::new, |time| format!(" {}", age(since(time, now))));
+    Cell::painted(format!("{name}{since}"), paint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(state: State) -> RouteView {
+        RouteView {
+            name: "notifications".to_owned(),
+            sink: None,
+            configured: true,
+            registered: true,
+            gapless: Some(true),
+            backlog: 1_234_567,
+            backlog_exact: true,
+            oldest: Some(Timestamp::UNIX_EPOCH),
+            rate: Some(12_345.0),
+            retrying: 12,
+            dead: 3,
+            parked: 1_234,
+            state,
+            reason: Some(
+                "https://notifications.example.com answered 503, and said nothing else about it at all".to_owned(),
+            ),
+            since: Some(Timestamp::UNIX_EPOCH),
+            standings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_table_fits_80_columns_in_every_state() {
+        let now = Timestamp::from_second(3_600).unwrap();
+        for state in [State::Flowing, State::Paused, State::BackingOff, State::Overloaded, State::Stopped, State::New] {
+            let text = table(&[route(state)], now, Paint::plain());
+            let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= crate::output::WIDTH, "{widest}: {text}");
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! From a document to a [`Config`]: every key that there is, its default and its limits.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use outbox::{
+    Filter, RouteName, RouteSettings, Start,
+    route::{AfterDeadLetter, RetryPolicy, WindowLimits},
+    signature::Secret,
+    sinks::{Encoding, WebhookSettings, webhook::SettingsError},
+};
+
+use super::{
+    Config, FileConfig, LogFormat, RelayConfig, Retention, RouteConfig, SinkConfig, StoreConfig, section::Section,
+    units,
+};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Reads the whole document.
+pub(crate) fn config(file: &Path, root: &Section<'_>) -> Option<Config> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let store_section = root.section("store");
+    if store_section.is_none() && !root.has("store") {
+        root.problem("store", "is missing", "add `[store]` and in it `sqlite = \"your-service.db\"`");
+    }
+    let store = store_section.and_then(|section| store(folder, &section));
+    let relay_section = root.section("relay");
+    let relay = relay(folder, relay_section.as_ref(), store.as_ref());
+    let sections = root.sections("route");
+    if sections.is_empty() && !root.has("route") {
+        root.problem("route", "there is no route", "add `[[route]]` with a `name` and a `webhook`, `file` or `stdout`");
+    }
+    let routes: Vec<_> = sections.iter().map(|section| route(folder, section)).collect();
+    for (index, section) in sections.iter().enumerate() {
+        repeated(&routes, index, section);
+    }
+    Some(Config {
+        file: file.to_owned(),
+        store: store?,
+        relay: relay?,
+        routes: routes.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+/// A name is given once, and standard output taken once.
+fn repeated(routes: &[Option<RouteConfig>], index: usize, section: &Section<'_>) {
+    let Some(route) = &routes[index] else { return };
+    for earlier in routes[..index].iter().flatten() {
+        if earlier.settings.name == route.settings.name {
+            let name = &route.settings.name;
+            section.problem("name", format!("two routes are called `{name}`"), "give each route a name of its own");
+        }
+        if let (SinkConfig::File(one), SinkConfig::File(other)) = (&earlier.sink, &route.sink)
+            && one.path == other.path
+        {
+            section.problem("file", "another route writes to the same file", "give each route a file of its own");
+        }
+    }
+}
+
+/// A path, relative to the configuration file's folder.
+fn path(folder: &Path, text: &str) -> PathBuf {
+    folder.join(text)
+}
+
+fn store(folder: &Path, section: &Section<'_>) -> Option<StoreConfig> {
+    let sqlite = section.required_text("sqlite", "name the service's database: `sqlite = \"orders.db\"`");
+    let producer = section.parsed("producer", "/orders", |text| {
+        outbox::event::check_uri_reference("producer", text)
+            .map(|()| text.to_owned())
+            .map_err(|error| format!("cannot be a producer ({error}): use a URI reference, as `/orders`"))
+    });
+    let retention = retention(section);
+    section.finish();
+    Some(StoreConfig { sqlite: path(folder, &sqlite?), producer, retention })
+}
+
+fn retention(section: &Section<'_>) -> Retention {
+    const HELP: &str = "write \"off\", { age = \"7d\" } or { newest = 1000000 }";
+    match section.section_or_text("retention") {
+        None => Retention::Off,
+        Some(Err(text)) => {
+            if text != "off" {
+                section.problem("retention", format!("`{text}` is not a retention"), HELP);
+            }
+            Retention::Off
+        }
+        Some(Ok(inner)) => {
+            let (age, newest) = (inner.has("age"), inner.has("newest"));
+            let retention = match (age, newest) {
+                (true, false) => Retention::Age(inner.duration("age", 7 * DAY, SECOND..=36_500 * DAY)),
+                (false, true) => Retention::Newest(inner.count("newest", 1_000_000, 0..=u64::MAX >> 1)),
+                (true, true) => {
+                    section.problem("retention", "has both `age` and `newest`", HELP);
+                    Retention::Off
+                }
+                (false, false) => {
+                    section.problem("retention", "has neither `age` nor `newest`", HELP);
+                    Retention::Off
+                }
+            };
+            inner.finish();
+            retention
+        }
+    }
+}
+
+fn relay(folder: &Path, section: Option<&Section<'_>>, store: Option<&StoreConfig>) -> Option<RelayConfig> {
+    let beside = store.map(|store| {
+        let mut name = store.sqlite.clone().into_os_string();
+        name.push(".relay");
+        PathBuf::from(name)
+    });
+    let Some(section) = section else {
+        return Some(RelayConfig {
+            name: "relay".to_owned(),
+            bookkeeping: beside?,
+            failover: 10 * SECOND,
+            drain: 30 * SECOND,
+            listen: None,
+            log: LogFormat::Text,
+        });
+    };
+    let name = section.text("name").unwrap_or_else(|| "relay".to_owned());
+    if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
+        section.problem("name", "cannot name a relay", "use 1 to 64 characters, as \"orders\"");
+    }
+    let bookkeeping = section.text("bookkeeping").map(|text| path(folder, &text)).or(beside);
+    if let (Some(bookkeeping), Some(store)) = (&bookkeeping, store)
+        && *bookkeeping == store.sqlite
+    {
+        section.problem(
+            "bookkeeping",
+            "is the business database itself",
+            "name a file of its own, so that the relay never contends with the service; the default is `<sqlite>.relay`",
+        );
+    }
+    let failover = section.duration("failover", 10 * SECOND, SECOND..=HOUR);
+    let drain = section.duration("drain", 30 * SECOND, Duration::ZERO..=HOUR);
+    let allow_remote = section.flag("allow_remote", false);
+    let listen = section.parsed("listen", "127.0.0.1:9464", |text| {
+        text.parse::<SocketAddr>()
+            .map_err(|_| "is not an address: write an IP address and a port, as `127.0.0.1:9464`".to_owned())
+    });
+    if let Some(address) = listen
+        && !address.ip().is_loopback()
+        && !allow_remote
+    {
+        let help = "use `127.0.0.1`, or add `allow_remote = true` if something in front of it keeps strangers out";
+        section.problem("listen", format!("{address} can be reached from other machines"), help);
+    }
+    let log = match section.text("log").as_deref() {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(other) => {
+            section.problem("log", format!("`{other}` is not a log format"), "write \"text\" or \"json\"");
+            LogFormat::Text
+        }
+    };
+    section.finish();
+    Some(RelayConfig { name, bookkeeping: bookkeeping?, failover, drain, listen, log })
+}
+
+fn route(folder: &Path, section: &Section<'_>) -> Option<RouteConfig> {
+    let name = section.required_text("name", "give the route a name, as `name = \"ledger\"`").and_then(|text| {
+        RouteName::new(&text)
+            .map_err(|error| {
+                let text = error.to_string();
+                let (message, help) = text.split_once(": ").unwrap_or((&text, "use a plain name, as \"ledger\""));
+                section.problem("name", message, help);
+            })
+            .ok()
+    });
+    let filter = filter(section);
+    let start = start(section);
+    let retry = retry(section);
+    let window = window(section);
+    let rate_limit = section.parsed("rate_limit", "500/s", units::rate);
+    let sink = sink(folder, section);
+    section.finish();
+    let settings = RouteSettings { filter, start, retry, window, rate_limit, ..RouteSettings::new(name?) };
+    Some(RouteConfig { settings, sink: sink? })
+}
+
+fn filter(section: &Section<'_>) -> Filter {
+    let filter = Filter {
+        types: section.texts("types"),
+        keys: section.texts("keys"),
+        attributes: section.named_texts("attributes"),
+    };
+    for (key, patterns) in [("types", &filter.types), ("keys", &filter.keys)] {
+        if patterns.iter().any(String::is_empty) {
+            section.problem(
+                key,
+                "an empty pattern matches nothing",
+                "write a name or a glob, as \"order.*\"; leave the list out to take all",
+            );
+        }
+    }
+    for name in filter.attributes.keys().filter(|name| *name != "subject") {
+        if let Err(error) = outbox::event::check_extension_name(name) {
+            let help = "name `subject` or an extension attribute, in a-z and 0-9";
+            section.problem("attributes", format!("`{name}` cannot be an attribute ({error})"), help);
+        }
+    }
+    filter
+}
+
+fn start(section: &Section<'_>) -> Start {
+    match section.text("start").as_deref() {
+        None | Some("beginning") => Start::Beginning,
+        Some("now") => Start::Now,
+        Some(text) => text.parse().map_or_else(
+            |_| {
+                let help = "write \"beginning\", \"now\", or a time as \"2026-05-01T00:00:00Z\"";
+                section.problem("start", format!("`{text}` is not a start"), help);
+                Start::Beginning
+            },
+            Start::Time,
+        ),
+    }
+}
+
+fn retry(section: &Section<'_>) -> RetryPolicy {
+    let default = RetryPolicy::default();
+    let after_dead_letter = match section.text("after_dead_letter").as_deref() {
+        None | Some("park") => AfterDeadLetter::Park,
+        Some("continue") => AfterDeadLetter::Continue,
+        Some(other) => {
+            let help = "write \"park\" (later events of the key wait) or \"continue\" (they go on without it)";
+            section.problem("after_dead_letter", format!("`{other}` is no such choice"), help);
+            AfterDeadLetter::Park
+        }
+    };
+    let Some(inner) = section.section("retry") else { return RetryPolicy { after_dead_letter, ..default } };
+    let number = |key, value: u32, low| u32::try_from(inner.count(key, value.into(), low..=1_000_000)).unwrap_or(value);
+    let policy = RetryPolicy {
+        quick_attempts: number("quick_attempts", default.quick_attempts, 1),
+        attempts: number("attempts", default.attempts, 1),
+        base_delay: inner.duration("base_delay", default.base_delay, MILLISECOND..=HOUR),
+        max_delay: inner.duration("max_delay", default.max_delay, MILLISECOND..=DAY),
+        doubt: inner.duration("doubt", default.doubt, Duration::ZERO..=30 * DAY),
+        after_dead_letter,
+    };
+    if policy.max_delay < policy.base_delay {
+        inner.problem("max_delay", "is shorter than `base_delay`", "make it at least as long");
+    }
+    inner.finish();
+    policy
+}
+
+fn window(section: &Section<'_>) -> WindowLimits {
+    let default = WindowLimits::default();
+    let Some(inner) = section.section("window") else { return default };
+    let number = |key, value: usize| usize::try_from(inner.count(key, value as u64, 1..=10_000_000)).unwrap_or(value);
+    let limits = WindowLimits {
+        events: number("events", default.events),
+        bytes: bytes(&inner, "bytes", default.bytes, "8 MiB"),
+        key_share: number("key_share", default.key_share),
+        troubled_keys: number("troubled_keys", default.troubled_keys),
+    };
+    if limits.key_share > limits.events {
+        inner.problem(
+            "key_share",
+            "is more than the whole window",
+            format!("use at most `events` ({})", limits.events),
+        );
+    }
+    inner.finish();
+    limits
+}
+
+fn bytes(section: &Section<'_>, key: &'static str, default: usize, example: &str) -> usize {
+    usize::try_from(section.size(key, default as u64, example)).unwrap_or(usize::MAX)
+}
+
+fn sink(folder: &Path, section: &Section<'_>) -> Option<SinkConfig> {
+    let webhook = section.section("webhook");
+    let file = section.section_or_text("file");
+    let stdout = section.has("stdout");
+    match [section.has("webhook"), section.has("file"), stdout].iter().filter(|given| **given).count() {
+        0 => {
+            let help = "say where its events go: `webhook = { url = \"https://…\" }`, `file = \"events.jsonl\"` or `stdout = true`";
+            section.problem_here("the route has no sink", help);
+            None
+        }
+        1 if stdout => {
+            if !section.flag("stdout", true) {
+                section.problem(
+                    "stdout",
+                    "`false` leaves the route without a sink",
+                    "write `stdout = true`, or name a webhook or file",
+                );
+            }
+            Some(SinkConfig::Stdout)
+        }
+        1 => match (webhook, file) {
+            (Some(inner), _) => webhook_sink(folder, &inner).map(SinkConfig::Webhook),
+            (None, Some(file)) => file_sink(folder, section, file),
+            (None, None) => None,
+        },
+        _ => {
+            section.problem_here(
+                "the route has more than one sink",
+                "give it one of `webhook`, `file` and `stdout`, and make a route for each",
+            );
+            None
+        }
+    }
+}
+
+fn file_sink(folder: &Path, section: &Section<'_>, file: Result<Section<'_>, String>) -> Option<SinkConfig> {
+    let text = match file {
+        Err(text) => text,
+        Ok(inner) => {
+            let text = inner.required_text("path", "name the file: `path = \"events.jsonl\"`");
+            inner.finish();
+            text?
+        }
+    };
+    if text.trim().is_empty() {
+        section.problem("file", "is empty", "name the file, as `file = \"events.jsonl\"`");
+    }
+    Some(SinkConfig::File(FileConfig { path: path(folder, &text) }))
+}
+
+fn webhook_sink(folder: &Path, section: &Section<'_>) -> Option<WebhookSettings> {
+    let url = section.required_text("url", "name the endpoint, as `url = \"https://ledger.example.com/events\"`");
+    let default = WebhookSettings::new(url.clone().unwrap_or_default());
+    let count = |key, value: usize, high| usize::try_from(section.count(key, value as u64, 1..=high)).unwrap_or(value);
+    let settings = WebhookSettings {
+        encoding: encoding(section),
+        headers: section.named_texts("headers").into_iter().collect(),
+        secrets: secrets(section),
+        connect_timeout: section.duration("connect_timeout", default.connect_timeout, MILLISECOND..=10 * MINUTE),
+        timeout: section.duration("timeout", default.timeout, MILLISECOND..=10 * MINUTE),
+        max_calls: count("concurrency", default.max_calls, 1024),
+        max_events: count("max_events", default.max_events, 10_000),
+        max_bytes: bytes(section, "max_bytes", default.max_bytes, "1 MiB"),
+        max_event_bytes: 0,
+        root_certificates: certificates(folder, section),
+        proxy: section.text("proxy"),
+        ..default
+    };
+    let largest = bytes(section, "max_event_bytes", settings.max_bytes, "1 MiB");
+    let settings = WebhookSettings { max_event_bytes: largest, ..settings };
+    if settings.encoding != Encoding::Batch && section.has("max_events") && settings.max_events > 1 {
+        let help = "leave it out, or write `mode = \"batch\"`";
+        section.problem("max_events", "only a batch holds more than one event", help);
+    }
+    section.finish();
+    url?;
+    match settings.clone().validate() {
+        Ok(_) => Some(settings),
+        Err(SettingsError { field, problem }) => {
+            let (message, help) = problem.split_once(": ").unwrap_or((&problem, "see docs/configuration.md"));
+            let key = match field {
+                "encoding" => "mode",
+                "max_calls" => "concurrency",
+                field => field,
+            };
+            section.problem(key, message, help);
+            None
+        }
+    }
+}
+
+/// CloudEvents calls it the content mode.
+fn encoding(section: &Section<'_>) -> Encoding {
+    match section.text("mode").as_deref() {
+        None => Encoding::default(),
+        Some("structured") => Encoding::Structured,
+        Some("batch") => Encoding::Batch,
+        Some("binary") => Encoding::Binary,
+        Some(other) => {
+            let help = "write \"structured\", \"batch\" or \"binary\"";
+            section.problem("mode", format!("`{other}` is not a mode"), help);
+            Encoding::default()
+        }
+    }
+}
+
+/// The certificates themselves: the file is read once, and its mistakes are the configuration's.
+fn certificates(folder: &Path, section: &Section<'_>) -> Option<Vec<u8>> {
+    let file = path(folder, &section.text("root_certificates")?);
+    std::fs::read(&file)
+        .map_err(|error| {
+            let message = format!("{} cannot be read ({error})", file.display());
+            section.problem("root_certificates", message, "name a PEM file that this user may read");
+        })
+        .ok()
+}
+
+/// The text of a secret is in no message.
+fn secrets(section: &Section<'_>) -> Vec<Secret> {
+    let mut secrets = Vec::new();
+    for (index, text) in section.texts("secrets").iter().enumerate() {
+        match text.trim().parse::<Secret>() {
+            Ok(secret) => secrets.push(secret),
+            Err(error) => {
+                let text = error.to_string();
+                let (message, help) = text.split_once(": ").unwrap_or((&text, "copy it whole"));
+                section.problem("secrets", format!("number {}: {message}", index + 1), help);
+            }
+        }
+    }
+    secrets
+}

@@ -1,0 +1,116 @@
+//! From a configuration to its components: one explicit `match` for each kind of thing.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use outbox::{
+    BusinessStore, Operator, Sink, Source, System,
+    relay::RetentionPolicy,
+    sinks::{FileSink, StdoutSink, WebhookSettings, WebhookSink},
+};
+use outbox_sql::sqlite::{BookkeepingOptions, InboxOptions, SqliteBookkeeping, SqliteInbox, SqliteStore, StoreOptions};
+
+use crate::{
+    config::{Config, Retention, RouteConfig, SinkConfig},
+    exit::{Exit, Failure},
+};
+
+/// Where entries are read, where routes are registered, and what the relay keeps.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    /// Reads entries.
+    pub source: Arc<dyn Source>,
+    /// Registers routes.
+    pub business: Arc<dyn BusinessStore>,
+    /// Checkpoints, lease, kept events.
+    pub bookkeeping: Arc<dyn Operator>,
+}
+
+/// Opens the business database and the bookkeeping of `config`, making the latter if `make` and nobody has read the
+/// database yet.
+///
+/// # Errors
+/// [`Failure`], with exit code 4 if the database belongs to a bookkeeping and the file is not there: a new one would
+/// publish everything again.
+pub(crate) async fn stores(config: &Config, make: bool) -> Result<Stores, Failure> {
+    let store = business(config)?;
+    let file = &config.relay.bookkeeping;
+    let owner = store.identity().await?.bookkeeping;
+    if let Some(owner) = owner.filter(|_| !file.exists()) {
+        return Err(Failure::new(format!("the bookkeeping {} is not there", file.display()))
+            .exit(Exit::Adopt)
+            .help(format!("the database is read by bookkeeping {owner}: put its file back, or see `outbox adopt`")));
+    }
+    let bookkeeping = bookkeeping(file, make)?;
+    Ok(Stores { source: Arc::new(store.clone()), business: Arc::new(store), bookkeeping: Arc::new(bookkeeping) })
+}
+
+/// Opens the business database alone.
+///
+/// # Errors
+/// As the store gave it.
+pub(crate) fn business(config: &Config) -> Result<SqliteStore, Failure> {
+    Ok(SqliteStore::open(&config.store.sqlite, StoreOptions::default())?)
+}
+
+/// Opens the bookkeeping at `file`; makes it, if need be and `make` says so.
+///
+/// # Errors
+/// As the store gave it.
+pub(crate) fn bookkeeping(file: &Path, make: bool) -> Result<SqliteBookkeeping, Failure> {
+    Ok(SqliteBookkeeping::open(file, BookkeepingOptions { create: make, ..BookkeepingOptions::default() })?)
+}
+
+/// The consumers that have an inbox in the database `file`.
+///
+/// # Errors
+/// As the store gave it.
+pub(crate) fn inbox_consumers(file: &Path) -> Result<Vec<String>, Failure> {
+    Ok(SqliteInbox::consumers(file)?)
+}
+
+/// Opens the inbox of `consumer` in the database `file`; makes neither.
+///
+/// # Errors
+/// As the store gave it.
+pub(crate) fn inbox(file: &Path, consumer: &str) -> Result<SqliteInbox, Failure> {
+    Ok(SqliteInbox::open(file, InboxOptions::new(consumer).existing())?)
+}
+
+/// Makes the sink of `route`. Connects nowhere yet.
+///
+/// # Errors
+/// [`Failure`] if its file cannot be opened or its certificates cannot be loaded.
+pub(crate) fn sink(route: &RouteConfig) -> Result<Arc<dyn Sink>, Failure> {
+    let name = &route.settings.name;
+    let attempted = format!("the sink of route `{name}`");
+    Ok(match &route.sink {
+        SinkConfig::Webhook(settings) => {
+            let sink = WebhookSink::new(WebhookSettings::clone(settings), Arc::new(System));
+            Arc::new(sink.map_err(|error| Failure::new(error.to_string()).context(&attempted))?)
+        }
+        SinkConfig::File(file) => {
+            let sink = FileSink::open(&file.path);
+            Arc::new(sink.map_err(|error| Failure::new(error.to_string()).because(&error).context(&attempted))?)
+        }
+        SinkConfig::Stdout => Arc::new(StdoutSink::new()),
+    })
+}
+
+/// The relay's retention.
+pub(crate) fn retention(retention: Retention) -> RetentionPolicy {
+    match retention {
+        Retention::Off => RetentionPolicy::Off,
+        Retention::Age(age) => RetentionPolicy::Age(age),
+        Retention::Newest(newest) => RetentionPolicy::Newest(newest),
+    }
+}
+
+/// How long the relay waits for a call, so that the sink's own limit, which knows more, comes first.
+pub(crate) fn call_timeout(config: &Config) -> Option<Duration> {
+    const SLACK: Duration = Duration::from_secs(10);
+    let own = config.routes.iter().filter_map(|route| match &route.sink {
+        SinkConfig::Webhook(settings) => Some(settings.timeout + SLACK),
+        SinkConfig::File(_) | SinkConfig::Stdout => None,
+    });
+    own.max().filter(|longest| *longest > Duration::from_secs(60))
+}

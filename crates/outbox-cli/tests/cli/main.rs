@@ -1,0 +1,8 @@
+//! The real binary, run as its users run it.
+#![allow(clippy::unwrap_used, reason = "what supports a test fails it")]
+
+mod configuration;
+mod first_steps;
+mod history;
+mod place;
+mod trouble;

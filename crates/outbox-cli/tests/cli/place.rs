@@ -1,0 +1,155 @@
+//! A folder to run the real binary in.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+/// A folder of its own, with what a test needs in it.
+pub(crate) struct Place {
+    folder: tempfile::TempDir,
+}
+
+/// What a command said and how it ended.
+pub(crate) struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A place where `outbox init orders.db` was run, with a configuration of two routes to files.
+    pub(crate) fn initialised() -> Self {
+        let place = Self::new();
+        place.write(
+            "outbox.toml",
+            "[store]\nsqlite = 'orders.db'\nproducer = '/orders'\n\
+             [relay]\nfailover = '1s'\n\
+             [[route]]\nname = 'ledger'\nfile = 'ledger.jsonl'\n\
+             [[route]]\nname = 'mails'\ntypes = ['order.placed']\nfile = 'mails.jsonl'\n",
+        );
+        let ran = place.run(&["init"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outbox"));
+        command.args(args).current_dir(self.folder()).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        Ran::from(self.command(args).output().unwrap())
+    }
+
+    /// Runs with `--json`, which has to succeed, and gives what was printed.
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let mut all = vec!["--json"];
+        all.extend(args);
+        let ran = self.run(&all);
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
+        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{args:?}: {error}: {}", ran.out))
+    }
+
+    /// Commits `count` orders, each an entry of its own, to one of ten keys.
+    pub(crate) fn place_orders(&self, count: u32) {
+        let mut connection = rusqlite::Connection::open(self.path("orders.db")).unwrap();
+        let transaction = connection.transaction().unwrap();
+        for number in 1..=count {
+            transaction
+                .execute(
+                    "INSERT INTO outbox (key, type, data) VALUES (?1, 'order.placed', ?2)",
+                    (format!("customer/{}", number % 10), format!("{{\"number\":{number}}}")),
+                )
+                .unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+
+    /// Starts a relay.
+    pub(crate) fn relay(&self) -> Running {
+        Running(self.command(&["relay"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Starts a relay, waits until the backlog of every route is gone, and stops it.
+    pub(crate) fn publish_all(&self) {
+        let relay = self.relay();
+        self.wait_until(|status| {
+            let routes = status["routes"].as_array().unwrap();
+            routes.iter().all(|route| route["state"] == "flowing" && route["backlog"] == 0)
+        });
+        let ran = relay.stop();
+        assert_eq!(ran.code, 0, "{}", ran.err);
+    }
+
+    /// Waits until `status` is as wanted.
+    pub(crate) fn wait_until(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..300 {
+            let ran = self.run(&["--json", "status"]);
+            last = serde_json::from_str(&ran.out).unwrap_or(Value::Null);
+            if last.is_object() && wanted(&last) {
+                return last;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("did not come to be: {last:#}");
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// A process that ends with the test.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) fn stop(mut self) -> Ran {
+        let sent = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let status = self.0.wait().unwrap();
+        let mut ran = Ran { code: status.code().unwrap_or(-1), out: String::new(), err: String::new() };
+        self.0.stdout.take().unwrap().read_to_string(&mut ran.out).unwrap();
+        self.0.stderr.take().unwrap().read_to_string(&mut ran.err).unwrap();
+        ran
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,234 @@
+//! Marks and troubles of lanes.
+
+use outbox::{
+    ErrorKind, Lane, Place, StoreError,
+    inbox_store::{InboxCounts, InboxTotals, LaneChange, LaneId, LaneRecord, Life, Trouble, TroubleState},
+};
+use rusqlite::{OptionalExtension, Params, Row, params};
+
+use super::{
+    super::failure::store_error,
+    tx::{SqliteTx, lane_of, micros, timestamp},
+};
+
+pub(super) fn load(tx: &mut SqliteTx<'_>, wanted: &[LaneId]) -> Result<Vec<LaneRecord>, StoreError> {
+    let mut select = tx.prepare(
+        "SELECT incarnation, sequence, idx, life, troubled FROM outbox_inbox_marks WHERE producer = ?1 AND key = ?2",
+    )?;
+    let mut records = Vec::with_capacity(wanted.len());
+    for lane in wanted {
+        let producer = tx.producer(&lane.producer)?;
+        let (mut record, troubled) = match &lane.lane {
+            Lane::Key(key) => select
+                .query_row((producer, key.as_str()), |row| Ok((read_mark(row)?, row.get(4)?)))
+                .optional()
+                .map_err(store_error("reading the mark of a key"))?
+                .unwrap_or_default(),
+            Lane::Event(_) => (LaneRecord::default(), true),
+        };
+        if troubled {
+            record.trouble = read_trouble(tx, producer, &lane.lane)?;
+        }
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn read_mark(row: &Row<'_>) -> rusqlite::Result<LaneRecord> {
+    let place = Place::new(row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get(2)?);
+    let life = match row.get(3)? {
+        1 => Life::Open,
+        2 => Life::Removed,
+        0_i64 | _ => Life::Unknown,
+    };
+    Ok(LaneRecord { mark: place, life, trouble: None })
+}
+
+fn read_trouble(tx: &SqliteTx<'_>, producer: i64, lane: &Lane) -> Result<Option<Trouble>, StoreError> {
+    let found = tx
+        .prepare(
+            "SELECT state, attempts, due, since, reason, epoch, kept FROM outbox_inbox_troubles \
+             WHERE producer = ?1 AND lane = ?2",
+        )?
+        .query_row((producer, lane.to_text()), |row| {
+            let trouble = Trouble {
+                state: TroubleState::Waiting,
+                attempts: row.get(1)?,
+                due: row.get::<_, Option<i64>>(2)?.map(timestamp),
+                since: timestamp(row.get(3)?),
+                reason: row.get(4)?,
+                epoch: row.get::<_, i64>(5)?.cast_unsigned(),
+                kept: row.get::<_, i64>(6)?.cast_unsigned(),
+            };
+            Ok((trouble, row.get::<_, String>(0)?))
+        })
+        .optional()
+        .map_err(store_error("reading what a lane keeps"))?;
+    found.map(|(trouble, state)| Ok(Trouble { state: state_of(&state)?, ..trouble })).transpose()
+}
+
+fn state_name(state: TroubleState) -> &'static str {
+    match state {
+        TroubleState::Waiting => "waiting",
+        TroubleState::Cause => "cause",
+        TroubleState::Retrying => "retrying",
+        TroubleState::Dead => "dead",
+        TroubleState::Claimed => "claimed",
+    }
+}
+
+fn state_of(name: &str) -> Result<TroubleState, StoreError> {
+    const ALL: [TroubleState; 5] =
+        [TroubleState::Waiting, TroubleState::Cause, TroubleState::Retrying, TroubleState::Dead, TroubleState::Claimed];
+    ALL.into_iter().find(|state| state_name(*state) == name).ok_or_else(|| {
+        let message = format!("the inbox's tables hold a state `{name}`, which is none: restore them from a backup");
+        StoreError::new(ErrorKind::Invalid, message)
+    })
+}
+
+pub(super) fn save(tx: &mut SqliteTx<'_>, changes: &[LaneChange]) -> Result<(), StoreError> {
+    let mut upsert = tx.prepare(
+        "INSERT INTO outbox_inbox_marks (producer, key, incarnation, sequence, idx, life, troubled) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET incarnation = excluded.incarnation, \
+         sequence = excluded.sequence, idx = excluded.idx, life = excluded.life, troubled = excluded.troubled",
+    )?;
+    for LaneChange { lane, before, now } in changes {
+        let producer = tx.producer(&lane.producer)?;
+        let mark = |record: &LaneRecord| (record.mark, record.life, record.trouble.is_some());
+        if let Lane::Key(key) = &lane.lane
+            && mark(before) != mark(now)
+        {
+            let Place { incarnation, sequence, index } = now.mark;
+            let life = match now.life {
+                Life::Unknown => 0,
+                Life::Open => 1,
+                Life::Removed => 2,
+            };
+            upsert
+                .execute(params![
+                    producer,
+                    key.as_str(),
+                    incarnation,
+                    sequence.cast_signed(),
+                    index,
+                    life,
+                    now.trouble.is_some()
+                ])
+                .map_err(store_error("writing the mark of a key"))?;
+        }
+        if before.trouble != now.trouble {
+            save_trouble(tx, producer, &lane.lane, now.trouble.as_ref())?;
+        }
+    }
+    Ok(())
+}
+
+fn save_trouble(tx: &SqliteTx<'_>, producer: i64, lane: &Lane, trouble: Option<&Trouble>) -> Result<(), StoreError> {
+    let attempted = store_error("writing what a lane keeps");
+    let lane = lane.to_text();
+    match trouble {
+        None => tx
+            .prepare("DELETE FROM outbox_inbox_troubles WHERE producer = ?1 AND lane = ?2")?
+            .execute((producer, lane))
+            .map_err(attempted)?,
+        Some(trouble) => tx
+            .prepare(
+                "INSERT OR REPLACE INTO outbox_inbox_troubles \
+                 (producer, lane, state, attempts, due, since, reason, epoch, kept) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                producer,
+                lane,
+                state_name(trouble.state),
+                trouble.attempts,
+                trouble.due.map(micros),
+                micros(trouble.since),
+                trouble.reason,
+                trouble.epoch.cast_signed(),
+                trouble.kept.cast_signed(),
+            ])
+            .map_err(attempted)?,
+    };
+    Ok(())
+}
+
+/// The lanes that a query of producer's name and lane finds.
+pub(super) fn read_lanes(tx: &SqliteTx<'_>, sql: &str, params: impl Params) -> Result<Vec<LaneId>, StoreError> {
+    let rows: Vec<(String, String)> = tx
+        .prepare(sql)?
+        .query_map(params, |row| Ok((row.get(0)?, row.get(1)?)))
+        .and_then(Iterator::collect)
+        .map_err(store_error("reading lanes in trouble"))?;
+    rows.iter().map(|(producer, lane)| lane_of(producer, lane)).collect()
+}
+
+pub(super) fn totals(tx: &SqliteTx<'_>) -> Result<InboxTotals, StoreError> {
+    let count = |sql: &str| -> Result<u64, StoreError> {
+        tx.prepare(sql)?
+            .query_row([tx.consumer()], |row| row.get::<_, i64>(0))
+            .map(i64::cast_unsigned)
+            .map_err(store_error("counting what the inbox holds"))
+    };
+    let mut totals = InboxTotals {
+        marks: count(
+            "SELECT count(*) FROM outbox_inbox_marks WHERE sequence > 0 \
+             AND producer IN (SELECT id FROM outbox_inbox_producers WHERE consumer = ?1)",
+        )?,
+        ids: count(
+            "SELECT count(*) FROM outbox_inbox_ids \
+             WHERE producer IN (SELECT id FROM outbox_inbox_producers WHERE consumer = ?1)",
+        )?,
+        counts: counts(tx)?,
+        ..InboxTotals::default()
+    };
+    let rows: Vec<(String, i64, i64, i64)> = tx
+        .prepare(
+            "SELECT state, count(*), sum(kept), min(since) FROM outbox_inbox_troubles \
+             WHERE producer IN (SELECT id FROM outbox_inbox_producers WHERE consumer = ?1) GROUP BY state",
+        )?
+        .query_map([tx.consumer()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .and_then(Iterator::collect)
+        .map_err(store_error("counting what the inbox keeps"))?;
+    for (state, lanes, kept, since) in rows {
+        let (lanes, kept) = (lanes.cast_unsigned(), kept.cast_unsigned());
+        totals.lanes += lanes;
+        // The first of a lane that waits for its predecessor is parked as those behind it are.
+        let fronts = match state_of(&state)? {
+            TroubleState::Waiting | TroubleState::Claimed => 0,
+            TroubleState::Cause => {
+                totals.awaiting_cause = lanes;
+                lanes
+            }
+            TroubleState::Retrying => {
+                totals.retrying = lanes;
+                lanes
+            }
+            TroubleState::Dead => {
+                totals.dead = lanes;
+                totals.oldest_dead = Some(timestamp(since));
+                lanes
+            }
+        };
+        totals.parked += kept - fronts;
+    }
+    Ok(totals)
+}
+
+fn counts(tx: &SqliteTx<'_>) -> Result<InboxCounts, StoreError> {
+    tx.prepare(
+        "SELECT applied, duplicates, superseded, ignored, early, history_back FROM outbox_inbox_consumers WHERE name = ?1",
+    )?
+    .query_row([tx.consumer()], |row| {
+        let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
+        Ok(InboxCounts {
+            applied: number(0)?,
+            duplicates: number(1)?,
+            superseded: number(2)?,
+            ignored: number(3)?,
+            early: number(4)?,
+            history_back: number(5)?,
+        })
+    })
+    .map_err(store_error("reading what the inbox did"))
+}

@@ -1,0 +1,117 @@
+//! Mode `after_cause`.
+
+use super::*;
+use crate::inbox::{Chosen, Waits};
+
+fn layer<S: InboxStore>(store: S) -> InboxLayer<S> {
+    InboxLayer::after_cause(store, [ORDERS], Duration::from_secs(60))
+}
+
+/// The first event of `key`, caused by `cause`.
+fn caused(key: &str, cause: &Event) -> Event {
+    placed(NewEvent::builder("t").key(key).caused_by(cause), Place::new(1, 1, 0), Place::ORIGIN)
+}
+
+/// An event waits for its cause in another key, and is applied as soon as that is.
+pub async fn after_cause_waits_for_the_event_that_caused_it<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, layer);
+    let (first, cause) = (event("a", 1), event("a", 2));
+    assert_eq!(run.one(caused("b", &cause)).await, Applied::Parked(Waits::Cause));
+    assert_eq!(run.totals().await.awaiting_cause, 1);
+    run.one(first).await;
+    run.effects_are(&["a@1.1.0"]);
+    run.one(cause).await;
+    run.effects_are(&["a@1.1.0", "a@1.2.0", "b@1.1.0"]);
+    assert_eq!(run.totals().await.lanes, 0);
+}
+
+/// Within a batch the cause goes first, whatever the order of arrival or of keys.
+pub async fn after_cause_applies_cause_and_effect_of_one_batch_in_their_order<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, layer);
+    let cause = event("z", 1);
+    run.apply([caused("a", &cause), cause]).await;
+    run.effects_are(&["z@1.1.0", "a@1.1.0"]);
+    let keyless_cause = keyless("why");
+    let keyless_effect = made(NewEvent::builder("t").id("what").caused_by(&keyless_cause), None);
+    run.apply([keyless_effect, keyless_cause]).await;
+    assert_eq!(run.bench.effects()[2..], ["why", "what"]);
+}
+
+/// A cause without a key is known by its id.
+pub async fn after_cause_waits_for_a_cause_without_a_key<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, layer);
+    let cause = keyless("why");
+    run.script.say("why", retry());
+    run.one(caused("a", &cause)).await;
+    run.one(cause).await;
+    run.effects_are(&[]);
+    run.script.silence();
+    run.sweep_after(2).await;
+    run.effects_are(&["why", "a@1.1.0"]);
+}
+
+/// A cause that does not come in time makes a dead letter that says so.
+pub async fn after_cause_makes_a_dead_letter_where_the_cause_is_not_seen<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, layer);
+    run.one(caused("b", &event("a", 1))).await;
+    run.sweep_after(59).await;
+    assert_eq!(run.totals().await.dead, 0);
+    run.sweep_after(1).await;
+    let dead = run.operator().dead_letters(&Chosen::default(), 10).await.expect("listed");
+    let trouble = dead[0].record.trouble.clone().expect("a dead letter is trouble");
+    assert!(trouble.reason.starts_with("cause not seen: event 1.1.0 of `a`"), "{}", trouble.reason);
+    run.one(event("a", 1)).await;
+    run.effects_are(&["a@1.1.0"]);
+}
+
+/// Redriving is the way out for a cause that is gone.
+pub async fn after_cause_applies_a_redriven_event_without_its_cause<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, layer);
+    run.one(caused("b", &event("a", 1))).await;
+    run.sweep_after(60).await;
+    run.operator().redrive(&Chosen::default()).await.expect("redriven");
+    run.sweep_after(0).await;
+    run.effects_are(&["b@1.1.0"]);
+}
+
+/// What a consumer does not receive it cannot wait for.
+pub async fn after_cause_does_not_wait_for_producers_it_does_not_subscribe_to<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, |store| InboxLayer::after_cause(store, ["/payments"], Duration::from_secs(60)));
+    assert_eq!(run.one(caused("b", &event("a", 1))).await, Applied::Applied);
+}
+
+/// A cause that is kept here has not taken place yet.
+pub async fn after_cause_waits_for_a_cause_in_trouble<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, layer);
+    run.script.say("a@1.1.0", retry());
+    let cause = event("a", 1);
+    run.apply([cause.clone(), caused("b", &cause)]).await;
+    run.effects_are(&[]);
+    run.script.silence();
+    run.sweep_after(2).await;
+    run.effects_are(&["a@1.1.0", "b@1.1.0"]);
+}
+
+/// The key of an event that waits for its cause keeps its order.
+pub async fn after_cause_parks_what_follows_a_waiting_event<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, layer);
+    let cause = event("a", 1);
+    run.one(event("b", 2)).await;
+    assert_eq!(run.one(caused("b", &cause)).await, Applied::Parked(Waits::Cause));
+    assert_eq!(run.one(event("b", 3)).await, Applied::Parked(Waits::Trouble));
+    run.one(cause).await;
+    run.effects_are(&["a@1.1.0", "b@1.1.0", "b@1.2.0", "b@1.3.0"]);
+}
+
+/// What was woken wakes what waits for it.
+pub async fn after_cause_wakes_a_chain_of_causes<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, layer);
+    let first = event("d", 1);
+    let second = caused("c", &first);
+    let third = caused("b", &second);
+    run.apply([caused("a", &third)]).await;
+    run.apply([third, second]).await;
+    run.effects_are(&[]);
+    run.one(first).await;
+    run.effects_are(&["d@1.1.0", "c@1.1.0", "b@1.1.0", "a@1.1.0"]);
+}

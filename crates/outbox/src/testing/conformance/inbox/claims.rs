@@ -1,0 +1,142 @@
+//! Effects outside of the store, under claims.
+
+use super::*;
+use crate::inbox::{ClaimHandler, ClaimService, ClaimSettings, Claimed};
+
+/// An effect elsewhere: what was asked for, and with which idempotency key.
+#[derive(Clone, Default)]
+struct Elsewhere {
+    asked: Arc<Mutex<Vec<(String, String, u32)>>>,
+    script: Script,
+    /// Ids whose handling never ends.
+    hang: Arc<Mutex<Vec<String>>>,
+    /// Handed a permit for each event that may go on.
+    gate: Option<Arc<tokio::sync::Semaphore>>,
+}
+
+impl ClaimHandler for Elsewhere {
+    async fn handle(&self, claimed: &Claimed) -> Answer {
+        let id = claimed.event.id().to_owned();
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((
+            id.clone(),
+            claimed.idempotency_key.clone(),
+            claimed.attempt,
+        ));
+        let hangs = self.hang.lock().unwrap_or_else(PoisonError::into_inner).contains(&id);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.expect("the gate stays").forget();
+        }
+        self.script.answer(&claimed.event)
+    }
+}
+
+impl Elsewhere {
+    fn asked(&self) -> Vec<(String, String, u32)> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.asked().into_iter().map(|(id, _, _)| id).collect()
+    }
+}
+
+fn service<B: InboxUnderTest>(
+    bench: &B,
+    clock: &Arc<ManualClock>,
+    elsewhere: &Elsewhere,
+    timeout: Duration,
+) -> ClaimService<B::Store, Elsewhere> {
+    let claim = ClaimSettings { timeout, expiry: timeout + Duration::from_secs(30), concurrency: 4 };
+    let layer = InboxLayer::in_order(bench.open()).clock(clock.clone()).claim(claim).expect("valid settings");
+    layer.layer(elsewhere.clone())
+}
+
+async fn take(service: &ClaimService<impl InboxStore, Elsewhere>, events: Vec<Event>) -> Vec<Applied> {
+    service.apply(events.into_iter().map(Incoming::Event).collect()).await.expect("recorded")
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A claimed event is handled, then recorded; a duplicate is one.
+pub async fn a_claimed_event_is_handled_once_and_settled<B: InboxUnderTest>(bench: &B) {
+    let (clock, elsewhere) = (Arc::default(), Elsewhere::default());
+    let inbox = service(bench, &clock, &elsewhere, LONG);
+    let applied = take(&inbox, vec![event("a", 1), event("a", 1), event("b", 1)]).await;
+    assert_eq!(applied, [Applied::Applied, Applied::Duplicate, Applied::Applied]);
+    assert_eq!(take(&inbox, vec![event("a", 1)]).await, [Applied::Duplicate]);
+    assert_eq!(elsewhere.ids().len(), 2);
+    assert_eq!(inbox.operator().totals().await.expect("read").lanes, 0);
+}
+
+/// A worker that is gone holds its claim until it expires; then a sweep takes over, and the answer of the first worker,
+/// should it come after all, settles nothing.
+pub async fn a_claim_that_expired_is_taken_over_and_its_late_answer_refused<B: InboxUnderTest>(bench: &B) {
+    let clock: Arc<ManualClock> = Arc::default();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let slow = Elsewhere { gate: Some(gate.clone()), ..Elsewhere::default() };
+    slow.script.say("a@1.1.0", Answer::give_up("too late to matter"));
+    let first = service(bench, &clock, &slow, LONG);
+    let late = tokio::spawn({
+        let first = first.clone();
+        async move { take(&first, vec![event("a", 1)]).await }
+    });
+    while slow.ids().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let quick = Elsewhere::default();
+    let second = service(bench, &clock, &quick, LONG);
+    assert_eq!(take(&second, vec![event("a", 1)]).await, [Applied::Duplicate]);
+    second.sweep().await.expect("swept");
+    assert!(quick.ids().is_empty(), "a claim that holds was taken over");
+    clock.advance(LONG + Duration::from_secs(31));
+    second.sweep().await.expect("swept");
+    assert_eq!(quick.ids(), ["a@1.1.0"]);
+    gate.add_permits(1);
+    let applied = late.await.expect("the late worker ends");
+    assert!(applied[0].may_be_acknowledged() && applied[0] != Applied::Applied, "{applied:?}");
+    let totals = second.operator().totals().await.expect("read");
+    assert_eq!((totals.dead, totals.lanes, totals.counts.applied), (0, 0, 1));
+}
+
+/// Whoever is called by the handler can recognise the second attempt.
+pub async fn a_claimed_event_that_fails_is_tried_again_with_the_same_idempotency_key<B: InboxUnderTest>(bench: &B) {
+    let (clock, elsewhere) = (Arc::new(ManualClock::default()), Elsewhere::default());
+    elsewhere.script.say("a@1.1.0", retry());
+    let inbox = service(bench, &clock, &elsewhere, LONG);
+    assert!(matches!(take(&inbox, vec![event("a", 1)]).await[..], [Applied::Retrying { attempts: 1, .. }]));
+    inbox.sweep().await.expect("swept");
+    assert_eq!(elsewhere.asked().len(), 1);
+    elsewhere.script.silence();
+    clock.advance(Duration::from_secs(2));
+    inbox.sweep().await.expect("swept");
+    let key = "/orders a@1.1.0".to_owned();
+    assert_eq!(elsewhere.asked(), [("a@1.1.0".into(), key.clone(), 1), ("a@1.1.0".into(), key, 2)]);
+}
+
+/// A handler that takes too long is dropped before its claim ends, and its event is tried again.
+pub async fn a_claim_handler_is_dropped_at_its_timeout<B: InboxUnderTest>(bench: &B) {
+    let (clock, elsewhere) = (Arc::default(), Elsewhere::default());
+    elsewhere.hang.lock().unwrap_or_else(PoisonError::into_inner).push("a@1.1.0".to_owned());
+    let inbox = service(bench, &clock, &elsewhere, Duration::from_millis(1));
+    let applied = take(&inbox, vec![event("a", 1)]).await;
+    assert!(matches!(&applied[..], [Applied::Retrying { reason, .. }] if reason.contains("longer")), "{applied:?}");
+}
+
+/// Events of a key are handled one after the other, though their effects are elsewhere.
+pub async fn events_behind_a_claimed_one_follow_in_order<B: InboxUnderTest>(bench: &B) {
+    let (clock, elsewhere) = (Arc::new(ManualClock::default()), Elsewhere::default());
+    let inbox = service(bench, &clock, &elsewhere, LONG);
+    elsewhere.script.say("a@1.2.0", retry());
+    take(&inbox, vec![event("a", 3), event("a", 2), event("a", 1), event("b", 1)]).await;
+    assert_eq!(elsewhere.ids().iter().filter(|id| id.starts_with('a')).collect::<Vec<_>>(), ["a@1.1.0", "a@1.2.0"]);
+    elsewhere.script.silence();
+    clock.advance(Duration::from_secs(2));
+    inbox.sweep().await.expect("swept");
+    assert_eq!(
+        elsewhere.ids().iter().filter(|id| id.starts_with('a')).collect::<Vec<_>>(),
+        ["a@1.1.0", "a@1.2.0", "a@1.2.0", "a@1.3.0"]
+    );
+}
