@@ -87,12 +87,8 @@ impl From<String> for Trouble {
 pub(crate) fn run(args: Args, json: bool) -> ExitCode {
     // Six digits: a seed that can be read out and typed in.
     let seed = args.seed.unwrap_or_else(|| System.seed() % 1_000_000);
-    let settings = story::Settings {
-        seed,
-        level: args.chaos,
-        orders: args.orders.map(|orders| orders as usize),
-        keep: args.keep,
-    };
+    let settings =
+        story::Settings { seed, level: args.chaos, orders: args.orders.map(|orders| orders as usize), keep: args.keep };
     let played = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -105,12 +101,15 @@ pub(crate) fn run(args: Args, json: bool) -> ExitCode {
             if report.exact { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(Trouble::Interrupted) => {
-            eprintln!("interrupted; nothing is left behind");
+            eprintln!("interrupted; no process is left behind");
             INTERRUPTED.into()
         }
         Err(Trouble::Failed(why)) => {
             eprintln!("{} {why}", paint.bad("error:"));
-            eprintln!("  {} `outbox demo --seed {seed} --keep DIR` does the same and keeps the logs", paint.strong("help:"));
+            eprintln!(
+                "  {} `outbox demo --seed {seed} --keep DIR` does the same and keeps the logs",
+                paint.strong("help:")
+            );
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,7 @@
 //! The demo, with the real binary and its real processes.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{
     path::Path,
     process::{Command, Output},

@@ -19,7 +19,6 @@ mod money;
 mod order;
 mod problem;
 mod service;
-mod shim;
 mod store;
 
 pub use api::router;

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use outbox_sql::sqlite::{self, InitOptions};
-use crate::shim::Writer;
+use outbox_sql::sqlite::{self, InitOptions, Writer};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use crate::{
@@ -39,7 +38,8 @@ impl Store {
         // An order that was answered must outlive the machine's power.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(TABLES)?;
-        sqlite::init(&connection, &InitOptions::new(producer)).map_err(|error| OrdersError::Store(error.to_string()))?;
+        sqlite::init(&connection, &InitOptions::new(producer))
+            .map_err(|error| OrdersError::Store(error.to_string()))?;
         Ok(Self { connection, writer: Writer::new() })
     }
 
@@ -98,7 +98,11 @@ impl Store {
 fn place(transaction: &Connection, writer: &Writer, order: Order) -> Result<Placed, OrdersError> {
     if let Some((before, sequence)) = find(transaction, &order.order_id)? {
         let order_id = order.order_id.clone();
-        return if before == order { Ok(Placed::Before { order_id, sequence }) } else { Err(OrdersError::Reused { order_id }) };
+        return if before == order {
+            Ok(Placed::Before { order_id, sequence })
+        } else {
+            Err(OrdersError::Reused { order_id })
+        };
     }
     let event = order.placed().map_err(|error| OrdersError::Event(error.to_string()))?;
     let receipt = writer.write(transaction, event)?;

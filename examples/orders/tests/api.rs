@@ -1,5 +1,7 @@
 //! The HTTP API, and what it leaves in the database.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use axum::{
     Router,
     body::{Body, to_bytes},

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    fmt::Write as _,
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -37,7 +38,8 @@ impl ArrivalLog {
         let mut lines = String::from("\n");
         for event in events {
             if let (Some(key), Some(placing)) = (event.key(), event.placing()) {
-                lines.push_str(&format!("{key} {} {};\n", placing.place, placing.after));
+                // Writing to a `String` cannot fail.
+                let _ = writeln!(lines, "{key} {} {};", placing.place, placing.after);
             }
         }
         (&self.file).write_all(lines.as_bytes())
@@ -104,9 +106,9 @@ impl Follower {
         self.tally.first += 1;
         if after != *mark {
             self.tally.inversions += 1;
-            self.tally.example.get_or_insert_with(|| {
-                format!("{} came when {mark} had been the last", String::from_utf8_lossy(line))
-            });
+            self.tally
+                .example
+                .get_or_insert_with(|| format!("{} came when {mark} had been the last", String::from_utf8_lossy(line)));
         }
         *mark = place;
     }

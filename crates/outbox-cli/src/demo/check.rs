@@ -31,7 +31,7 @@ impl Differences {
     }
 
     /// Notes that `what` is `found` and not `expected`, if that is so.
-    fn expect<T: PartialEq + std::fmt::Display>(&mut self, what: &str, found: T, expected: T) {
+    fn expect<T: PartialEq + std::fmt::Display + Copy>(&mut self, what: &str, found: T, expected: T) {
         if found != expected {
             self.add(|| format!("{what}: {found}, not {expected}"));
         }
@@ -65,8 +65,7 @@ impl Findings {
     /// # Errors
     /// The database that cannot be read, and why.
     pub(crate) fn read(folder: &Path) -> Result<Self, String> {
-        const ORDERS: &str =
-            "SELECT customer, count(*), sum(quantity), sum(cents), 0 FROM orders GROUP BY customer";
+        const ORDERS: &str = "SELECT customer, count(*), sum(quantity), sum(cents), 0 FROM orders GROUP BY customer";
         const LEDGER: &str = "SELECT customer, orders, units, cents, fingerprint FROM accounts";
         const NOTIFICATIONS: &str = "SELECT order_id, customer FROM notifications ORDER BY id";
         let account = |row: &Row<'_>| {
@@ -169,11 +168,7 @@ fn compare_notifications(differences: &mut Differences, purchases: &[Purchase], 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::{
-        arrivals::Tally,
-        observer::ConsumerProgress,
-        purchases::history,
-    };
+    use crate::demo::{arrivals::Tally, observer::ConsumerProgress, purchases::history};
 
     /// Everything as it has to be, for the first purchases of the history.
     fn exact() -> (Vec<Purchase>, Findings, Progress) {
@@ -184,11 +179,9 @@ mod tests {
             .iter()
             .map(|(customer, account)| (customer.clone(), Account { fingerprint: 0, ..*account }))
             .collect();
-        let notifications =
-            purchases.iter().map(|purchase| (purchase.order_id(), purchase.customer.clone())).collect();
+        let notifications = purchases.iter().map(|purchase| (purchase.order_id(), purchase.customer.clone())).collect();
         let found = Findings { orders, ledger: truth.customers, notifications };
-        let consumer =
-            ConsumerProgress { arrived: Tally { arrived: 60, first: 50, ..Tally::default() }, applied: 50 };
+        let consumer = ConsumerProgress { arrived: Tally { arrived: 60, first: 50, ..Tally::default() }, applied: 50 };
         let progress = Progress { committed: 50, ledger: consumer.clone(), notifications: consumer };
         (purchases, found, progress)
     }

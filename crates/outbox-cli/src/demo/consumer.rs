@@ -87,10 +87,11 @@ pub(crate) fn router(folder: &Path, role: Role, switches: Switches, inbox: Inbox
     let secret = secret.parse::<Secret>().map_err(|error| error.to_string())?;
     let sweeping = inbox.clone();
     tokio::spawn(async move { sweeping.run_sweeper(SWEEP, std::future::pending()).await });
-    let door = Door { inbox, log: Arc::new(ArrivalLog::open(&arrivals(folder, role)).map_err(|error| error.to_string())?) };
-    let rule = switches.clone();
+    let door =
+        Door { inbox, log: Arc::new(ArrivalLog::open(&arrivals(folder, role)).map_err(|error| error.to_string())?) };
+    let rules = switches.clone();
     let settings =
-        ReceiverSettings::signed(Verifier::new(vec![secret], TOLERANCE)).screen(move |event| rule.screen(event));
+        ReceiverSettings::signed(Verifier::new(vec![secret], TOLERANCE)).screen(move |event| rules.screen(event));
     Ok(with_switches(receiver::router(door, settings), switches))
 }
 
@@ -201,12 +202,8 @@ mod tests {
             quantity,
             amount: purchase.amount.to_string(),
         };
-        let identity = outbox::event::Identity {
-            source: &"/demo/orders".into(),
-            placing: None,
-            recorded: None,
-            fallback_id: "1",
-        };
+        let identity =
+            outbox::event::Identity { source: &"/demo/orders".into(), placing: None, recorded: None, fallback_id: "1" };
         Event::from_new(order.check().unwrap().placed().unwrap(), identity).unwrap()
     }
 

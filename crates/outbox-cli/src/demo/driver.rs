@@ -45,15 +45,15 @@ pub(crate) async fn place_all(
     for _ in 0..CONNECTIONS {
         workers.spawn(Arc::clone(&driver).work());
     }
-    let mut driven = Driven::default();
+    let mut sum = Driven::default();
     while let Some(worker) = workers.join_next().await {
         let part = worker.map_err(|error| format!("the driver failed: {error}"))??;
-        driven.placed += part.placed;
-        driven.repeated += part.repeated;
-        driven.failed += part.failed;
+        sum.placed += part.placed;
+        sum.repeated += part.repeated;
+        sum.failed += part.failed;
     }
-    driver.placed.send_replace(driven.placed);
-    Ok(driven)
+    driver.placed.send_replace(sum.placed);
+    Ok(sum)
 }
 
 struct Driver {
@@ -76,7 +76,8 @@ impl Driver {
                     *placed += 1;
                     placed.is_multiple_of(self.step)
                 });
-                match { queue().next_of(&purchase.customer) } {
+                let next = queue().next_of(&purchase.customer);
+                match next {
                     Some(next) => purchase = next,
                     None => break,
                 }

@@ -7,7 +7,11 @@ use orders::Order;
 use outbox::{Event, inbox::Answer};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use super::{chaos::Role, consumer::{self, Inbox}, purchases::Account};
+use super::{
+    chaos::Role,
+    consumer::{self, Inbox},
+    purchases::Account,
+};
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS accounts (

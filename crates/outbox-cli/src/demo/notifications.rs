@@ -6,7 +6,10 @@ use orders::Order;
 use outbox::{Event, inbox::Answer};
 use rusqlite::{Connection, Transaction};
 
-use super::{chaos::Role, consumer::{self, Inbox}};
+use super::{
+    chaos::Role,
+    consumer::{self, Inbox},
+};
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS notifications (

@@ -86,9 +86,7 @@ fn router(args: &Args) -> Result<Router, String> {
     let switches = consumer::Switches::new(args.refuse_above);
     match args.role {
         Role::Ledger => consumer::router(&args.folder, args.role, switches, ledger::inbox(&args.folder)?),
-        Role::Notifications => {
-            consumer::router(&args.folder, args.role, switches, notifications::inbox(&args.folder)?)
-        }
+        Role::Notifications => consumer::router(&args.folder, args.role, switches, notifications::inbox(&args.folder)?),
         Role::Orders | Role::Relay => {
             let service = orders::Service::open(&database(&args.folder, Role::Orders), PRODUCER);
             Ok(orders::router(service.map_err(|error| error.to_string())?))

@@ -185,8 +185,8 @@ impl Process {
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         let log = std::fs::read_to_string(self.company.stage.log(self.role)).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(5).collect();
-        let tail: String = lines.into_iter().rev().map(|line| format!("\n  {line}")).collect();
-        format!("{} ended by itself ({status}); its last lines:{tail}", self.role)
+        let tail: Vec<_> = lines.into_iter().rev().collect();
+        format!("{} ended by itself ({status}); its last lines:\n  {}", self.role, tail.join("\n  "))
     }
 }
 
@@ -201,12 +201,7 @@ async fn reaches<T>(mut watched: watch::Receiver<T>, wanted: impl FnMut(&T) -> b
 ///
 /// # Errors
 /// That it did not.
-pub(crate) async fn put(
-    company: &Company,
-    role: Role,
-    path: &str,
-    wish: &serde_json::Value,
-) -> Result<(), String> {
+pub(crate) async fn put(company: &Company, role: Role, path: &str, wish: &serde_json::Value) -> Result<(), String> {
     let url = company.stage.url(role, path);
     let answer = company.client.put(&url).json(wish).send().await;
     let answer = answer.and_then(reqwest::Response::error_for_status);

@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_purchase_is_named() {
-        let error = read(b"customer_id,date,quantity,amount\n1,1997-01-01,1,1.00\n2,1997-01-01,x,1.00\n", 9).unwrap_err();
+        let error =
+            read(b"customer_id,date,quantity,amount\n1,1997-01-01,1,1.00\n2,1997-01-01,x,1.00\n", 9).unwrap_err();
         assert!(error.contains("line: 3"), "{error}");
     }
 
@@ -150,7 +151,9 @@ mod tests {
     fn the_fingerprint_depends_on_order_and_number() {
         let account = |ids: &[&str]| {
             let mut account = Account::default();
-            ids.iter().for_each(|id| account.add(id, 1, Cents(1)));
+            for id in ids {
+                account.add(id, 1, Cents(1));
+            }
             account.fingerprint
         };
         assert_ne!(account(&["a", "b"]), account(&["b", "a"]));

@@ -75,32 +75,43 @@ impl Report {
             let each: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {}", number(*count))).collect();
             each.join(", ")
         };
-        row("orders placed", plain(self.orders), format!("{} sent again after a lost answer", plain(self.orders_repeated)));
+        row(
+            "orders placed",
+            plain(self.orders),
+            format!("{} sent again after a lost answer", plain(self.orders_repeated)),
+        );
         row("events committed", plain(self.events_committed), "each in its order's transaction".to_owned());
         row("publications", plain(self.events_arrived.values().sum()), by(&self.events_arrived));
         row("events applied", plain(self.events_applied.values().sum()), by(&self.events_applied));
         row("duplicates suppressed", plain(self.duplicates_suppressed), by(&self.duplicates_by_consumer));
         row("order inversions", plain(self.order_inversions), "of first arrivals, per customer".to_owned());
-        row("dead letters redriven", plain(self.dead_letters_redriven), "after the ledger's rule was mended".to_owned());
+        row(
+            "dead letters redriven",
+            plain(self.dead_letters_redriven),
+            "after the ledger's rule was mended".to_owned(),
+        );
         row("kill -9", plain(self.kills), by(&self.kills_by_process));
         row("units", number(self.units.unsigned_abs()), against(paint, self.units, self.expected.units));
         row("total", self.total.to_string(), against(paint, self.total, self.expected.total));
-        row("customers compared", plain(self.expected.customers as u64), "orders, units, cents and sequence".to_owned());
+        row(
+            "customers compared",
+            plain(self.expected.customers as u64),
+            "orders, units, cents and sequence".to_owned(),
+        );
         row("seconds", format!("{:.1}", self.seconds), format!("seed {}", self.seed));
-        let mut text = table.render(paint).trim_start().to_owned();
+        let table = table.render(paint);
+        let mut lines = vec![table.trim_start().to_owned(), String::new()];
         if self.exact {
-            text.push_str(&format!("\n\n{}", paint.good("Exact: every event applied once by each consumer, in order.")));
+            lines.push(paint.good("Exact: every event applied once by each consumer, in order."));
         } else {
-            text.push_str(&format!("\n\n{}", paint.bad("Not exact:")));
-            for difference in &self.differences {
-                text.push_str(&format!("\n  {difference}"));
-            }
+            lines.push(paint.bad("Not exact:"));
+            lines.extend(self.differences.iter().map(|difference| format!("  {difference}")));
         }
-        text
+        lines.join("\n")
     }
 }
 
-fn against<T: PartialEq + std::fmt::Display>(paint: Paint, found: T, expected: T) -> String {
+fn against<T: PartialEq + std::fmt::Display + Copy>(paint: Paint, found: T, expected: T) -> String {
     if found == expected {
         paint.good("as in the purchase history")
     } else {

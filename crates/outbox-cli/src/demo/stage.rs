@@ -98,15 +98,16 @@ impl Stage {
              [relay]\nfailover = \"1s\"\nlisten = \"127.0.0.1:{}\"\n",
             self.port(Role::Relay)
         );
-        for role in Role::CONSUMERS {
-            text.push_str(&format!(
-                "\n[[route]]\nname = \"{role}\"\n\
-                 webhook = {{ url = \"{}\", secrets = [\"${{{SECRET_VARIABLE}}}\"], mode = \"batch\", max_events = 100, concurrency = 4, timeout = \"10s\" }}\n\
-                 retry = {{ base_delay = \"50ms\", max_delay = \"500ms\" }}\n",
-                self.url(role, "/events"),
-            ));
-        }
+        text.extend(Role::CONSUMERS.map(|role| self.route_text(role)));
         text
+    }
+
+    fn route_text(&self, role: Role) -> String {
+        let url = self.url(role, "/events");
+        format!(
+            "\n[[route]]\nname = \"{role}\"\nretry = {{ base_delay = \"50ms\", max_delay = \"500ms\" }}\n\n\
+             [route.webhook]\nurl = \"{url}\"\nsecrets = [\"${{{SECRET_VARIABLE}}}\"]\nconcurrency = 4\ntimeout = \"10s\"\n"
+        )
     }
 }
 

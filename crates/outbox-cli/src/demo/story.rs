@@ -123,13 +123,8 @@ async fn cast(
         let life = process.live(plan.of(role).to_vec(), through, stopped.clone());
         processes.spawn(async move { (role, life.await) });
     }
-    let story = Story {
-        purchases,
-        company: company.clone(),
-        rule,
-        refused,
-        operator: Operator::new(Arc::clone(stage)),
-    };
+    let story =
+        Story { purchases, company: company.clone(), rule, refused, operator: Operator::new(Arc::clone(stage)) };
     tokio::select! {
         ending = story.play(placed, throughs) => ending,
         failure = first_failure(processes) => Err(failure),
@@ -175,11 +170,7 @@ async fn first_failure(processes: &mut Lives) -> String {
 }
 
 /// Draws the live view until it is dropped; gives up when nothing moves any more.
-async fn show(
-    mut view: View,
-    company: &Company,
-    clock: &Arc<dyn Clock>,
-) -> String {
+async fn show(mut view: View, company: &Company, clock: &Arc<dyn Clock>) -> String {
     let mut last = (0, Progress::default());
     let mut moved = clock.moment();
     loop {

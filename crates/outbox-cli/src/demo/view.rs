@@ -1,10 +1,7 @@
 //! The live view: bars on a terminal, a line every few seconds elsewhere. On standard error, so that standard output
 //! holds the report alone.
 
-use std::{
-    io::IsTerminal,
-    time::Duration,
-};
+use std::{io::IsTerminal, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 

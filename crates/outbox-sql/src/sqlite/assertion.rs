@@ -201,7 +201,7 @@ fn same_payload(wanted: &NewEvent, event: &Event) -> bool {
 
 fn render(text: &mut String, pair: Pair<'_>) {
     let _ = match pair {
-        (Some(_), Some(event)) => writeln!(text, "    {}", line(event, false)),
+        (Some(wanted), Some(_)) => writeln!(text, "    {}", wanted_line(wanted)),
         (Some(wanted), None) => writeln!(text, "  - {}", wanted_line(wanted)),
         (None, Some(event)) => writeln!(text, "  + {}", line(event, true)),
         (None, None) => Ok(()),

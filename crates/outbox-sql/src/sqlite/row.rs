@@ -168,14 +168,19 @@ fn embeddable<'a>(content_type: Option<&str>, data: &'a Bytes) -> Option<&'a Raw
         return None;
     }
     let json: &RawValue = serde_json::from_slice(data).ok()?;
-    (json.get().len() == data.len() && depth_bound(data) <= DEEPEST).then_some(json)
+    (json.get().len() == data.len() && depth(data) <= DEEPEST).then_some(json)
 }
 
-/// No JSON text nests deeper than this: brackets within strings only make it higher.
-fn depth_bound(json: &[u8]) -> usize {
+/// How deep arrays and objects of a valid JSON text are nested.
+fn depth(json: &[u8]) -> usize {
     let (mut open, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
     for byte in json {
         match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
             b'[' | b'{' => {
                 open += 1;
                 deepest = deepest.max(open);
@@ -185,4 +190,31 @@ fn depth_bound(json: &[u8]) -> usize {
         }
     }
     deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_of_strings() {
+        assert_eq!(depth(b"1"), 0);
+        assert_eq!(depth(br#"{"a":[{"b":1}],"c":[]}"#), 3);
+        assert_eq!(depth(br#"["]]]\"[[[", ["[\\"]]"#), 2);
+    }
+
+    #[test]
+    fn only_json_that_comes_out_as_it_went_in_is_embedded() {
+        let embedded = |content_type, data: &'static [u8]| {
+            embeddable(content_type, &Bytes::from_static(data)).map(|json| json.get().to_owned())
+        };
+        assert_eq!(embedded(None, b"{\"b\": 1.50}"), Some("{\"b\": 1.50}".to_owned()));
+        assert_eq!(embedded(Some("application/vnd.a+json"), b"null"), Some("null".to_owned()));
+        assert_eq!(embedded(None, b" 1"), None);
+        assert_eq!(embedded(None, b""), None);
+        assert_eq!(embedded(None, b"\"\xff\""), None);
+        assert_eq!(embedded(Some("text/plain"), b"1"), None);
+        let nested = format!("{}{}", "[".repeat(501), "]".repeat(501));
+        assert_eq!(embeddable(None, &Bytes::from(nested)).map(|json| json.get().len()), None);
+    }
 }

@@ -69,7 +69,7 @@ pub fn sql() -> &'static str {
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if the producer is no URI reference, or the file belongs to another producer;
-/// [`ErrorKind::Incompatible`] if it has a newer layout, or cannot use a WAL; otherwise as SQLite says.
+/// [`ErrorKind::Incompatible`] if it has a newer layout, cannot use a WAL, or is not in UTF-8; otherwise as SQLite says.
 pub fn init(connection: &Connection, options: &InitOptions) -> Result<Meta, StoreError> {
     check_uri_reference("producer", &options.producer)
         .map_err(|error| StoreError::new(ErrorKind::Invalid, error.to_string()))?;
@@ -81,6 +81,7 @@ pub fn init(connection: &Connection, options: &InitOptions) -> Result<Meta, Stor
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
         .map_err(store_error("setting the journal mode to WAL"))?;
     require_wal(&mode)?;
+    require_utf_8(connection)?;
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
         .map_err(store_error("locking the database to make the tables"))?;
     if let Some(layout) = layout(&transaction)? {
@@ -110,7 +111,7 @@ pub fn init(connection: &Connection, options: &InitOptions) -> Result<Meta, Stor
 ///
 /// # Errors
 /// [`ErrorKind::Incompatible`] with the remedy: tables missing, a layout of another version, another journal mode than
-/// WAL; otherwise as SQLite says.
+/// WAL, another text encoding than UTF-8; otherwise as SQLite says.
 pub fn check(connection: &Connection) -> Result<Meta, StoreError> {
     match layout(connection)? {
         None => {
@@ -123,6 +124,7 @@ pub fn check(connection: &Connection) -> Result<Meta, StoreError> {
         .query_row("PRAGMA journal_mode", [], |row| row.get(0))
         .map_err(store_error("reading the journal mode"))?;
     require_wal(&mode)?;
+    require_utf_8(connection)?;
     read_meta(connection)
 }
 
@@ -160,6 +162,20 @@ fn require_wal(mode: &str) -> Result<(), StoreError> {
     }
     let message = format!(
         "the database's journal mode is `{mode}`, but Outbox needs `wal`, or reading would block writing: run `outbox init`, or `PRAGMA journal_mode = WAL` on a local file"
+    );
+    Err(StoreError::new(ErrorKind::Incompatible, message))
+}
+
+/// In another encoding SQLite would change some texts on their way in and out.
+fn require_utf_8(connection: &Connection) -> Result<(), StoreError> {
+    let encoding: String = connection
+        .query_row("PRAGMA encoding", [], |row| row.get(0))
+        .map_err(store_error("reading the text encoding"))?;
+    if encoding == "UTF-8" {
+        return Ok(());
+    }
+    let message = format!(
+        "the database's text encoding is {encoding}, but payloads are kept byte for byte only in UTF-8: dump it, and load the dump into a new database"
     );
     Err(StoreError::new(ErrorKind::Incompatible, message))
 }

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use outbox::{
-    Clock, CommitId, Entropy, Key, NewEvent, Place, Receipt, System, WriteError,
+    Clock, CommitId, Entropy, Key, NewEvent, Receipt, System, WriteError,
     writer::{EntryPlan, plan},
 };
 use rusqlite::{Connection, MAIN_DB, Transaction, TransactionState, params, types::ToSqlOutput};
@@ -24,6 +24,8 @@ use head::Head;
 use refusal::{outside_transaction, write_error};
 
 pub use settle::settle;
+#[cfg(feature = "sqlx-sqlite")]
+pub use sqlx::settle_sqlx;
 
 /// Writes `events` in `transaction`: one entry for each key, one for each event without a key. Gives a receipt an
 /// entry: keys in sorted order, then the events without a key in the caller's order.

@@ -1,7 +1,7 @@
 //! The layer around a handler, and the service it makes.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::{Pin, pin},
     sync::Arc,
@@ -222,8 +222,12 @@ impl<S: InboxStore> Core<S> {
     /// Counts what became of events, and wakes the sweeper if there is more to do.
     pub(crate) fn note(&self, passed: &Passed) {
         let mode = self.settings.mode.name();
+        let mut outcomes = BTreeMap::<&'static str, u64>::new();
         for applied in &passed.applied {
-            metrics::counter!(metric::EVENTS, "outcome" => applied.name(), "mode" => mode).increment(1);
+            *outcomes.entry(applied.name()).or_default() += 1;
+        }
+        for (outcome, events) in outcomes {
+            metrics::counter!(metric::EVENTS, "outcome" => outcome, "mode" => mode).increment(events);
         }
         if passed.more {
             self.ready.notify_one();
@@ -326,13 +330,10 @@ where
             }
             after = done.after;
         }
-        self.sweep_due().await.map(|due| Swept {
-            lanes: swept.lanes,
-            counts: {
-                swept.counts.add(&due.counts);
-                swept.counts
-            },
-        })
+        // What the first look left for the next transaction is due by now.
+        let due = self.sweep_due().await?;
+        swept.counts.add(&due.counts);
+        Ok(swept)
     }
 
     /// Looks at the lanes that are due.

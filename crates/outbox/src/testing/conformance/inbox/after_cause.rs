@@ -1,7 +1,14 @@
 //! Mode `after_cause`.
 
-use super::*;
-use crate::inbox::{Chosen, Waits};
+use std::time::Duration;
+
+use super::{InboxUnderTest, ORDERS, Run, event, keyless, made, placed, retry};
+use crate::{
+    event::{Event, NewEvent},
+    inbox::{Applied, Chosen, InboxLayer, Waits},
+    inbox_store::InboxStore,
+    place::Place,
+};
 
 fn layer<S: InboxStore>(store: S) -> InboxLayer<S> {
     InboxLayer::after_cause(store, [ORDERS], Duration::from_secs(60))

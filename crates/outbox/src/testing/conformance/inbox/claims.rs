@@ -1,7 +1,19 @@
 //! Effects outside of the store, under claims.
 
-use super::*;
-use crate::inbox::{ClaimHandler, ClaimService, ClaimSettings, Claimed};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tower::Layer;
+
+use super::{InboxUnderTest, Script, event, retry};
+use crate::{
+    event::Event,
+    inbox::{Answer, Applied, ClaimHandler, ClaimService, ClaimSettings, Claimed, InboxLayer, Incoming},
+    inbox_store::InboxStore,
+    memory::ManualClock,
+};
 
 /// An effect elsewhere: what was asked for, and with which idempotency key.
 #[derive(Clone, Default)]

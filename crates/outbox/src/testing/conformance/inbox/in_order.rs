@@ -1,9 +1,10 @@
 //! Mode `in_order`.
 
-use super::*;
+use super::{InboxUnderTest, ORDERS, Run, event, gapless, key, keyless, made, placed, retry, typed, with_gaps};
 use crate::{
-    event::SKIPPED,
-    inbox::{Join, Kinds, Seed, Waits},
+    event::{NewEvent, SKIPPED},
+    inbox::{Answer, Applied, InboxLayer, Join, Kinds, Seed, Waits},
+    place::Place,
 };
 
 /// The mark stays for as long as the key lives.

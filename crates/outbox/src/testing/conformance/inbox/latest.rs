@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::*;
+use super::{InboxUnderTest, Run, event, made, retry, typed};
 use crate::{
-    event::SKIPPED,
-    inbox::{Kinds, Waits},
+    event::{NewEvent, SKIPPED},
+    inbox::{Answer, Applied, InboxLayer, Kinds, Waits},
+    inbox_store::InboxStore,
 };
 
 fn with_kinds<S: InboxStore>(store: S) -> InboxLayer<S> {

@@ -1,6 +1,12 @@
 //! Mode `once`.
 
-use super::*;
+use std::time::Duration;
+
+use super::{InboxUnderTest, Run, event, keyless, retry};
+use crate::{
+    event::{Event, Identity, NewEvent},
+    inbox::{Answer, Applied, InboxLayer},
+};
 
 /// A duplicate is acknowledged without effect, in the same batch and later.
 pub async fn once_suppresses_a_duplicate<B: InboxUnderTest>(bench: &B) {

@@ -1,7 +1,10 @@
 //! What an operator does.
 
-use super::*;
-use crate::inbox::{Chosen, Waits};
+use super::{InboxUnderTest, ORDERS, Run, event, key, retry};
+use crate::{
+    inbox::{Answer, Applied, Chosen, InboxLayer, Waits},
+    place::Place,
+};
 
 fn all() -> Chosen {
     Chosen::default()

@@ -1,9 +1,12 @@
 //! Failures of handlers, and what cannot be decoded.
 
-use super::*;
+use std::time::Duration;
+
+use super::{InboxUnderTest, Run, event, retry};
 use crate::{
     bookkeeping::Lane,
-    inbox::{Chosen, RawMessage, Waits},
+    cloudevents::{Envelope, json},
+    inbox::{Answer, Applied, Chosen, InboxLayer, Incoming, RawMessage, Waits},
     inbox_store::KeptMessage,
 };
 
