@@ -55,7 +55,7 @@ struct Details {
 }
 
 /// What every command gives.
-pub type Outcome = Result<Exit, Failure>;
+pub(crate) type Outcome = Result<Exit, Failure>;
 
 impl Failure {
     /// Something did not work.

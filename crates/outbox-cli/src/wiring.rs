@@ -49,7 +49,13 @@ pub(crate) async fn stores(config: &Config, make: bool) -> Result<Stores, Failur
 /// # Errors
 /// As the store gave it.
 pub(crate) fn business(config: &Config) -> Result<SqliteStore, Failure> {
-    Ok(SqliteStore::open(&config.store.sqlite, StoreOptions::default())?)
+    let file = &config.store.sqlite;
+    // Never there, rather than gone: then nothing was lost.
+    if !file.exists() && !config.relay.bookkeeping.exists() {
+        return Err(Failure::new(format!("there is no database {}", file.display()))
+            .help("`outbox init` makes it; a path is relative to the configuration's folder"));
+    }
+    Ok(SqliteStore::open(file, StoreOptions::default())?)
 }
 
 /// Opens the bookkeeping at `file`; makes it, if need be and `make` says so.

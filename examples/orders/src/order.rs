@@ -69,8 +69,7 @@ impl NewOrder {
         if !(1..=MAX_QUANTITY).contains(&self.quantity) {
             complain("quantity", format!("is {}; it has to be from 1 to {MAX_QUANTITY}", self.quantity));
         }
-        let amount =
-            self.amount.parse::<Cents>().map_err(|error: NotAnAmount| complain("amount", error.to_string()));
+        let amount = self.amount.parse::<Cents>().map_err(|error: NotAnAmount| complain("amount", error.to_string()));
         match (date, amount) {
             (Ok(date), Ok(amount)) if complaints.is_empty() => {
                 Ok(Order { order_id: self.order_id, customer: self.customer, date, quantity: self.quantity, amount })

@@ -32,7 +32,8 @@ impl Problem {
 
     /// An order with wrong fields.
     pub fn of_fields(errors: Vec<Complaint>) -> Self {
-        let fields: Vec<_> = errors.iter().map(|complaint| format!("`{}` {}", complaint.field, complaint.detail)).collect();
+        let fields: Vec<_> =
+            errors.iter().map(|complaint| format!("`{}` {}", complaint.field, complaint.detail)).collect();
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, fields.join("; ")) }
     }
 }

@@ -166,8 +166,7 @@ impl Service {
         read: impl FnOnce(&Connection) -> Result<T, OrdersError> + Send + 'static,
     ) -> Result<T, OrdersError> {
         let reader = Arc::clone(&self.reader);
-        let reading =
-            tokio::task::spawn_blocking(move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner)));
+        let reading = tokio::task::spawn_blocking(move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner)));
         reading.await.map_err(|_| OrdersError::Stopped)?
     }
 }

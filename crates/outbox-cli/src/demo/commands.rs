@@ -1,12 +1,12 @@
 //! What an operator would type: this binary's own commands, run as processes.
 
-use std::{collections::BTreeSet, path::PathBuf, process::Stdio, sync::Arc};
+use std::{collections::BTreeSet, process::Stdio, sync::Arc};
 
 use serde_json::Value;
-use tokio::process::Command;
 
 use super::{
     chaos::Role,
+    processes::own_binary,
     stage::{SECRET_VARIABLE, Stage},
 };
 
@@ -71,8 +71,7 @@ impl Operator {
     async fn output(&self, args: &[&str]) -> Result<String, String> {
         let shown = || format!("`outbox {}`", args.join(" "));
         let failed = |error: std::io::Error| format!("{} does not run: {error}", shown());
-        let binary: PathBuf = std::env::current_exe().map_err(failed)?;
-        let mut command = Command::new(binary);
+        let mut command = own_binary().map_err(failed)?;
         command.arg("--config").arg(self.stage.config()).args(args);
         command.env(SECRET_VARIABLE, self.stage.secret()).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.map_err(failed)?;

@@ -208,11 +208,22 @@ pub(crate) async fn put(company: &Company, role: Role, path: &str, wish: &serde_
     answer.map(|_| ()).map_err(|error| format!("{role} did not take {wish} on {path}: {error}"))
 }
 
+/// A command that runs this very binary, though the file at its path may have been replaced meanwhile.
+pub(crate) fn own_binary() -> std::io::Result<Command> {
+    if !cfg!(target_os = "linux") {
+        return std::env::current_exe().map(Command::new);
+    }
+    let mut command = Command::new("/proc/self/exe");
+    #[cfg(unix)]
+    command.arg0("outbox");
+    Ok(command)
+}
+
 fn spawn(role: Role, company: &Company) -> Result<Child, String> {
     let failed = |error: std::io::Error| format!("cannot start {role}: {error}");
     let stage = &company.stage;
     let log = OpenOptions::new().create(true).append(true).open(stage.log(role)).map_err(failed)?;
-    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    let mut command = own_binary().map_err(failed)?;
     command.args(["demo-process", role.name(), "--folder"]).arg(stage.folder());
     command.arg("--port").arg(stage.port(role).to_string());
     if role == Role::Ledger

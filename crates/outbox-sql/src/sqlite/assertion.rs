@@ -118,7 +118,9 @@ fn difference(expected: &[NewEvent], written: &[Result<Event, String>]) -> Optio
                 Some(key) => writeln!(text, "key `{key}`:"),
                 None => writeln!(text, "without a key:"),
             };
-            pairs.iter().for_each(|pair| render(&mut text, *pair));
+            for pair in pairs {
+                render(&mut text, pair);
+            }
         }
     }
     (!text.is_empty()).then_some(text)

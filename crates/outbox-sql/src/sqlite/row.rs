@@ -81,7 +81,8 @@ fn too_large(plan: &EntryPlan, bytes: usize) -> WriteError {
 
 fn data(event: &NewEvent) -> Data<'_> {
     let Some(bytes) = event.data() else { return Data::None };
-    let readable = is_json(event.content_type()) || event.content_type().is_some_and(|media| media.starts_with("text/"));
+    let readable =
+        is_json(event.content_type()) || event.content_type().is_some_and(|media| media.starts_with("text/"));
     match std::str::from_utf8(bytes) {
         // Most tools end a text at its first NUL.
         Ok(text) if readable && !text.contains('\0') => Data::Text(text),

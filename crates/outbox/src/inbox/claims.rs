@@ -150,9 +150,12 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
         loop {
             after = self.sweep_some(Scope::All { after }, &mut swept).await?.0;
             if after.is_none() {
-                return Ok(swept);
+                break;
             }
         }
+        while self.sweep_some(Scope::Due, &mut swept).await?.1 {}
+        while self.sweep_some(Scope::Ids, &mut swept).await?.1 {}
+        Ok(swept)
     }
 
     /// Looks at the lanes that are due.

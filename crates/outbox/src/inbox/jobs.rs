@@ -60,6 +60,8 @@ pub(crate) enum Scope {
     Due,
     /// All that keep something, behind this one.
     All { after: Option<LaneId> },
+    /// None: only ids that expired are forgotten.
+    Ids,
 }
 
 /// What one transaction of a sweep has done.
@@ -71,7 +73,7 @@ pub(crate) struct Sweep {
     pub(crate) more: bool,
 }
 
-/// Tries what is due, drains what is ready, and forgets ids that expired.
+/// Tries what is due and drains what is ready, or forgets ids that expired.
 pub(crate) struct SweepJob<X> {
     pub(crate) executor: X,
     pub(crate) settings: Arc<InboxSettings>,
@@ -88,6 +90,11 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
 
     async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Sweep, Abort> {
         let mut lanes = match &self.scope {
+            Scope::Ids => {
+                let forgotten = tx.purge_ids(self.now, PURGE).await?;
+                let more = usize::try_from(forgotten).is_ok_and(|forgotten| forgotten == PURGE);
+                return Ok(Sweep { passed: Passed::default(), lanes: 0, after: None, more });
+            }
             Scope::Due => tx.due(self.now, SWEEP).await?,
             Scope::All { after } => {
                 tx.troubled(after.as_ref(), SWEEP).await?.into_iter().map(|kept| kept.lane).collect()
@@ -96,14 +103,13 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
         let full = lanes.len() == SWEEP;
         let after = match self.scope {
             Scope::All { .. } if full => lanes.last().cloned(),
-            Scope::All { .. } | Scope::Due => None,
+            Scope::All { .. } | Scope::Due | Scope::Ids => None,
         };
         lanes.sort();
         // What is kept has failed before, so each attempt stands for itself at once.
         let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, Isolation::Each);
         let passed = pass.sweep(&lanes).await?;
-        let forgotten = tx.purge_ids(self.now, PURGE).await?;
-        let more = full || passed.more || usize::try_from(forgotten).is_ok_and(|forgotten| forgotten == PURGE);
+        let more = full || passed.more;
         Ok(Sweep { passed, lanes: lanes.len() as u64, after, more })
     }
 }

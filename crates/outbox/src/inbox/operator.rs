@@ -5,19 +5,18 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use crate::{
     bookkeeping::{KeptId, Lane},
     clock::{Clock, System},
-    error::{ErrorKind, StoreError},
+    error::StoreError,
     event::Key,
-    inbox_store::{
-        Abort, EventId, InboxKept, InboxStore, InboxTotals, InboxTx, Isolation, Job, KeptLane, KeptMessage, LaneChange,
-        LaneId, LaneRecord, Life, Trouble, TroubleState,
-    },
+    inbox_store::{InboxStore, InboxTotals, KeptLane, KeptMessage, LaneId, TroubleState},
     place::Place,
 };
+
+mod jobs;
+
+use jobs::{Change, ChangeJob, ForgetJob, KeptJob, RewindJob, ShowJob, SkipJob, TotalsJob};
 
 /// Lanes that one transaction reads.
 const PAGE: usize = 200;
@@ -136,7 +135,7 @@ impl<S: InboxStore> InboxOperator<S> {
     /// parked. What lies between is a duplicate from then on. Gives the new mark.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the mark is there already or beyond, or nothing is parked and no place given.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the mark is there already or beyond, or nothing is parked and no place given.
     pub async fn skip(&self, producer: &str, key: &Key, to: Option<Place>) -> Result<Place, StoreError> {
         let lane = LaneId { producer: producer.into(), lane: Lane::Key(key.clone()) };
         self.store.transact(SkipJob { lane, to, now: self.clock.wall() }).await
@@ -145,7 +144,7 @@ impl<S: InboxStore> InboxOperator<S> {
     /// Sets the mark of a key back to `to`, so that what follows is applied again when it is published again.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the mark is not beyond `to`.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the mark is not beyond `to`.
     pub async fn rewind(&self, producer: &str, key: &Key, to: Place) -> Result<(), StoreError> {
         let lane = LaneId { producer: producer.into(), lane: Lane::Key(key.clone()) };
         self.store.transact(RewindJob { lane, to, now: self.clock.wall() }).await
@@ -206,216 +205,4 @@ fn its_turn_has_come(kept: &KeptLane) -> bool {
         TroubleState::Dead | TroubleState::Retrying | TroubleState::Cause => true,
         TroubleState::Waiting | TroubleState::Claimed => false,
     })
-}
-
-struct TotalsJob;
-
-impl<T: InboxTx> Job<T> for TotalsJob {
-    type Output = InboxTotals;
-
-    fn only_reads(&self) -> bool {
-        true
-    }
-
-    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<InboxTotals, Abort> {
-        Ok(tx.totals().await?)
-    }
-}
-
-struct KeptJob {
-    after: Option<LaneId>,
-    limit: usize,
-}
-
-impl<T: InboxTx> Job<T> for KeptJob {
-    type Output = Vec<KeptLane>;
-
-    fn only_reads(&self) -> bool {
-        true
-    }
-
-    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Vec<KeptLane>, Abort> {
-        Ok(tx.troubled(self.after.as_ref(), self.limit).await?)
-    }
-}
-
-struct ShowJob {
-    id: KeptId,
-}
-
-impl<T: InboxTx> Job<T> for ShowJob {
-    type Output = Option<KeptLane>;
-
-    fn only_reads(&self) -> bool {
-        true
-    }
-
-    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Option<KeptLane>, Abort> {
-        let Some((lane, first)) = tx.find(self.id).await? else { return Ok(None) };
-        let record = load(tx, &lane).await?;
-        Ok(Some(KeptLane { lane, record, first }))
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Change {
-    Redrive,
-    Discard,
-    Erase,
-    WaitAgain,
-}
-
-/// Changes lanes that still are as they were when they were chosen.
-struct ChangeJob {
-    targets: Vec<KeptLane>,
-    change: Change,
-    now: Timestamp,
-}
-
-impl<T: InboxTx> Job<T> for ChangeJob {
-    type Output = u64;
-
-    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<u64, Abort> {
-        let mut changes = Vec::new();
-        for target in &self.targets {
-            let before = load(tx, &target.lane).await?;
-            let first = tx.first(&target.lane).await?;
-            if before.trouble != target.record.trouble || first.is_none_or(|first| first.id != target.first.id) {
-                continue;
-            }
-            let mut now = before.clone();
-            match self.change {
-                Change::Redrive => redrive(&mut now, self.now),
-                Change::WaitAgain => wait_again(&mut now, self.now),
-                Change::Discard => drop_first(tx, &target.lane, &mut now, &target.first).await?,
-                Change::Erase => {
-                    while let Some(first) = tx.first(&target.lane).await? {
-                        drop_first(tx, &target.lane, &mut now, &first).await?;
-                    }
-                    now.trouble = None;
-                }
-            }
-            if matches!(self.change, Change::Discard) {
-                wait_again(&mut now, self.now);
-            }
-            changes.push(LaneChange { lane: target.lane.clone(), before, now });
-        }
-        tx.save(&changes).await?;
-        Ok(changes.len() as u64)
-    }
-}
-
-async fn load<T: InboxTx>(tx: &mut T, lane: &LaneId) -> Result<LaneRecord, StoreError> {
-    Ok(tx.load(std::slice::from_ref(lane)).await?.pop().unwrap_or_default())
-}
-
-fn redrive(record: &mut LaneRecord, now: Timestamp) {
-    if let Some(trouble) = &mut record.trouble {
-        trouble.state = TroubleState::Retrying;
-        trouble.attempts = 0;
-        trouble.due = Some(now);
-    }
-}
-
-/// The lane's first event is judged anew at the next sweep.
-fn wait_again(record: &mut LaneRecord, now: Timestamp) {
-    if let Some(trouble) = &mut record.trouble {
-        *trouble = Trouble {
-            state: TroubleState::Waiting,
-            attempts: 0,
-            due: Some(now),
-            reason: String::new(),
-            ..trouble.clone()
-        };
-    }
-}
-
-async fn drop_first<T: InboxTx>(
-    tx: &mut T,
-    lane: &LaneId,
-    record: &mut LaneRecord,
-    first: &InboxKept,
-) -> Result<(), StoreError> {
-    tx.remove(first.id).await?;
-    tx.stop_waiting(lane).await?;
-    if let KeptMessage::Event(event) = &first.message {
-        tx.set_done(&EventId::of(event), true).await?;
-    }
-    if matches!(lane.lane, Lane::Key(_)) {
-        record.mark = record.mark.max(first.place);
-    }
-    if let Some(trouble) = &mut record.trouble {
-        trouble.kept = trouble.kept.saturating_sub(1);
-        if trouble.kept == 0 {
-            record.trouble = None;
-        }
-    }
-    Ok(())
-}
-
-struct SkipJob {
-    lane: LaneId,
-    to: Option<Place>,
-    now: Timestamp,
-}
-
-impl<T: InboxTx> Job<T> for SkipJob {
-    type Output = Place;
-
-    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Place, Abort> {
-        let before = load(tx, &self.lane).await?;
-        let before_first = tx.first(&self.lane).await?.and_then(|first| match first.message {
-            KeptMessage::Event(event) => event.placing().map(|placing| placing.after),
-            KeptMessage::Raw { .. } => None,
-        });
-        let invalid = |message: String| Abort::Store(StoreError::new(ErrorKind::Invalid, message));
-        let Some(to) = self.to.or(before_first) else {
-            return Err(invalid("nothing is parked for this key: name the place to skip to".to_owned()));
-        };
-        if to <= before.mark {
-            return Err(invalid(format!("the mark of this key is {} already: nothing to skip", before.mark)));
-        }
-        let mut now = LaneRecord { mark: to, ..before.clone() };
-        if now.trouble.as_ref().is_some_and(|trouble| trouble.state != TroubleState::Dead) {
-            wait_again(&mut now, self.now);
-        }
-        tx.save(&[LaneChange { lane: self.lane.clone(), before, now }]).await?;
-        Ok(to)
-    }
-}
-
-struct RewindJob {
-    lane: LaneId,
-    to: Place,
-    now: Timestamp,
-}
-
-impl<T: InboxTx> Job<T> for RewindJob {
-    type Output = ();
-
-    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<(), Abort> {
-        let before = load(tx, &self.lane).await?;
-        if self.to >= before.mark {
-            let message =
-                format!("the mark of this key is {}: it can only be set back to an earlier place", before.mark);
-            return Err(StoreError::new(ErrorKind::Invalid, message).into());
-        }
-        let life = if self.to == Place::ORIGIN { Life::Unknown } else { before.life };
-        let mut now = LaneRecord { mark: self.to, life, ..before.clone() };
-        wait_again(&mut now, self.now);
-        tx.stop_waiting(&self.lane).await?;
-        Ok(tx.save(&[LaneChange { lane: self.lane.clone(), before, now }]).await?)
-    }
-}
-
-struct ForgetJob {
-    producer: String,
-}
-
-impl<T: InboxTx> Job<T> for ForgetJob {
-    type Output = u64;
-
-    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<u64, Abort> {
-        Ok(tx.forget(&self.producer).await?)
-    }
 }

@@ -7,18 +7,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    panic::AssertUnwindSafe,
-    sync::Arc,
     time::Duration,
 };
 
-use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::{
     applied::{Applied, Waits},
     decision::{Basis, life_after},
-    handler::{Answer, Handler},
+    handler::Answer,
     service::Incoming,
     settings::{InboxSettings, Mode},
 };
@@ -35,50 +32,10 @@ use crate::{
 
 mod admit;
 mod drain;
+mod executor;
 
-/// What an attempt at an event came to.
-pub(crate) enum Attempt {
-    /// The handler answered.
-    Answered(Answer),
-    /// It will be made outside of the transaction, under a claim of this length.
-    Deferred(Duration),
-}
-
-/// Makes attempts: by calling the handler, or by leaving them to whoever claims the event.
-pub(crate) trait Executor<T>: Send + 'static {
-    async fn attempt(&mut self, tx: &mut T, isolation: Isolation, event: &Event) -> Result<Attempt, Abort>;
-}
-
-/// Calls the handler in the transaction.
-pub(crate) struct Direct<H>(pub(crate) Arc<H>);
-
-impl<T: InboxTx, H: Handler<T>> Executor<T> for Direct<H> {
-    async fn attempt(&mut self, tx: &mut T, isolation: Isolation, event: &Event) -> Result<Attempt, Abort> {
-        if isolation == Isolation::Each {
-            tx.guard().await?;
-        }
-        let answer = AssertUnwindSafe(self.0.handle(tx, event)).catch_unwind().await;
-        let answer = answer.unwrap_or_else(|_| Answer::retry("the handler panicked"));
-        match (&answer, isolation) {
-            (Answer::Done, Isolation::Each) => tx.accept().await?,
-            (Answer::Done, Isolation::Whole) => {}
-            (Answer::Retry { .. } | Answer::GiveUp { .. }, Isolation::Each) => tx.undo().await?,
-            (Answer::Retry { .. } | Answer::GiveUp { .. }, Isolation::Whole) => return Err(Abort::Redo),
-        }
-        Ok(Attempt::Answered(answer))
-    }
-}
-
-/// Leaves every attempt to the holder of a claim.
-pub(crate) struct Deferring {
-    pub(crate) expiry: Duration,
-}
-
-impl<T> Executor<T> for Deferring {
-    async fn attempt(&mut self, _: &mut T, _: Isolation, _: &Event) -> Result<Attempt, Abort> {
-        Ok(Attempt::Deferred(self.expiry))
-    }
-}
+use executor::Attempt;
+pub(crate) use executor::{Deferring, Direct, Executor};
 
 /// The right to handle one kept event until it expires.
 #[derive(Clone, Debug)]

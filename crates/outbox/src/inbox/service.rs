@@ -1,7 +1,7 @@
-//! The layer around a handler, and the service it makes.
+//! The service that an inbox around a handler is.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     future::Future,
     pin::{Pin, pin},
     sync::Arc,
@@ -10,21 +10,20 @@ use std::{
 };
 
 use tokio::sync::{Notify, OnceCell};
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::{
     applied::Applied,
-    claims::{ClaimLayer, ClaimSettings},
     handler::Handler,
     jobs::{ApplyJob, BindJob, Scope, SeedJob, Sweep, SweepJob},
     metric,
     operator::InboxOperator,
     pass::{Direct, Passed},
     raw::RawMessage,
-    settings::{InboxRetry, InboxSettings, Join, Kinds, Mode, SettingsError},
+    settings::InboxSettings,
 };
 use crate::{
-    clock::{Clock, System},
+    clock::Clock,
     error::{ErrorKind, StoreError},
     event::{Event, Key},
     inbox_store::{InboxCounts, InboxStore},
@@ -71,122 +70,6 @@ pub struct Swept {
     pub counts: InboxCounts,
 }
 
-/// Makes an [`InboxService`] of a handler: a [`tower::Layer`].
-///
-/// ```
-/// use outbox::inbox::{Answer, InboxLayer, memory};
-/// use tower::{Layer, Service};
-/// # async fn run(event: outbox::Event) -> Result<(), outbox::StoreError> {
-/// let store = memory::MemoryInbox::<Vec<String>>::new();
-/// let handler = memory::handler_fn(|seen: &mut Vec<String>, event: &outbox::Event| {
-///     seen.push(event.id().to_owned());
-///     Answer::Done
-/// });
-/// let mut service = InboxLayer::in_order(store).layer(handler);
-/// let applied = service.call(event).await?;
-/// assert!(applied.may_be_acknowledged());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-pub struct InboxLayer<S> {
-    store: S,
-    settings: InboxSettings,
-    clock: Arc<dyn Clock>,
-}
-
-impl<S: InboxStore> InboxLayer<S> {
-    /// Effects where order does not matter ([`Mode::Once`]).
-    pub fn once(store: S) -> Self {
-        Self::of(store, InboxSettings::new(Mode::Once))
-    }
-
-    /// Copies of state ([`Mode::Latest`]).
-    pub fn latest(store: S) -> Self {
-        Self::of(store, InboxSettings::new(Mode::Latest))
-    }
-
-    /// Effects that build on each other ([`Mode::InOrder`]).
-    pub fn in_order(store: S) -> Self {
-        Self::of(store, InboxSettings::new(Mode::InOrder))
-    }
-
-    /// Effects across keys ([`Mode::AfterCause`]) of events that those of `producers` caused, waiting for them for at
-    /// most `max_wait`.
-    pub fn after_cause(store: S, producers: impl IntoIterator<Item = impl Into<String>>, max_wait: Duration) -> Self {
-        let producers: BTreeSet<String> = producers.into_iter().map(Into::into).collect();
-        Self::of(store, InboxSettings::new(Mode::AfterCause { producers, max_wait }))
-    }
-
-    /// An inbox with these settings.
-    pub fn of(store: S, settings: InboxSettings) -> Self {
-        Self { store, settings, clock: Arc::new(System) }
-    }
-
-    /// Where the consumer begins.
-    pub fn join(mut self, join: Join) -> Self {
-        self.settings.join = join;
-        self
-    }
-
-    /// Which event types create, change and remove.
-    pub fn kinds(mut self, kinds: Kinds) -> Self {
-        self.settings.kinds = kinds;
-        self
-    }
-
-    /// When failures are tried again.
-    pub fn retry(mut self, retry: InboxRetry) -> Self {
-        self.settings.retry = retry;
-        self
-    }
-
-    /// How long ids are remembered at least.
-    pub fn remember_ids_for(mut self, duration: Duration) -> Self {
-        self.settings.remember_ids_for = duration;
-        self
-    }
-
-    /// The clock; the system's unless set.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// The settings as they are.
-    pub fn settings(&self) -> &InboxSettings {
-        &self.settings
-    }
-
-    /// For a handler whose effect is outside of the store: each event is claimed before and completed after.
-    ///
-    /// # Errors
-    /// [`SettingsError`] if a claim could end before its handler must have, or another setting makes no sense.
-    pub fn claim(self, claim: ClaimSettings) -> Result<ClaimLayer<S>, SettingsError> {
-        claim.validate()?;
-        self.settings.validate()?;
-        Ok(ClaimLayer { core: self.core(), claim })
-    }
-
-    fn core(&self) -> Core<S> {
-        Core {
-            store: self.store.clone(),
-            settings: Arc::new(self.settings.clone()),
-            clock: self.clock.clone(),
-            bound: Arc::default(),
-            ready: Arc::default(),
-        }
-    }
-}
-
-impl<S: InboxStore, H> Layer<H> for InboxLayer<S> {
-    type Service = InboxService<S, H>;
-
-    fn layer(&self, handler: H) -> InboxService<S, H> {
-        InboxService { core: self.core(), handler: Arc::new(handler) }
-    }
-}
-
 /// What the services of an inbox share.
 pub(crate) struct Core<S> {
     pub(crate) store: S,
@@ -210,6 +93,10 @@ impl<S: Clone> Clone for Core<S> {
 }
 
 impl<S: InboxStore> Core<S> {
+    pub(crate) fn new(store: S, settings: InboxSettings, clock: Arc<dyn Clock>) -> Self {
+        Self { store, settings: Arc::new(settings), clock, bound: Arc::default(), ready: Arc::default() }
+    }
+
     /// Checks once that the settings make sense and that the store's records fit the mode.
     pub(crate) async fn bind(&self) -> Result<(), StoreError> {
         let bind = || async {
@@ -291,6 +178,12 @@ impl<S: Clone, H> Clone for InboxService<S, H> {
     }
 }
 
+impl<S, H> InboxService<S, H> {
+    pub(crate) fn new(core: Core<S>, handler: H) -> Self {
+        Self { core, handler: Arc::new(handler) }
+    }
+}
+
 impl<S, H> InboxService<S, H>
 where
     S: InboxStore,
@@ -316,7 +209,7 @@ where
         Ok(passed.applied)
     }
 
-    /// Looks at every lane that keeps events: tries what is due, applies what is ready.
+    /// Looks at every lane that keeps events: tries what is due, applies what is ready. Forgets ids that expired.
     ///
     /// # Errors
     /// [`StoreError`] as the store gave it.
@@ -331,8 +224,8 @@ where
             after = done.after;
         }
         // What the first look left for the next transaction is due by now.
-        let due = self.sweep_due().await?;
-        swept.counts.add(&due.counts);
+        while self.sweep_some(Scope::Due, &mut swept).await?.more {}
+        while self.sweep_some(Scope::Ids, &mut swept).await?.more {}
         Ok(swept)
     }
 
@@ -371,7 +264,7 @@ where
     }
 
     /// Writes marks, and with them, in one transaction, the state that they belong to: for a consumer that joins late
-    /// with a copy of the state ([`Join::Seeded`]). `state` may be called several times, in transactions of which one
+    /// with a copy of the state ([`Join::Seeded`](super::Join::Seeded)). `state` may be called several times, in transactions of which one
     /// commits.
     ///
     /// # Errors

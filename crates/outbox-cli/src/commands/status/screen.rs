@@ -63,7 +63,7 @@ fn table(routes: &[RouteView], now: Timestamp, paint: Paint) -> String {
         columns.push(("RATE/S", Align::Right));
     }
     columns.extend([
-        ("RETRYING", Align::Right),
+        ("RETRY", Align::Right),
         ("DEAD", Align::Right),
         ("PARKED", Align::Right),
         ("STATE", Align::Left),
@@ -109,7 +109,7 @@ fn state(route: &RouteView, now: Timestamp) -> Cell {
         State::Stopped => ("stopped", Paint::bad),
         State::NotConfigured => ("not configured", Paint::bad),
     };
-    let since = route.since.map_or_else(String::new, |time| format!(" {}", age(since(time, now))));
+    let since = route.since.map_or_else(String::new, |time| format!(" {}", age(since(time, now)).replace(" min", "m").replace(' ', "")));
     Cell::painted(format!("{name}{since}"), paint)
 }
 

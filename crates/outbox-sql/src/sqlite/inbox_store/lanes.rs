@@ -36,10 +36,10 @@ pub(super) fn load(tx: &mut SqliteTx<'_>, wanted: &[LaneId]) -> Result<Vec<LaneR
 
 fn read_mark(row: &Row<'_>) -> rusqlite::Result<LaneRecord> {
     let place = Place::new(row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get(2)?);
-    let life = match row.get(3)? {
+    let life = match row.get::<_, i64>(3)? {
         1 => Life::Open,
         2 => Life::Removed,
-        0_i64 | _ => Life::Unknown,
+        _ => Life::Unknown,
     };
     Ok(LaneRecord { mark: place, life, trouble: None })
 }

@@ -144,7 +144,9 @@ impl Worker<'_> {
             }
             Err(Failure::Job(Abort::Redo)) => {
                 let message = "a job of the inbox wants to be done again and again: this is a bug";
-                group.into_iter().for_each(|job| job.finish(Err(StoreError::new(ErrorKind::Invalid, message))));
+                for job in group {
+                    job.finish(Err(StoreError::new(ErrorKind::Invalid, message)));
+                }
             }
         }
     }

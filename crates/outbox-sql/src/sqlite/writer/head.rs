@@ -74,10 +74,8 @@ impl Head {
         let place = self.next();
         let sql = if self.latest.is_some() { MOVE } else { MAKE };
         let row = (key, place.incarnation, place.sequence.cast_signed(), count.saturating_sub(1), id);
-        let moved = connection
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute(row))
-            .map_err(write_error)?;
+        let moved =
+            connection.prepare_cached(sql).and_then(|mut statement| statement.execute(row)).map_err(write_error)?;
         if moved == 1 { Ok(place) } else { Err(head_was_lost(key)) }
     }
 }

@@ -151,7 +151,7 @@ async fn refused(connection: &mut SqliteConnection, plan: &EntryPlan, error: sql
 }
 
 fn write_error(error: sqlx::Error) -> WriteError {
-    /// SQLITE_BUSY, SQLITE_LOCKED, SQLITE_PROTOCOL, SQLITE_SCHEMA: the lower byte of an extended code.
+    /// `SQLITE_BUSY`, `SQLITE_LOCKED`, `SQLITE_PROTOCOL` and `SQLITE_SCHEMA`: the lower byte of an extended code.
     const TRY_AGAIN: [u32; 4] = [5, 6, 15, 17];
     let message = error.to_string();
     if let Some(refusal) = refusal::missing_tables(&message) {
@@ -161,7 +161,7 @@ fn write_error(error: sqlx::Error) -> WriteError {
     if database.is_some_and(|error| error.message().starts_with("outbox: this database has no identity")) {
         return refusal::no_identity();
     }
-    let code = database.and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
+    let code = database.and_then(sqlx::error::DatabaseError::code).and_then(|code| code.parse::<u32>().ok());
     if code.is_some_and(|code| TRY_AGAIN.contains(&(code & 0xff))) {
         return WriteError::RetryTransaction { message };
     }

@@ -33,8 +33,9 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
     pub(super) async fn admit_all(&mut self, incoming: &[Incoming]) -> Result<BTreeSet<LaneId>, Abort> {
         self.done.applied = vec![Applied::Duplicate; incoming.len()];
         let mut arrivals = self.arrivals(incoming);
-        self.remember(&mut arrivals).await?;
         let touched = self.load_lanes(&arrivals).await?;
+        self.refuse_unnumbered(&mut arrivals);
+        self.remember(&mut arrivals).await?;
         for arrival in &arrivals {
             self.done.applied[arrival.index] = self.admit(arrival).await?;
         }
@@ -64,6 +65,18 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
             order(left).cmp(&order(right))
         });
         arrivals
+    }
+
+    /// Refuses events without a place whose key has places, before their ids are remembered: what is refused leaves no
+    /// trace, or its repetition would be taken for a duplicate.
+    fn refuse_unnumbered(&self, arrivals: &mut [Arrival<'_>]) {
+        for Arrival { basis, lane, event, .. } in arrivals {
+            if let (Basis::Time(_), Some(slot)) = (&*basis, self.slots.get(lane))
+                && let Verdict::Refuse(reason) = judge(self.settings, &slot.now, basis, event)
+            {
+                *basis = Basis::Refused(reason);
+            }
+        }
     }
 
     async fn remember(&mut self, arrivals: &mut [Arrival<'_>]) -> Result<(), StoreError> {

@@ -214,6 +214,7 @@ macro_rules! inbox_conformance {
             latest_does_nothing_for_a_change_after_the_removal
             latest_opens_a_key_again_by_a_later_create
             latest_compares_events_without_a_place_by_their_time
+            latest_refuses_an_event_without_a_place_where_others_had_one
             latest_takes_a_marker_for_no_state
             in_order_suppresses_a_duplicate_a_year_later
             in_order_parks_an_early_event_until_its_turn

@@ -99,6 +99,17 @@ pub async fn latest_compares_events_without_a_place_by_their_time<B: InboxUnderT
     run.effects_are(&["x", "y"]);
 }
 
+/// A key is numbered or not: what cannot be compared is refused, however often it comes, and leaves no trace.
+pub async fn latest_refuses_an_event_without_a_place_where_others_had_one<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, InboxLayer::latest);
+    run.one(event("a", 1)).await;
+    for _ in 0..2 {
+        let applied = run.one(made(NewEvent::builder("t").id("x").key("a"), None)).await;
+        assert!(matches!(applied, Applied::Refused { .. }), "{applied:?}");
+    }
+    assert_eq!(run.totals().await.ids, 0);
+}
+
 /// The marker of a discarded event is no state: an older event that comes after it is still the newest there is.
 pub async fn latest_takes_a_marker_for_no_state<B: InboxUnderTest>(bench: &B) {
     let run = Run::start(bench, InboxLayer::latest);
