@@ -129,6 +129,8 @@ refusals! {
     a_further_event_with_an_empty_type: ("key, type, more") = ("'k', 't', '[{\"type\":\"\"}]'") => "1 to 1024 bytes";
     a_further_event_with_an_id_that_is_a_number: ("key, type, more") = ("'k', 't', '[{\"type\":\"t\",\"id\":1}]'") => "must be text";
     a_further_event_with_a_control_character: ("key, type, more") = ("'k', 't', '[{\"type\":\"t\\n\"}]'") => "control characters";
+    a_further_event_with_a_nul: ("key, type, more") = ("'k', 't', '[{\"type\":\"t\\u0000\"}]'") => "control characters";
+    a_further_event_with_an_attribute_with_a_nul: ("key, type, more") = ("'k', 't', '[{\"type\":\"t\",\"attributes\":{\"a\":\"b\\u0000c\"}}]'") => "control character";
     a_further_event_with_both_kinds_of_data: ("key, type, more") = ("'k', 't', '[{\"type\":\"t\",\"data\":1,\"data_base64\":\"YQ==\"}]'") => "stand without `data`";
     a_further_event_with_base64_that_is_none: ("key, type, more") = ("'k', 't', '[{\"type\":\"t\",\"data_base64\":\"a-_=\"}]'") => "`data_base64`";
     a_further_event_with_base64_without_padding: ("key, type, more") = ("'k', 't', '[{\"type\":\"t\",\"data_base64\":\"YQ\"}]'") => "`data_base64`";
@@ -165,6 +167,14 @@ fn every_attribute_that_an_event_may_have_is_taken() {
         '{"subject":"s","time":"2026-11-21T09:30:00.123456789+01:00","dataschema":"/s","tenant":"a","n":-2147483648,"b":true}',
         '[{"type":"u"},{"type":"v","id":null,"content_type":null,"data":null,"attributes":{"time":"2026-11-21T09:30:00Z"}},
           {"type":"w","id":"i","content_type":"a/b","data_base64":"YQ=="},{"type":"x","data_base64":""}]'"#,
+    );
+}
+
+#[test]
+fn a_nul_that_is_only_spelled_out_is_text_and_one_in_a_payload_is_data() {
+    accept(
+        "key, type, attributes, more",
+        r#"'k', 't', '{"a":"b\\u0000"}', '[{"type":"t\\u0000","data":"\u0000"}]'"#,
     );
 }
 

@@ -232,10 +232,11 @@ BEGIN
                 OR (type = 'integer' AND value NOT BETWEEN -2147483648 AND 2147483647)
         )
         THEN RAISE(ABORT, 'outbox: `attributes` has a value that is not allowed: use text, true, false, or an integer of 32 bits; for `subject`, `time` and `dataschema` text')
-        WHEN EXISTS (
+        -- SQLite before 3.45 ends a value at its first NUL, so that is looked for where it is still escaped.
+        WHEN instr(replace(NEW.attributes, '\\', ''), '\u0000') OR EXISTS (
             SELECT 1 FROM json_each(NEW.attributes)
             WHERE type = 'text'
-                AND (length(CAST(value AS BLOB)) NOT BETWEEN 1 AND 1024 OR instr(value, char(0))
+                AND (length(CAST(value AS BLOB)) NOT BETWEEN 1 AND 1024
                     OR replace(value, char(65533), '') GLOB (SELECT pattern FROM outbox_check_text))
         )
         THEN RAISE(ABORT, 'outbox: `attributes` has a text that is empty, longer than 1024 bytes, or holds a control character: mend it')
@@ -282,7 +283,8 @@ BEGIN
             SELECT 1 FROM json_each(NEW.more) AS event, json_each(event.value) AS member
             WHERE member.key IN ('type', 'id', 'content_type')
                 AND (member.type NOT IN ('text', 'null')
-                    OR length(CAST(member.value AS BLOB)) NOT BETWEEN 1 AND 1024 OR instr(member.value, char(0))
+                    OR length(CAST(member.value AS BLOB)) NOT BETWEEN 1 AND 1024
+                    OR instr(replace(event.value -> ('$.' || member.key), '\\', ''), '\u0000')
                     OR replace(member.value, char(65533), '') GLOB (SELECT pattern FROM outbox_check_text))
         )
         THEN RAISE(ABORT, 'outbox: `type`, `id` and `content_type` of an event in `more` must be text of 1 to 1024 bytes without control characters')
