@@ -92,10 +92,10 @@ impl Writer {
         receipts.pop().ok_or_else(refusal::no_receipt)
     }
 
-    /// Writes `events` in the transaction or savepoint that `connection` is in, as [`write`] does.
+    /// Writes `events` in the transaction or savepoint that `connection` is in, as [`write`](write()) does.
     ///
     /// # Errors
-    /// As [`write`]; also [`WriteError::Store`] if `connection` is in no transaction.
+    /// As [`write`](write()); also [`WriteError::Store`] if `connection` is in no transaction.
     pub fn write_all(
         &self,
         connection: &Connection,

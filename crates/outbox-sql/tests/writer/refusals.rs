@@ -172,10 +172,7 @@ fn every_attribute_that_an_event_may_have_is_taken() {
 
 #[test]
 fn a_nul_that_is_only_spelled_out_is_text_and_one_in_a_payload_is_data() {
-    accept(
-        "key, type, attributes, more",
-        r#"'k', 't', '{"a":"b\\u0000"}', '[{"type":"t\\u0000","data":"\u0000"}]'"#,
-    );
+    accept("key, type, attributes, more", r#"'k', 't', '{"a":"b\\u0000"}', '[{"type":"t\\u0000","data":"\u0000"}]'"#);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     CallId,
-    lanes::{Failures, Item, LaneId},
+    lanes::{Failures, Item, LaneId, State},
     machine::{Group, Pipeline},
 };
 use crate::{
@@ -29,7 +29,7 @@ impl Pipeline {
             return;
         }
         if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Throttled { .. })) {
-            self.health.alive();
+            self.alive(now);
         }
         if outcomes.contains(&Outcome::Accepted) {
             self.health.accepted(now);
@@ -53,6 +53,27 @@ impl Pipeline {
             }
             self.lanes.put_back(lane, back);
             self.judge(now, lane, verdict);
+        }
+    }
+
+    /// The sink is there. If it was not before, events that failed without being named need not wait any longer: they
+    /// hold back the checkpoint.
+    fn alive(&mut self, now: Moment) {
+        if !self.health.alive() {
+            return;
+        }
+        for group in &mut self.groups {
+            group.due = group.due.min(now);
+        }
+        let unnamed = |failures: &Failures| failures.counted == 0;
+        for (due, id) in std::mem::take(&mut self.timers) {
+            let lane = self.lanes.get(id);
+            let front = lane.queue.front().and_then(|item| item.failures.as_deref());
+            if lane.state == State::Waiting(due) && front.is_some_and(unnamed) {
+                self.settle_lane(id);
+            } else {
+                self.timers.insert((due, id));
+            }
         }
     }
 
@@ -114,7 +135,7 @@ impl Pipeline {
                 self.give_back(items);
             }
             Fault::Event => {
-                self.health.alive();
+                self.alive(now);
                 self.split(now, items, reason);
             }
             Fault::Unknown => self.unknown_failure(now, items, retry_after, reason),

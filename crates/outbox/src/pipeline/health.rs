@@ -52,12 +52,13 @@ impl RouteHealth {
         self.throttled.max(self.backoff.as_ref().map(|backoff| backoff.until))
     }
 
-    /// The sink answered for an event by name: it is there.
-    pub(crate) fn alive(&mut self) {
-        self.backoff = None;
+    /// The sink answered for an event by name: it is there. Tells whether it was not before.
+    pub(crate) fn alive(&mut self) -> bool {
+        let back = self.backoff.take().is_some();
         self.throttled = None;
         self.throttles = 0;
         self.unknown_streak = 0;
+        back
     }
 
     /// The sink accepted something.
