@@ -43,6 +43,10 @@ impl<'a> Section<'a> {
         self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key).map(|(_, value)| value)
     }
 
+    fn given(&self, key: &str) -> bool {
+        self.table.iter().any(|(name, _)| name.get_ref().as_ref() == key)
+    }
+
     /// Whether `key` is given; it becomes known by it.
     pub(crate) fn has(&self, key: &'static str) -> bool {
         self.get(key).is_some()
@@ -283,8 +287,13 @@ impl<'a> Section<'a> {
             sorted.sort_unstable();
             sorted.dedup();
             let all = format!("known here: {}", sorted.join(", "));
-            let help =
-                nearest(key, &sorted).map_or_else(|| all.clone(), |near| format!("did you mean `{near}`? {all}"));
+            let near = nearest(key, &sorted);
+            if let Some(near) = near.filter(|near| !self.given(near)) {
+                // That it is missing is the same mistake.
+                let missing = self.field(near);
+                self.shared.problems.borrow_mut().retain(|problem| problem.field != missing);
+            }
+            let help = near.map_or_else(|| all.clone(), |near| format!("did you mean `{near}`? {all}"));
             self.note(Some(self.shared.line(&name.span())), self.field(key), "unknown key", help);
         }
     }

@@ -1,9 +1,10 @@
 //! A folder to run the real binary in.
 
 use std::{
-    io::Read as _,
+    fs::File,
+    io::{Read as _, Seek as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -62,8 +63,16 @@ impl Place {
         command
     }
 
+    /// Runs to the end, which has to come within a minute.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        Ran::from(self.command(args).output().unwrap())
+        let mut running = Running::start(self.command(args));
+        for _ in 0..6_000 {
+            if running.child.try_wait().unwrap().is_some() {
+                return running.wait();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("{args:?} did not end");
     }
 
     /// Runs with `--json`, which has to succeed, and gives what was printed.
@@ -92,7 +101,7 @@ impl Place {
 
     /// Starts a relay.
     pub(crate) fn relay(&self) -> Running {
-        Running(self.command(&["relay"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        Running::start(self.command(&["relay"]))
     }
 
     /// Starts a relay, waits until the backlog of every route is gone, and stops it.
@@ -121,35 +130,45 @@ impl Place {
     }
 }
 
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+/// A process that ends with the test.
+pub(crate) struct Running {
+    child: Child,
+    out: File,
+    err: File,
+}
+
+impl Running {
+    /// What it prints goes to files: a pipe that nobody reads would fill up and hold it.
+    fn start(mut command: Command) -> Self {
+        let (out, err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
+        Self { child: command.spawn().unwrap(), out, err }
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) fn stop(self) -> Ran {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        self.wait()
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(mut self) -> Ran {
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        Ran { code, out: whole(&self.out), err: whole(&self.err) }
     }
 }
 
-/// A process that ends with the test.
-pub(crate) struct Running(Child);
-
-impl Running {
-    /// Sends SIGTERM and waits for the end.
-    pub(crate) fn stop(mut self) -> Ran {
-        let sent = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        let status = self.0.wait().unwrap();
-        let mut ran = Ran { code: status.code().unwrap_or(-1), out: String::new(), err: String::new() };
-        self.0.stdout.take().unwrap().read_to_string(&mut ran.out).unwrap();
-        self.0.stderr.take().unwrap().read_to_string(&mut ran.err).unwrap();
-        ran
-    }
+fn whole(mut file: &File) -> String {
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    text
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -175,13 +175,14 @@ impl Reader {
         if leads {
             self.idle = page.records.is_empty() && !page.more && !page.end;
             self.more = page.more;
+            // Also where nothing was found: a replay that begins behind it is trailing, and must not wait for a change.
+            self.front = Some(page.next.clone());
         }
         let moved = page.next != *after || page.end;
         if moved {
             let asked = self.deliver(after, &page);
             if leads {
                 self.ahead = !asked;
-                self.front = Some(page.next.clone());
                 self.pages.push_back((after.clone(), page));
                 if self.pages.len() > PAGES {
                     self.pages.pop_front();

@@ -41,6 +41,8 @@ struct Lane {
     pipeline: Pipeline,
     /// Where it asks for records next.
     after: Position,
+    /// The last stored checkpoint, or where the route began.
+    stored: Position,
     /// Where a replay ends.
     end: Option<Position>,
     wake: Option<Moment>,

@@ -11,7 +11,7 @@ use tokio::{task::JoinError, time::timeout};
 use super::{ErrorKind, StoreError, Task};
 use crate::{
     bookkeeping::{Checkpoint, Front, Keep, KeepOutcome, Kept, KeptContent, Lane, RouteHealth, SettleOutcome, Settlement, Trouble},
-    entry::EventRef,
+    entry::{EventRef, Position},
     keeper::{self, LoadId},
     pipeline::{self, CallId, WriteId},
     relay::metric,
@@ -31,7 +31,7 @@ pub(super) enum Machine {
 pub(super) enum Done {
     Called { machine: Machine, call: CallId, events: Vec<EventRef>, result: Result<Vec<Outcome>, SinkError> },
     Kept { index: usize, write: WriteId, lane: Lane, front: Option<Front>, result: Result<KeepOutcome, StoreError> },
-    Checkpointed { index: usize, write: WriteId, result: Result<(), StoreError> },
+    Checkpointed { index: usize, write: WriteId, position: Position, result: Result<(), StoreError> },
     Loaded { load: LoadId, result: Result<(Option<Trouble>, Vec<Kept>), StoreError> },
     Settled { write: WriteId, result: Result<SettleOutcome, StoreError> },
     Detached { write: WriteId, lane: Lane, front: Front, result: Result<KeepOutcome, StoreError> },
@@ -104,7 +104,8 @@ impl Task {
                 }
                 Ok(())
             };
-            Done::Checkpointed { index, write, result: result.await }
+            let result = result.await;
+            Done::Checkpointed { index, write, position: checkpoint.position, result }
         });
     }
 
@@ -154,9 +155,10 @@ impl Task {
         match done {
             Done::Called { machine, call, events, result } => self.called(machine, call, &events, result),
             Done::Kept { index, write, lane, front, result } => self.kept(index, write, lane, front, result),
-            Done::Checkpointed { index, write, result } => {
+            Done::Checkpointed { index, write, position, result } => {
                 let input = match transient(result)? {
                     Ok(()) => {
+                        self.lanes[index].stored = position;
                         metrics::counter!(metric::CHECKPOINTS, "route" => self.name.to_string()).increment(1);
                         pipeline::Input::Stored { write }
                     }

@@ -102,6 +102,7 @@ impl Task {
             self.lanes.push(Lane {
                 partition,
                 pipeline: Pipeline::new(settings.clone(), resume),
+                stored: position.clone(),
                 after: position,
                 end,
                 wake: None,

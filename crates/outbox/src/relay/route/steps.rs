@@ -229,7 +229,7 @@ impl Task {
         let mut entries = 0;
         let mut oldest = None;
         for lane in &self.lanes {
-            if let Ok(backlog) = self.parts.source.backlog(&lane.partition, &lane.after).await {
+            if let Ok(backlog) = self.parts.source.backlog(&lane.partition, &lane.stored).await {
                 entries += backlog.entries;
                 oldest = [oldest, backlog.oldest].into_iter().flatten().min();
             }
