@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p benches --bin core`
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark measures real time, and may fail")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::cast_precision_loss, reason = "a benchmark measures real time, and may fail")]
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 

@@ -12,7 +12,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -23,11 +23,11 @@ use outbox::{
 };
 
 const CONNECTIONS: usize = 64;
-const EVENTS: u64 = 100_000;
+const EVENTS: u32 = 100_000;
 
 async fn bare(url: &str) -> f64 {
     let client = reqwest::Client::builder().tcp_nodelay(true).pool_max_idle_per_host(CONNECTIONS).build().unwrap();
-    let next = Arc::new(AtomicU64::new(0));
+    let next = Arc::new(AtomicU32::new(0));
     let started = Instant::now();
     let tasks: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
@@ -62,7 +62,7 @@ async fn bare(url: &str) -> f64 {
     for task in tasks {
         task.await.unwrap();
     }
-    EVENTS as f64 / started.elapsed().as_secs_f64()
+    f64::from(EVENTS) / started.elapsed().as_secs_f64()
 }
 
 async fn relay(url: &str) -> f64 {
@@ -76,10 +76,10 @@ async fn relay(url: &str) -> f64 {
     let handle = relay.handle();
     let started = Instant::now();
     let running = tokio::spawn(relay.run(std::future::pending()));
-    while handle.status().routes[0].published < EVENTS {
+    while handle.status().routes[0].published < u64::from(EVENTS) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let rate = EVENTS as f64 / started.elapsed().as_secs_f64();
+    let rate = f64::from(EVENTS) / started.elapsed().as_secs_f64();
     running.abort();
     rate
 }

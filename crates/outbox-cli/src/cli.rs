@@ -47,7 +47,7 @@ pub(crate) struct Global {
     /// Log more: -v what happens, -vv everything
     #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
     pub verbose: u8,
-    /// How log lines look; they go to standard error [default: text, or `log` in the configuration]
+    /// How log lines look, on standard error [default: as configured]
     #[arg(long, global = true, value_name = "FORMAT", help_heading = "Everywhere")]
     pub log: Option<LogFormat>,
 }
@@ -55,30 +55,30 @@ pub(crate) struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Create the tables in your database, the relay's bookkeeping, and a commented configuration
+    /// Create tables, bookkeeping and a commented configuration
     Init(init::Args),
-    /// Validate the configuration, reach everything in it, and say what a relay would do
+    /// Validate and reach everything, and say what a relay would do
     Check(check::Args),
-    /// Publish: run until stopped by SIGTERM or SIGINT, which drain; a second one stops at once
+    /// Publish, until stopped by SIGTERM or Ctrl-C
     Relay(relay::Args),
-    /// Show backlog, lag, trouble and state of each route, whether a relay runs or not
+    /// Show backlog, age, trouble and state of every route
     Status(status::Args),
-    /// Look at events that a route gave up on; publish them again or give them up for good
+    /// List, show, redrive or discard events that a route gave up on
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Publish history again, by time, key, type or id; first shows what it would do
+    /// Publish history again, by time, key, type or id
     Replay(replay::Args),
     /// List, pause, resume, rename or retire routes
     #[command(subcommand)]
     Route(route::Command),
-    /// Look at and mend a consumer's inbox, in the consumer's own database
+    /// Look into a consumer's inbox, and mend it
     #[command(subcommand)]
     Inbox(inbox::Command),
-    /// Put store and bookkeeping together again after a restored backup, a lost or a doubled file
+    /// Go on after a restored backup, or a lost or doubled file
     Adopt(adopt::Args),
-    /// Remove published entries now, or erase what is kept of one key
+    /// Remove published entries, or erase what is kept of a key
     Purge(purge::Args),
-    /// Watch real orders become events while processes are killed; nothing to install
+    /// Watch real orders become events while processes are killed
     Demo(demo::Args),
     /// Print a completion script for your shell
     Completions {

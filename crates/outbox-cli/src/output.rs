@@ -34,11 +34,13 @@ impl Output {
     }
 
     /// Prints a line of text.
+    #[expect(clippy::unused_self, reason = "whoever prints was told how")]
     pub(crate) fn line(self, text: impl AsRef<str>) {
         write_out(text.as_ref());
     }
 
     /// Prints one value as JSON, on one line.
+    #[expect(clippy::unused_self, reason = "whoever prints was told how")]
     pub(crate) fn value(self, value: &impl Serialize) {
         write_out(&serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}")));
     }

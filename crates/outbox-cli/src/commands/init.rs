@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::{
     cli::Global,
-    config::Config,
+    config::{Config, SinkConfig},
     exit::{Exit, Failure, Outcome},
-    output::Output,
+    output::{Align, Cell, Output, Paint, Table, wrapped},
     wiring,
 };
 
@@ -205,21 +205,22 @@ fn report(config: &Config, meta: &Meta, bookkeeping: &str, done: &Done, global: 
         }));
         return;
     }
+    let mut table = Table::new([("FILE", Align::Left), ("NOW HAS", Align::Left)]);
     for (file, what) in &done.steps {
-        out.line(format!("{}  {what}", out.paint.strong(&file.display().to_string())));
+        table.row([Cell::painted(file.display().to_string(), Paint::strong), what.as_str().into()]);
     }
+    out.line(table.render(out.paint));
     let other = if global.config == Path::new(crate::config::DEFAULT_FILE) {
         String::new()
     } else {
         format!(" --config {}", global.config.display())
     };
-    out.line(format!(
-        "\nWrite an event in your own transaction, from any language:\n  {}\n\nThen:\n  outbox check{other}\n  outbox relay{other}",
-        r#"INSERT INTO outbox (key, type, data) VALUES ('order/1', 'order.placed', '{"units":3}');"#,
-    ));
-    if config.routes.iter().any(|route| matches!(route.sink, crate::config::SinkConfig::Stdout)) {
-        out.line(
-            out.paint.faint("The first route prints events; the configuration shows how to send them to a webhook."),
-        );
+    out.line("\nWrite an event in your own transaction, from any language:");
+    out.line("  INSERT INTO outbox (key, type, data)");
+    out.line(r#"  VALUES ('order/1', 'order.placed', '{"units": 3}');"#);
+    out.line(format!("\nThen:\n  outbox check{other}\n  outbox relay{other}"));
+    if config.routes.iter().any(|route| matches!(route.sink, SinkConfig::Stdout)) {
+        let next = "The first route prints events; the configuration shows how to send them to a webhook.";
+        wrapped(next, 80).iter().for_each(|line| out.line(out.paint.faint(line)));
     }
 }

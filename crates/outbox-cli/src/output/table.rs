@@ -70,8 +70,7 @@ impl Table {
                 }
             }
         }
-        let headings: Vec<_> =
-            self.columns.iter().map(|(name, _)| Cell::painted(*name, |paint, text| paint.faint(text))).collect();
+        let headings: Vec<_> = self.columns.iter().map(|(name, _)| Cell::painted(*name, Paint::faint)).collect();
         let mut lines = vec![self.line(&headings, &widths, paint)];
         lines.extend(self.rows.iter().map(|row| match row {
             Row::Cells(cells) => self.line(cells, &widths, paint),
@@ -86,13 +85,11 @@ impl Table {
             let pad = " ".repeat(width.saturating_sub(cell.text.chars().count()));
             let gap = if index == 0 { "" } else { "  " };
             let text = (cell.paint)(paint, &cell.text);
-            let last = index + 1 == self.columns.len();
             line.push_str(gap);
-            line.push_str(&match align {
-                Align::Right => format!("{pad}{text}"),
-                Align::Left if last => text,
-                Align::Left => format!("{text}{pad}"),
-            });
+            match align {
+                Align::Right => line.extend([pad, text]),
+                Align::Left => line.extend([text, pad]),
+            }
         }
         line.trim_end().to_owned()
     }

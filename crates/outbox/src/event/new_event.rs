@@ -189,12 +189,11 @@ impl NewEventBuilder {
 
     /// The payload as JSON.
     pub fn json<T: Serialize + ?Sized>(mut self, data: &T) -> Self {
-        match serde_json::to_vec(data) {
-            Ok(bytes) => self.data = Some(bytes.into()),
-            Err(_) => {
-                let bad = AttributeError::BadValue { name: "data".to_owned(), expected: "serialisable as JSON" };
-                self.payload_error = Some(bad);
-            }
+        if let Ok(bytes) = serde_json::to_vec(data) {
+            self.data = Some(bytes.into());
+        } else {
+            let bad = AttributeError::BadValue { name: "data".to_owned(), expected: "serialisable as JSON" };
+            self.payload_error = Some(bad);
         }
         self.content_type = None;
         self

@@ -33,13 +33,13 @@ impl Keeper {
         }
         match outcomes.get(accepted) {
             None => {
-                let front = self.fresh_front();
+                let front = Self::fresh_front();
                 self.settle(&lane, kept, accepted, Some(front), effects);
                 self.forget_discard(&lane);
             }
             Some(Outcome::Throttled { after }) => {
                 let delay = backoff::delay(&self.settings.retry, 1, &mut self.rng).max(after.unwrap_or_default());
-                let front = FrontDraft { retry_in: Some(delay), ..self.fresh_front() };
+                let front = FrontDraft { retry_in: Some(delay), ..Self::fresh_front() };
                 self.settle_or_wait(now, &lane, kept, accepted, front, effects);
             }
             Some(Outcome::Refused { permanent, reason }) => {
@@ -217,7 +217,7 @@ impl Keeper {
         };
         if done > 0 {
             // What was accepted is removed first; then the front is looked at again.
-            self.settle(lane, kept, done, Some(self.fresh_front()), effects);
+            self.settle(lane, kept, done, Some(Self::fresh_front()), effects);
             return;
         }
         let write = WriteId(self.next_id());
@@ -237,7 +237,7 @@ impl Keeper {
         let Phase::Settling(kept) = std::mem::replace(&mut entry.phase, Phase::Ready) else { return };
         entry.counted = 0;
         entry.failures = 0;
-        let front = self.fresh_front();
+        let front = Self::fresh_front();
         self.settle(&lane, kept, 1, Some(front), effects);
     }
 }

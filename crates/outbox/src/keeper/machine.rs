@@ -387,7 +387,7 @@ impl Keeper {
         let marker = kept.front().filter(|_| self.settings.gapless).and_then(|front| outgoing(&front.content, Some(reason)));
         match marker {
             Some(marker) => self.call(lane, kept, vec![marker], effects),
-            None => self.settle(&lane, kept, 1, Some(self.fresh_front()), effects),
+            None => self.settle(&lane, kept, 1, Some(Self::fresh_front()), effects),
         }
     }
 
@@ -401,7 +401,7 @@ impl Keeper {
     }
 
     /// The state of a front that has not been tried.
-    pub(super) fn fresh_front(&self) -> FrontDraft {
+    pub(super) fn fresh_front() -> FrontDraft {
         FrontDraft {
             retry_in: Some(std::time::Duration::ZERO),
             attempts: 0,

@@ -52,7 +52,7 @@ impl Pipeline {
                 }
             }
             self.lanes.put_back(lane, back);
-            self.judge(now, lane, verdict);
+            self.judge(now, lane, verdict.as_ref());
         }
     }
 
@@ -77,7 +77,7 @@ impl Pipeline {
         }
     }
 
-    fn judge(&mut self, now: Moment, lane: LaneId, verdict: Option<Verdict<'_>>) {
+    fn judge(&mut self, now: Moment, lane: LaneId, verdict: Option<&Verdict<'_>>) {
         match verdict {
             None => {
                 self.lanes.get_mut(lane).call_limit = usize::MAX;
@@ -87,7 +87,7 @@ impl Pipeline {
                 let delay = backoff::delay(&self.settings.retry, 1, &mut self.rng);
                 self.let_wait(lane, now + after.unwrap_or(delay).max(delay));
             }
-            Some(Verdict::Refused { permanent, reason }) => self.blame(now, lane, permanent, reason),
+            Some(Verdict::Refused { permanent, reason }) => self.blame(now, lane, *permanent, reason),
         }
     }
 

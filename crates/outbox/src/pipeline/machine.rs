@@ -177,36 +177,36 @@ impl Pipeline {
         self.reading = false;
         self.ended |= end;
         for record in records {
-            self.take_in(record);
+            self.take_in(&record);
         }
         self.window.read_to(next);
     }
 
-    fn take_in(&mut self, record: Arc<Record>) {
+    fn take_in(&mut self, record: &Arc<Record>) {
         let slot = self.window.push(record.clone());
         match &record.content {
             Content::Undecodable(_) if !self.settings.keeps_undecodable => self.window.done(slot),
             Content::Undecodable(row) => {
                 let item = Item { slot, index: 0, size: 0, doomed: true, failures: None };
-                self.enqueue(Lane::of_undecodable(row), item, row.id.clone());
+                self.enqueue(Lane::of_undecodable(row), item, &row.id);
             }
             Content::Events(events) => {
                 for (index, event) in (0..).zip(events) {
-                    if !(self.settings.takes)(&record, event) {
+                    if !(self.settings.takes)(record, event) {
                         self.window.done(slot);
                         continue;
                     }
                     let size = (self.settings.size)(event);
                     let doomed = size > self.settings.sink.max_event_bytes;
                     let item = Item { slot, index, size, doomed, failures: None };
-                    self.enqueue(Lane::of(event), item, event.id.clone());
+                    self.enqueue(Lane::of(event), item, &event.id);
                 }
             }
         }
     }
 
-    fn enqueue(&mut self, lane: Lane, item: Item, id: Arc<str>) {
-        if !self.tombstones.is_empty() && self.tombstones.contains(&id) {
+    fn enqueue(&mut self, lane: Lane, item: Item, id: &Arc<str>) {
+        if !self.tombstones.is_empty() && self.tombstones.contains(id) {
             self.window.done(item.slot);
             return;
         }

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     bookkeeping::Replay,
+    entry::CommitId,
     error::{ErrorKind, StoreError},
     route::{AfterDeadLetter, RouteName, RouteSettings},
     source::PartitionId,
@@ -135,7 +136,7 @@ fn finished(ended: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Re
 }
 
 async fn claim(parts: &Parts, guard: &Guard) -> Result<(), StoreError> {
-    let nonce: String = parts.entropy.sixteen().iter().map(|byte| format!("{byte:02x}")).collect();
+    let nonce = CommitId(parts.entropy.sixteen()).to_string();
     let claim = Claim { bookkeeping: parts.bookkeeping.id().await?, epoch: guard.lease().epoch, nonce };
     parts.store.claim(&claim).await
 }
@@ -286,12 +287,11 @@ impl Owner<'_> {
             }
             Ok(())
         };
-        match timeout(self.parts.drain_limit, all).await {
-            Ok(result) => result.map(|()| Ended::Drained),
-            Err(_) => {
-                tracing::warn!("calls were still under way at the drain limit; their events may be published again");
-                Ok(Ended::Drained)
-            }
+        if let Ok(drained) = timeout(self.parts.drain_limit, all).await {
+            drained?;
+        } else {
+            tracing::warn!("calls were still under way at the drain limit; their events may be published again");
         }
+        Ok(Ended::Drained)
     }
 }

@@ -50,6 +50,7 @@ struct Lane {
 }
 
 /// What a route's task works with.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; none excludes another")]
 struct Task {
     parts: Arc<Parts>,
     guard: Guard,

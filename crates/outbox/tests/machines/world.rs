@@ -9,7 +9,7 @@ use std::{
 use fastrand::Rng;
 use futures_util::FutureExt;
 use outbox::{
-    Bookkeeping, Clock, CommitId, Content, Event, EventRef, Fault, Key, Lane, Moment, NewEvent, Operator, Outcome,
+    Bookkeeping, Clock, CommitId, Content, Event, EventRef, Fault, Key, Lane, NewEvent, Operator, Outcome,
     PartitionId, Place, Placing, Position, Record, RouteName, SinkLimits,
     bookkeeping::{Checkpoint, Front, FrontState, Keep, KeepOutcome, Lease, Selector, Settlement, Trouble},
     event::Identity,
@@ -20,13 +20,14 @@ use outbox::{
 };
 
 #[derive(Clone, Copy, Default)]
-pub struct Faults {
-    pub poison: bool,
-    pub outages: bool,
-    pub bombs: bool,
-    pub crashes: bool,
-    pub store: bool,
-    pub operator: bool,
+#[expect(clippy::struct_excessive_bools, reason = "each fault is switched on by itself")]
+pub(crate) struct Faults {
+    pub(crate) poison: bool,
+    pub(crate) outages: bool,
+    pub(crate) bombs: bool,
+    pub(crate) crashes: bool,
+    pub(crate) store: bool,
+    pub(crate) operator: bool,
 }
 
 /// Work that the machines asked for and that has not been done yet.
@@ -48,7 +49,7 @@ struct Machines {
     operator: u64,
 }
 
-pub struct World {
+pub(crate) struct World {
     rng: Rng,
     faults: Faults,
     clock: ManualClock,
@@ -66,7 +67,7 @@ pub struct World {
     arrived: BTreeMap<Key, u64>,
     discarded: BTreeSet<String>,
     machines: Option<Machines>,
-    pub trace: Vec<String>,
+    pub(crate) trace: Vec<String>,
     ordered_calls: bool,
     quiet: bool,
     seed: u64,
@@ -79,7 +80,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl World {
-    pub fn new(seed: u64, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let mut rng = Rng::with_seed(seed);
         let keys = rng.u64(1..8);
         let records = history(&mut rng, keys);
@@ -264,7 +265,7 @@ impl World {
         }
     }
 
-    pub fn run(&mut self, steps: usize) {
+    pub(crate) fn run(&mut self, steps: usize) {
         for _ in 0..steps {
             self.step();
         }
@@ -523,7 +524,7 @@ impl World {
     }
 
     /// When faults stop, everything is delivered within a bounded number of steps.
-    pub fn heal_and_finish(&mut self) {
+    pub(crate) fn heal_and_finish(&mut self) {
         self.quiet = true;
         self.outage = false;
         self.poison.clear();

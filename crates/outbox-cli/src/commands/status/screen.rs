@@ -62,12 +62,7 @@ fn table(routes: &[RouteView], now: Timestamp, paint: Paint) -> String {
     if rates {
         columns.push(("RATE/S", Align::Right));
     }
-    columns.extend([
-        ("RETRY", Align::Right),
-        ("DEAD", Align::Right),
-        ("PARKED", Align::Right),
-        ("STATE", Align::Left),
-    ]);
+    columns.extend([("RETRY", Align::Right), ("DEAD", Align::Right), ("PARKED", Align::Right), ("STATE", Align::Left)]);
     let mut table = Table::new(columns);
     for route in routes {
         let oldest =
@@ -109,7 +104,9 @@ fn state(route: &RouteView, now: Timestamp) -> Cell {
         State::Stopped => ("stopped", Paint::bad),
         State::NotConfigured => ("not configured", Paint::bad),
     };
-    let since = route.since.map_or_else(String::new, |time| format!(" {}", age(since(time, now)).replace(" min", "m").replace(' ', "")));
+    let since = route
+        .since
+        .map_or_else(String::new, |time| format!(" {}", age(since(time, now)).replace(" min", "m").replace(' ', "")));
     Cell::painted(format!("{name}{since}"), paint)
 }
 

@@ -263,10 +263,7 @@ impl Task {
                 metrics::counter!(metric::NOT_ACCEPTED, "route" => route(), "outcome" => outcome).increment(count);
             }
         };
-        let outcomes = match result {
-            Ok(outcomes) => outcomes,
-            Err(_) => return not_accepted("failed", 1),
-        };
+        let Ok(outcomes) = result else { return not_accepted("failed", 1) };
         let how_many = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count() as u64;
         let accepted = how_many(|outcome| matches!(outcome, Outcome::Accepted));
         self.counts.published.fetch_add(accepted, Ordering::Relaxed);
