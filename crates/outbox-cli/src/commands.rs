@@ -17,6 +17,7 @@ pub(crate) mod adopt;
 pub(crate) mod check;
 pub(crate) mod dead_letters;
 mod endpoint;
+mod holder;
 pub(crate) mod inbox;
 pub(crate) mod init;
 pub(crate) mod purge;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -15,7 +15,6 @@ mod table;
 pub(crate) use table::{Align, Cell, Table};
 
 /// The width that everything printed fits into, as long as names are not longer than usual.
-#[cfg(test)]
 pub(crate) const WIDTH: usize = 80;
 
 /// How to print.
@@ -52,11 +51,14 @@ impl Output {
         }
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
         let template = match total {
-            Some(_) => "{msg} {bar:30} {human_pos}/{human_len} {per_sec} {eta}",
+            Some(_) => "{msg} {bar:30} {human_pos}/{human_len} {rate} {eta}",
             None => "{spinner} {msg} {human_pos}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("━╸ "));
+            let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                let _ = write!(text, "{:.0}/s", state.per_sec());
+            };
+            bar.set_style(style.with_key("rate", rate).progress_chars("━╸ "));
         }
         bar.set_message(doing.to_owned());
         bar

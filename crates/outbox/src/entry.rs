@@ -7,31 +7,66 @@ use jiff::Timestamp;
 
 use crate::event::{Event, Key};
 
-/// Where a source stands in a partition: opaque to all but the source that made it. Kept as text.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Position(Arc<str>);
+/// Where a source stands in a partition: opaque to all but the source that made it. Kept as text. Cheap to clone.
+#[derive(Clone)]
+pub struct Position(Text);
+
+/// Every record has a position, and most are short: those need no allocation.
+#[derive(Clone)]
+enum Text {
+    Short { bytes: [u8; SHORT], len: u8 },
+    Long(Arc<str>),
+}
+
+const SHORT: usize = 22;
 
 impl Position {
     /// A position from the source's own text.
     pub fn new(text: impl AsRef<str>) -> Self {
-        Self(text.as_ref().into())
+        let text = text.as_ref();
+        let mut bytes = [0; SHORT];
+        match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(start), Ok(len)) => {
+                start.copy_from_slice(text.as_bytes());
+                Self(Text::Short { bytes, len })
+            }
+            _ => Self(Text::Long(text.into())),
+        }
     }
 
     /// The text that the source gave.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            // Made from text, so it is text.
+            Text::Short { bytes, len } => std::str::from_utf8(&bytes[..usize::from(*len)]).unwrap_or_default(),
+            Text::Long(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Position {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Position {}
+
+impl std::hash::Hash for Position {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
@@ -157,5 +192,19 @@ impl Deref for EventRef {
 impl fmt::Debug for EventRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_of_any_length_gives_its_text_back() {
+        for text in ["", "7", &"9".repeat(SHORT), &"9".repeat(SHORT + 1), &"ö".repeat(300)] {
+            assert_eq!(Position::new(text).as_str(), text);
+            assert_eq!(Position::new(text), Position::new(text));
+        }
+        assert_ne!(Position::new("1"), Position::new("10"));
     }
 }

@@ -1,6 +1,6 @@
 //! Events: CloudEvents 1.0 with the attributes that order and cause need.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, io::Write as _, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -116,11 +116,14 @@ impl Event {
     pub fn from_new(new: NewEvent, identity: Identity<'_>) -> Result<Self, AttributeError> {
         check_uri_reference("source", identity.source)?;
         let id = match (new.id, identity.placing, &new.key) {
+            // Checked when the event was built, or derived from a key that was.
             (Some(id), _, _) => id,
             (None, Some(placing), Some(key)) => derived_id(key, &placing),
-            (None, _, _) => identity.fallback_id.into(),
+            (None, _, _) => {
+                check_text("id", identity.fallback_id, MAX_ATTRIBUTE_BYTES)?;
+                identity.fallback_id.into()
+            }
         };
-        check_text("id", &id, MAX_ATTRIBUTE_BYTES)?;
         Ok(Self {
             id,
             source: identity.source.clone(),
@@ -271,7 +274,16 @@ pub struct Identity<'a> {
 
 /// The id of a keyed event to which its writer gave none: key and place name it for ever.
 fn derived_id(key: &Key, placing: &Placing) -> Arc<str> {
-    format!("{key}@{}", placing.place).into()
+    // Every event passes here: the text is put together on the stack, so that it is allocated once.
+    let mut text = [0; MAX_KEY_BYTES + 64];
+    let mut rest = &mut text[..];
+    let whole = write!(rest, "{key}@{}", placing.place).is_ok();
+    let left = rest.len();
+    let written = text.len() - left;
+    match std::str::from_utf8(&text[..written]) {
+        Ok(id) if whole => id.into(),
+        _ => format!("{key}@{}", placing.place).into(),
+    }
 }
 
 /// An event of entry `sequence` of `key`, for tests.

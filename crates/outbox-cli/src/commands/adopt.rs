@@ -21,7 +21,7 @@ use crate::{
 /// What to choose.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Stop the relay first, and, where the database was restored, the service that writes to it. Without
+Stop the relay first, and, where the database was restored, the service that writes to it. Without \
 --yes nothing is changed. docs/runbook.md has the whole procedure.")]
 pub(crate) struct Args {
     /// Do it, rather than explain what would be done

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, LogFormat, RouteConfig},
     exit::{Exit, Failure, Outcome},
     logs,
-    output::{Output, age, counted, plain, since, wrapped},
+    output::{Output, WIDTH, age, counted, plain, since, wrapped},
     wiring::{self, Stores},
 };
 
@@ -239,7 +239,9 @@ async fn would_do(stores: &Stores, route: &RouteConfig, subject: &str, findings:
     let backlog = standing::backlog(stores, &standings).await?;
     let oldest = backlog.oldest.map_or_else(String::new, |time| format!(", the oldest {} old", age(since(time, now))));
     let entries = counted(backlog.entries, "entry", "entries");
-    let text = if standings.iter().any(|standing| standing.stored) {
+    let text = if found.is_some() && !standings.iter().any(|standing| standing.stored) {
+        format!("has published nothing yet: would begin with {entries}{oldest}")
+    } else if found.is_some() {
         format!("would go on with {entries}{oldest}")
     } else {
         let from = match registration.start {
@@ -288,6 +290,9 @@ fn report(out: Output, findings: &Findings) {
         return;
     }
     let paint = out.paint;
+    let longest = findings.list.iter().map(|finding| plain(&finding.subject).chars().count()).max().unwrap_or(0);
+    let margin = longest.min(28) + 7;
+    let width = WIDTH.saturating_sub(margin);
     let mut last = "";
     for finding in &findings.list {
         let mark = match finding.level {
@@ -296,11 +301,11 @@ fn report(out: Output, findings: &Findings) {
             Level::Problem => paint.bad("FAIL"),
         };
         let subject = if finding.subject == last { "" } else { &finding.subject };
-        let mut lines = wrapped(&finding.text, 52).into_iter();
-        out.line(format!("{mark}  {:<18} {}", plain(subject), lines.next().unwrap_or_default()));
-        lines.for_each(|line| out.line(format!("{:25}{line}", "")));
-        for line in finding.help.iter().flat_map(|help| wrapped(&format!("help: {help}"), 52)) {
-            out.line(format!("{:25}{}", "", paint.faint(&line)));
+        let mut lines = wrapped(&finding.text, width).into_iter();
+        out.line(format!("{mark}  {:<1$} {2}", plain(subject), margin - 7, lines.next().unwrap_or_default()));
+        lines.for_each(|line| out.line(format!("{:margin$}{line}", "")));
+        for line in finding.help.iter().flat_map(|help| wrapped(&format!("help: {help}"), width)) {
+            out.line(format!("{:margin$}{}", "", paint.faint(&line)));
         }
         last = &finding.subject;
     }

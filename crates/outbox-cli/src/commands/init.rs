@@ -13,7 +13,7 @@ use crate::{
     cli::Global,
     config::{Config, SinkConfig},
     exit::{Exit, Failure, Outcome},
-    output::{Align, Cell, Output, Paint, Table, wrapped},
+    output::{Align, Cell, Output, Paint, Table, WIDTH, wrapped},
     wiring,
 };
 
@@ -23,7 +23,7 @@ const TEMPLATE: &str = include_str!("init/outbox.toml");
 /// Where, and for whom.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-With DATABASE, a commented configuration is written too; an existing one is never overwritten.
+With DATABASE, a commented configuration is written too; an existing one is never overwritten. \
 Without, the tables and the bookkeeping of the existing configuration are made.")]
 pub(crate) struct Args {
     /// Your service's SQLite database, made if need be
@@ -221,6 +221,8 @@ fn report(config: &Config, meta: &Meta, bookkeeping: &str, done: &Done, global: 
     out.line(format!("\nThen:\n  outbox check{other}\n  outbox relay{other}"));
     if config.routes.iter().any(|route| matches!(route.sink, SinkConfig::Stdout)) {
         let next = "The first route prints events; the configuration shows how to send them to a webhook.";
-        wrapped(next, 80).iter().for_each(|line| out.line(out.paint.faint(line)));
+        for line in wrapped(next, WIDTH) {
+            out.line(out.paint.faint(&line));
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 /// What to remove.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Only entries that every registered route is past are removed, in small batches that delay a writer by
+Only entries that every registered route is past are removed, in small batches that delay a writer by \
 milliseconds at most. Without options the configuration's `store.retention` decides.")]
 pub(crate) struct Args {
     /// Published entries older than this, as `7d`

@@ -6,7 +6,7 @@ use outbox::relay::{Relay, RelayBuilder, RelayError};
 use tokio::sync::oneshot;
 
 use crate::{
-    commands::endpoint::Endpoint,
+    commands::{endpoint::Endpoint, holder},
     config::Config,
     exit::{Exit, Failure, Outcome},
     wiring::{self, Stores},
@@ -15,9 +15,8 @@ use crate::{
 /// Nothing: everything is in the configuration.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-SIGTERM or SIGINT drain: no new calls, answers awaited up to `relay.drain`, a last checkpoint, the
-lease given up. A second signal stops at once; what was in flight is published again later.
-
+SIGTERM or SIGINT drain: no new calls, answers awaited up to `relay.drain`, a last checkpoint, the \
+lease given up. A second signal stops at once; what was in flight is published again later.\n\n\
 Several relays of one configuration stand in for each other: one publishes, the others wait.")]
 pub(crate) struct Args {}
 
@@ -48,7 +47,7 @@ fn build(config: &Config, stores: &Stores) -> Result<Relay, Failure> {
     let relay = &config.relay;
     let mut builder: RelayBuilder = Relay::builder()
         .name(&relay.name)
-        .holder(holder())
+        .holder(holder::this())
         .source(Arc::clone(&stores.source))
         .store(Arc::clone(&stores.business))
         .bookkeeping(Arc::clone(&stores.bookkeeping))
@@ -62,14 +61,6 @@ fn build(config: &Config, stores: &Stores) -> Result<Relay, Failure> {
         builder = builder.route(route.settings.clone(), wiring::sink(route)?);
     }
     builder.build().map_err(failed)
-}
-
-/// Who this relay says it is: machine and process.
-fn holder() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let host = host.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
-    let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
-    format!("{host}:{}", std::process::id())
 }
 
 fn failed(error: RelayError) -> Failure {

@@ -27,8 +27,8 @@ const PAGE: Limit = Limit { events: 2_000, bytes: 8 << 20 };
 #[command(
     group = clap::ArgGroup::new("to").required(true).args(["route", "all"]),
     after_help = "\
-Only what a route has published before is replayed, in order, beside what it publishes now. Events
-carry `replayid`. A consumer with an inbox in order takes them for duplicates unless it was rewound
+Only what a route has published before is replayed, in order, beside what it publishes now. Events \
+carry `replayid`. A consumer with an inbox in order takes them for duplicates unless it was rewound \
 first: `outbox inbox rewind`."
 )]
 pub(crate) struct Args {
@@ -267,10 +267,10 @@ fn show(out: Output, found: &[Found], asked: bool) {
     }
     for one in found {
         let range = match (one.first, one.last) {
-            (Some(first), Some(last)) => format!(", recorded {first:.0} to {last:.0}"),
+            (Some(first), Some(last)) => format!("\n  recorded {first:.0} to {last:.0}"),
             _ => String::new(),
         };
-        let id = one.replay.as_ref().map_or_else(String::new, |id| format!(" as replay {id}"));
+        let id = one.replay.as_ref().map_or_else(String::new, |id| format!("\n  replay {id}"));
         let events = counted(one.events, "event", "events");
         out.line(format!("{}: {events}, {} of payload{range}{id}", one.route, size(one.bytes)));
     }

@@ -11,17 +11,23 @@ use crate::{
 /// A record in the window.
 struct Slot {
     record: Arc<Record>,
+    /// Its bytes.
+    weight: usize,
     /// Events of it that are not done yet.
     open: u32,
 }
 
-/// Progress that a checkpoint can cover.
-#[derive(Clone)]
+/// The done prefix that no stored checkpoint covers.
+struct Done {
+    last: Arc<Record>,
+    events: usize,
+    bytes: usize,
+}
+
+/// What a checkpoint says.
 pub(super) struct Progress {
     pub(super) position: Position,
     pub(super) witness: Option<Witness>,
-    events: usize,
-    bytes: usize,
 }
 
 /// Records read and not yet behind a stored checkpoint.
@@ -33,9 +39,9 @@ pub(super) struct Window {
     /// All that counts against the limit: open slots, done ones, and those in a checkpoint under way.
     held: Limit,
     /// Done and not yet in a checkpoint.
-    done: Option<Progress>,
-    /// In a checkpoint under way.
-    storing: Option<Progress>,
+    done: Option<Done>,
+    /// In a checkpoint under way; that at the end of a partition may cover nothing.
+    storing: Option<Option<Done>>,
     /// Where an empty window stands.
     end: Position,
 }
@@ -63,9 +69,10 @@ impl Window {
     /// Takes a record in and gives its slot's number.
     pub(super) fn push(&mut self, record: Arc<Record>) -> u64 {
         let open = u32::try_from(record.len()).unwrap_or(u32::MAX);
+        let weight = record.weight();
         self.held.events += record.len();
-        self.held.bytes += record.weight();
-        self.slots.push_back(Slot { record, open });
+        self.held.bytes += weight;
+        self.slots.push_back(Slot { record, weight, open });
         self.first + self.slots.len() as u64 - 1
     }
 
@@ -94,11 +101,10 @@ impl Window {
         let Some(slot) = self.slots.pop_front() else { return };
         self.first += 1;
         let (events, bytes) = self.done.as_ref().map_or((0, 0), |done| (done.events, done.bytes));
-        self.done = Some(Progress {
-            position: slot.record.position.clone(),
-            witness: Some(Witness { position: slot.record.position.clone(), commit: slot.record.commit }),
+        self.done = Some(Done {
             events: events + slot.record.len(),
-            bytes: bytes + slot.record.weight(),
+            bytes: bytes + slot.weight,
+            last: slot.record,
         });
     }
 
@@ -119,25 +125,24 @@ impl Window {
 
     /// Begins a checkpoint over what is done. An empty window may stand further than its last record.
     pub(super) fn begin_checkpoint(&mut self) -> Option<Progress> {
-        let mut progress = self.done.take()?;
-        if self.slots.is_empty() {
-            progress.position = self.end.clone();
-        }
-        self.storing = Some(progress.clone());
-        Some(progress)
+        let done = self.done.take()?;
+        let witness = Some(Witness { position: done.last.position.clone(), commit: done.last.commit });
+        let position = if self.slots.is_empty() { self.end.clone() } else { done.last.position.clone() };
+        self.storing = Some(Some(done));
+        Some(Progress { position, witness })
     }
 
     /// The checkpoint at the end of a partition, though nothing was done since the last one.
     pub(super) fn begin_final_checkpoint(&mut self) -> Progress {
-        let empty = Progress { position: self.end.clone(), witness: None, events: 0, bytes: 0 };
-        let progress = self.begin_checkpoint().unwrap_or(empty);
-        self.storing = Some(progress.clone());
-        progress
+        self.begin_checkpoint().unwrap_or_else(|| {
+            self.storing = Some(None);
+            Progress { position: self.end.clone(), witness: None }
+        })
     }
 
     /// The checkpoint under way is durable: its events no longer count.
     pub(super) fn checkpoint_stored(&mut self) {
-        if let Some(stored) = self.storing.take() {
+        if let Some(stored) = self.storing.take().flatten() {
             self.held.events -= stored.events;
             self.held.bytes -= stored.bytes;
         }
@@ -145,13 +150,9 @@ impl Window {
 
     /// The checkpoint under way is not durable: what it covered has to be covered again.
     pub(super) fn checkpoint_failed(&mut self) {
-        let Some(failed) = self.storing.take() else { return };
+        let Some(failed) = self.storing.take().flatten() else { return };
         self.done = Some(match self.done.take() {
-            Some(later) => Progress {
-                events: later.events + failed.events,
-                bytes: later.bytes + failed.bytes,
-                ..later
-            },
+            Some(later) => Done { events: later.events + failed.events, bytes: later.bytes + failed.bytes, ..later },
             None => failed,
         });
     }

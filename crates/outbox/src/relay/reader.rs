@@ -53,7 +53,7 @@ struct Reader {
     trailing: Option<Reading>,
     /// The last leading pages, each with the position that it begins at: routes that are a little behind need no
     /// reading of their own.
-    pages: VecDeque<(Position, Page)>,
+    pages: VecDeque<(Position, Arc<Page>)>,
     /// Whether nobody was given the last of them yet.
     ahead: bool,
     /// Whether there was more behind it.
@@ -180,6 +180,7 @@ impl Reader {
         }
         let moved = page.next != *after || page.end;
         if moved {
+            let page = Arc::new(page);
             let asked = self.deliver(after, &page);
             if leads {
                 self.ahead = !asked;

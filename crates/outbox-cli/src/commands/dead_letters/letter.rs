@@ -52,7 +52,7 @@ pub(super) fn describe(letter: &DeadLetter, payload: bool, out: Output) {
     for (name, value) in envelope(&letter.kept.content) {
         field(&name, &value);
     }
-    field("failed since", &letter.front.failed_since.to_string());
+    field("failed since", &format!("{:.0}", letter.front.failed_since));
     field("attempts", &letter.front.attempts.to_string());
     field("reason", &letter.front.reason);
     field("parked behind", &counted(letter.parked, "event", "events"));

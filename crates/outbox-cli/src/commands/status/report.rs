@@ -11,7 +11,10 @@ use outbox::{
 use serde::Serialize;
 
 use crate::{
-    commands::standing::{self, Standing},
+    commands::{
+        holder,
+        standing::{self, Standing},
+    },
     config::Config,
     exit::Failure,
     wiring::Stores,
@@ -42,6 +45,8 @@ pub(crate) struct RelayView {
     pub holder: Option<String>,
     /// Whether the owner gave the lease up.
     pub released: bool,
+    /// Whether the owner was a process of this machine that has ended without doing so.
+    pub killed: bool,
     pub epoch: u64,
     pub beat: u64,
     pub failover_seconds: f64,
@@ -215,6 +220,7 @@ async fn replays(stores: &Stores, registrations: &[Registration]) -> Result<Vec<
 impl From<LeaseView> for RelayView {
     fn from(lease: LeaseView) -> Self {
         Self {
+            killed: lease.epoch > 0 && !lease.released && holder::has_ended(&lease.holder),
             holder: (lease.epoch > 0).then_some(lease.holder),
             released: lease.released,
             epoch: lease.epoch,

@@ -48,6 +48,9 @@ fn relay(relay: &RelayView, paint: Paint) -> String {
             paint.faint(&format!("(last was {holder}, stopped cleanly)"))
         );
     }
+    if relay.killed {
+        return format!("{} {}", paint.bad("none runs"), paint.faint(&format!("({holder} ended without draining)")));
+    }
     match relay.silent_seconds {
         Some(seconds) if relay.is_silent() => {
             format!("{holder}  {detail}  {}", paint.bad(&format!("silent for {seconds} s")))

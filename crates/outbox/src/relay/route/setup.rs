@@ -6,7 +6,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Control, Lane, Limiter, Pipeline, Plan, Position, Readers, StoreError, Task, steps};
 use crate::{
-    bookkeeping::{FrontState, Trouble},
+    bookkeeping::{FrontState, HealthState, RouteHealth, Trouble},
     event::Event,
     keeper::{self, FrontPlan, Keeper, TroubleDraft},
     pipeline::{self, Resume},
@@ -74,7 +74,18 @@ impl Task {
             let draft = task.draft(trouble);
             task.keeper_input(keeper::Input::Trouble(draft))?;
         }
+        task.begin_healthy().await?;
         Ok(task)
+    }
+
+    /// What the last owner noted of the route's health is over: this one finds out anew.
+    async fn begin_healthy(&self) -> Result<(), StoreError> {
+        let noted = self.parts.bookkeeping.health(&self.name).await?;
+        if noted.is_none_or(|health| health.state == HealthState::Flowing) {
+            return Ok(());
+        }
+        let health = RouteHealth { state: HealthState::Flowing, since: self.parts.clock.wall() };
+        self.parts.bookkeeping.note_health(self.guard.lease(), &self.name, &health).await
     }
 
     async fn add_lanes(
