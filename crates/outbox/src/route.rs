@@ -142,7 +142,7 @@ pub struct WindowLimits {
 
 impl Default for WindowLimits {
     fn default() -> Self {
-        Self { events: 8192, bytes: 8 << 20, key_share: 256, troubled_keys: 10_000 }
+        Self { events: 8192, bytes: 12 << 20, key_share: 256, troubled_keys: 10_000 }
     }
 }
 
