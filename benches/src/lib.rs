@@ -33,8 +33,9 @@ pub fn fill(connection: &Connection, entries: usize, keys: usize) {
     for chunk in (0..entries).collect::<Vec<_>>().chunks(20_000) {
         let transaction = connection.unchecked_transaction().unwrap();
         {
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO outbox (key, type, data) VALUES (?1, 'order.placed', ?2)").unwrap();
+            let mut insert = transaction
+                .prepare_cached("INSERT INTO outbox (key, type, data) VALUES (?1, 'order.placed', ?2)")
+                .unwrap();
             for number in chunk {
                 insert.execute((format!("customer/{}", number % keys), &payload)).unwrap();
             }
@@ -57,7 +58,11 @@ pub fn relay(directory: &Path, sink: Arc<dyn Sink>) -> Relay {
 pub fn report(what: &str, ours: f64, floor: f64, unit: &str, bar: f64) {
     let ratio = ours / floor;
     let verdict = if ratio >= bar { "met" } else { "MISSED" };
-    println!("{what:<44} {ours:>10.0} {unit}  floor {floor:>10.0}  ratio {:>4.0} %  bar {:>3.0} %  {verdict}", ratio * 100.0, bar * 100.0);
+    println!(
+        "{what:<44} {ours:>10.0} {unit}  floor {floor:>10.0}  ratio {:>4.0} %  bar {:>3.0} %  {verdict}",
+        ratio * 100.0,
+        bar * 100.0
+    );
 }
 
 /// The value below which `share` of the sorted samples lie.

@@ -2,7 +2,12 @@
 //!
 //! `cargo run --release -p benches --bin core`
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::cast_precision_loss, reason = "a benchmark measures real time, and may fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    reason = "a benchmark measures real time, and may fail"
+)]
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -43,7 +48,8 @@ fn records(keys: usize) -> Vec<Arc<Record>> {
 
 /// Answers every effect at once and gives how long all events took.
 fn run(records: &[Arc<Record>], ordered_calls: bool) -> std::time::Duration {
-    let sink = SinkLimits { ordered_calls, max_events: 100, max_bytes: 1 << 20, max_event_bytes: 1 << 20, max_calls: 4 };
+    let sink =
+        SinkLimits { ordered_calls, max_events: 100, max_bytes: 1 << 20, max_event_bytes: 1 << 20, max_calls: 4 };
     let settings = Settings {
         takes: Arc::new(|_, _| true),
         keeps_undecodable: true,

@@ -13,7 +13,10 @@ use std::{fs, path::Path, process::Command, sync::Arc, thread::sleep, time::Dura
 
 use outbox::{
     System,
-    sinks::{NullSink, webhook::{WebhookSettings, WebhookSink}},
+    sinks::{
+        NullSink,
+        webhook::{WebhookSettings, WebhookSink},
+    },
 };
 
 const BACKLOG: usize = 1_000_000;
@@ -85,7 +88,11 @@ fn measure() {
         let relay = Child::start(directory.path(), &format!("http://{closed}/events"));
         sleep(Duration::from_secs(10));
         let (now, peak) = (relay.status("VmRSS"), relay.status("VmHWM"));
-        println!("memory, {BACKLOG} events behind a stopped sink: {} MB RSS, {} MB at most (bar 30 MB)", now / 1024, peak / 1024);
+        println!(
+            "memory, {BACKLOG} events behind a stopped sink: {} MB RSS, {} MB at most (bar 30 MB)",
+            now / 1024,
+            peak / 1024
+        );
     }
     let directory = tempfile::tempdir().unwrap();
     benches::fill(&benches::database(&directory.path().join("business.db"), "OFF"), 1_000, 10);
@@ -94,5 +101,8 @@ fn measure() {
     let (ticks, writes) = (relay.ticks(), relay.writes());
     sleep(IDLE);
     let share = (relay.ticks() - ticks) as f64 / IDLE.as_secs_f64();
-    println!("idle: {share:.2} % of a core (bar 0.2 %), {} write calls in {IDLE:?}; the lease is renewed every 3.3 s", relay.writes() - writes);
+    println!(
+        "idle: {share:.2} % of a core (bar 0.2 %), {} write calls in {IDLE:?}; the lease is renewed every 3.3 s",
+        relay.writes() - writes
+    );
 }

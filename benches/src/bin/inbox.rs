@@ -33,8 +33,7 @@ fn events() -> Vec<Event> {
             let sequence = (number / KEYS + 1) as u64;
             let new = NewEvent::builder("order.placed")
                 .key(format!("customer/{}", number % KEYS))
-                .bytes("application/json", benches::payload())
-                ;
+                .bytes("application/json", benches::payload());
             let after = if sequence == 1 { Place::ORIGIN } else { Place::new(1, sequence - 1, 0) };
             let placing = Some(Placing { place: Place::new(1, sequence, 0), count: 1, after });
             let identity = Identity { source: &source, placing, recorded: None, fallback_id: "none" };
@@ -47,9 +46,7 @@ fn events() -> Vec<Event> {
 
 fn effect(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
     transaction
-        .prepare_cached(
-            "INSERT INTO ledger VALUES (?1, 1) ON CONFLICT (customer) DO UPDATE SET units = units + 1",
-        )?
+        .prepare_cached("INSERT INTO ledger VALUES (?1, 1) ON CONFLICT (customer) DO UPDATE SET units = units + 1")?
         .execute([event.key().unwrap().as_str()])?;
     Ok(())
 }

@@ -62,11 +62,8 @@ fn main() {
 fn measure() {
     let directory = tempfile::tempdir().unwrap();
     let connection = benches::database(&directory.path().join("business.db"), "FULL");
-    let mut relay = Command::new(std::env::current_exe().unwrap())
-        .arg(directory.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut relay =
+        Command::new(std::env::current_exe().unwrap()).arg(directory.path()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(relay.stdout.take().unwrap()).lines();
     let mut samples = Vec::new();
     for number in 0..EVENTS + 20 {

@@ -94,10 +94,13 @@ async fn main() {
         runtime.block_on(async move {
             let listener = listener.into_std().unwrap();
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let app = axum::Router::new().route("/events", axum::routing::post(|body: bytes::Bytes| async move {
-                assert!(body.len() >= 1024);
-                axum::http::StatusCode::ACCEPTED
-            }));
+            let app = axum::Router::new().route(
+                "/events",
+                axum::routing::post(|body: bytes::Bytes| async move {
+                    assert!(body.len() >= 1024);
+                    axum::http::StatusCode::ACCEPTED
+                }),
+            );
             axum::serve(listener, app).await.unwrap();
         });
     });

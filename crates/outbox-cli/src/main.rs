@@ -41,7 +41,9 @@ fn run(global: &Global, command: Command) -> Outcome {
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = runtime.enable_all().build().map_err(|error| {
-        Failure::new("the asynchronous runtime did not start").because(&error).help("raise the limits on threads and files")
+        Failure::new("the asynchronous runtime did not start")
+            .because(&error)
+            .help("raise the limits on threads and files")
     })?;
     runtime.block_on(commands::run(global, out, command))
 }

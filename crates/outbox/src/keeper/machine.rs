@@ -13,7 +13,10 @@ use crate::{
     clock::Moment,
     entry::EventRef,
     event::Event,
-    pipeline::{CallId, FrontDraft, WriteId, health::{Gate, RouteHealth}},
+    pipeline::{
+        CallId, FrontDraft, WriteId,
+        health::{Gate, RouteHealth},
+    },
     route::RetryPolicy,
     sink::SinkLimits,
 };
@@ -318,7 +321,11 @@ impl Keeper {
         let stale = self.lanes.get_mut(&lane).is_some_and(|entry| std::mem::take(&mut entry.stale));
         let Some(trouble) = trouble.filter(|_| !kept.is_empty()) else {
             // A lane that got into trouble again while it was read has to be read again.
-            if stale { self.wait(&lane, now) } else { self.release(&lane, effects) }
+            if stale {
+                self.wait(&lane, now)
+            } else {
+                self.release(&lane, effects)
+            }
             return;
         };
         let wanted = matches!(&trouble.state, FrontPlan::Discard(_))
@@ -384,7 +391,8 @@ impl Keeper {
 
     /// A discarded event leaves a marker in its place where consumers count; elsewhere it just goes.
     fn publish_marker(&mut self, lane: Lane, kept: VecDeque<Kept>, reason: &str, effects: &mut Vec<Effect>) {
-        let marker = kept.front().filter(|_| self.settings.gapless).and_then(|front| outgoing(&front.content, Some(reason)));
+        let marker =
+            kept.front().filter(|_| self.settings.gapless).and_then(|front| outgoing(&front.content, Some(reason)));
         match marker {
             Some(marker) => self.call(lane, kept, vec![marker], effects),
             None => self.settle(&lane, kept, 1, Some(Self::fresh_front()), effects),

@@ -101,11 +101,7 @@ impl Window {
         let Some(slot) = self.slots.pop_front() else { return };
         self.first += 1;
         let (events, bytes) = self.done.as_ref().map_or((0, 0), |done| (done.events, done.bytes));
-        self.done = Some(Done {
-            events: events + slot.record.len(),
-            bytes: bytes + slot.weight,
-            last: slot.record,
-        });
+        self.done = Some(Done { events: events + slot.record.len(), bytes: bytes + slot.weight, last: slot.record });
     }
 
     /// Events done and not yet in a checkpoint.

@@ -225,13 +225,8 @@ impl Owner<'_> {
     }
 
     fn start(&mut self, plan: Plan) {
-        let task = route::run(
-            self.parts.clone(),
-            self.guard.clone(),
-            plan,
-            self.readers.clone(),
-            self.control.subscribe(),
-        );
+        let task =
+            route::run(self.parts.clone(), self.guard.clone(), plan, self.readers.clone(), self.control.subscribe());
         self.routes.spawn(task);
     }
 
@@ -267,7 +262,8 @@ impl Owner<'_> {
         if replay.finished && self.parts.bookkeeping.kept_counts(&name).await?.lanes == 0 {
             return Ok(());
         }
-        let Some((settings, sink)) = self.parts.routes.iter().find(|(settings, _)| settings.name == replay.route) else {
+        let Some((settings, sink)) = self.parts.routes.iter().find(|(settings, _)| settings.name == replay.route)
+        else {
             tracing::warn!(route = %replay.route, replay = %replay.id, "a replay waits for a route that is not configured");
             return Ok(());
         };

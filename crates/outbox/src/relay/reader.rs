@@ -145,10 +145,9 @@ impl Reader {
 
     fn reading(&self, after: &Position) -> Reading {
         let at = self.requests.values().filter(|request| request.after == *after);
-        let credit = at.map(|request| request.credit).reduce(|left, right| Limit {
-            events: left.events.max(right.events),
-            bytes: left.bytes.max(right.bytes),
-        });
+        let credit = at
+            .map(|request| request.credit)
+            .reduce(|left, right| Limit { events: left.events.max(right.events), bytes: left.bytes.max(right.bytes) });
         let credit = credit.unwrap_or(PAGE);
         let limit = Limit { events: credit.events.min(PAGE.events), bytes: credit.bytes.min(PAGE.bytes) };
         let (source, partition, after) = (self.source.clone(), self.partition.clone(), after.clone());
@@ -209,12 +208,8 @@ impl Reader {
                 Some(last) if !whole => last.position.clone(),
                 _ => page.next.clone(),
             };
-            let delivery = Delivery {
-                partition: self.partition.clone(),
-                records: records.to_vec(),
-                next,
-                end: page.end && whole,
-            };
+            let delivery =
+                Delivery { partition: self.partition.clone(), records: records.to_vec(), next, end: page.end && whole };
             // A route that is gone needs no records.
             let _ = request.reply.send(delivery);
         }

@@ -5,12 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::{builder::Parts, lease::Guard, metric};
-use crate::{
-    entry::Position,
-    error::StoreError,
-    source::PartitionId,
-    store::Retention,
-};
+use crate::{entry::Position, error::StoreError, source::PartitionId, store::Retention};
 
 /// How long published entries are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::{
 use fastrand::Rng;
 use futures_util::FutureExt;
 use outbox::{
-    Bookkeeping, Clock, CommitId, Content, Event, EventRef, Fault, Key, Lane, NewEvent, Operator, Outcome,
-    PartitionId, Place, Placing, Position, Record, RouteName, SinkLimits,
+    Bookkeeping, Clock, CommitId, Content, Event, EventRef, Fault, Key, Lane, NewEvent, Operator, Outcome, PartitionId,
+    Place, Placing, Position, Record, RouteName, SinkLimits,
     bookkeeping::{Checkpoint, Front, FrontState, Keep, KeepOutcome, Lease, Selector, Settlement, Trouble},
     event::Identity,
     keeper::{self, FrontPlan, Keeper, TroubleDraft},
@@ -116,7 +116,12 @@ impl World {
     }
 
     fn retry() -> RetryPolicy {
-        RetryPolicy { attempts: 5, doubt: Duration::from_secs(20), max_delay: Duration::from_secs(5), ..RetryPolicy::default() }
+        RetryPolicy {
+            attempts: 5,
+            doubt: Duration::from_secs(20),
+            max_delay: Duration::from_secs(5),
+            ..RetryPolicy::default()
+        }
     }
 
     /// A worker takes the lease and goes on where the bookkeeping says.
@@ -176,7 +181,9 @@ impl World {
     fn draft(&self, trouble: &Trouble) -> TroubleDraft {
         let wall = self.clock.wall();
         let state = match &trouble.front.state {
-            FrontState::Retrying { due } => FrontPlan::Retry(Duration::try_from(due.duration_since(wall)).unwrap_or_default()),
+            FrontState::Retrying { due } => {
+                FrontPlan::Retry(Duration::try_from(due.duration_since(wall)).unwrap_or_default())
+            }
             FrontState::Dead => FrontPlan::Dead,
             FrontState::Discarded { reason } => FrontPlan::Discard(reason.clone()),
         };
@@ -192,9 +199,9 @@ impl World {
 
     fn front(&self, draft: &FrontDraft) -> Front {
         let wall = self.clock.wall();
-        let state = draft.retry_in.map_or(FrontState::Dead, |delay| FrontState::Retrying {
-            due: wall.checked_add(delay).unwrap(),
-        });
+        let state = draft
+            .retry_in
+            .map_or(FrontState::Dead, |delay| FrontState::Retrying { due: wall.checked_add(delay).unwrap() });
         let failed_since = wall.checked_sub(draft.failed_for).unwrap();
         Front { state, attempts: draft.attempts, failed_since, reason: draft.reason.clone() }
     }

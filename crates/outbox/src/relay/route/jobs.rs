@@ -10,7 +10,9 @@ use tokio::{task::JoinError, time::timeout};
 
 use super::{ErrorKind, StoreError, Task};
 use crate::{
-    bookkeeping::{Checkpoint, Front, Keep, KeepOutcome, Kept, KeptContent, Lane, RouteHealth, SettleOutcome, Settlement, Trouble},
+    bookkeeping::{
+        Checkpoint, Front, Keep, KeepOutcome, Kept, KeptContent, Lane, RouteHealth, SettleOutcome, Settlement, Trouble,
+    },
     entry::{EventRef, Position},
     keeper::{self, LoadId},
     pipeline::{self, CallId, WriteId},
@@ -29,12 +31,39 @@ pub(super) enum Machine {
 
 /// What came of a job.
 pub(super) enum Done {
-    Called { machine: Machine, call: CallId, events: Vec<EventRef>, result: Result<Vec<Outcome>, SinkError> },
-    Kept { index: usize, write: WriteId, lane: Lane, front: Option<Front>, result: Result<KeepOutcome, StoreError> },
-    Checkpointed { index: usize, write: WriteId, position: Position, result: Result<(), StoreError> },
-    Loaded { load: LoadId, result: Result<(Option<Trouble>, Vec<Kept>), StoreError> },
-    Settled { write: WriteId, result: Result<SettleOutcome, StoreError> },
-    Detached { write: WriteId, lane: Lane, front: Front, result: Result<KeepOutcome, StoreError> },
+    Called {
+        machine: Machine,
+        call: CallId,
+        events: Vec<EventRef>,
+        result: Result<Vec<Outcome>, SinkError>,
+    },
+    Kept {
+        index: usize,
+        write: WriteId,
+        lane: Lane,
+        front: Option<Front>,
+        result: Result<KeepOutcome, StoreError>,
+    },
+    Checkpointed {
+        index: usize,
+        write: WriteId,
+        position: Position,
+        result: Result<(), StoreError>,
+    },
+    Loaded {
+        load: LoadId,
+        result: Result<(Option<Trouble>, Vec<Kept>), StoreError>,
+    },
+    Settled {
+        write: WriteId,
+        result: Result<SettleOutcome, StoreError>,
+    },
+    Detached {
+        write: WriteId,
+        lane: Lane,
+        front: Front,
+        result: Result<KeepOutcome, StoreError>,
+    },
     /// Nothing that a machine waits for.
     Noted(Result<(), StoreError>),
 }

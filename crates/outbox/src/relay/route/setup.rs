@@ -107,7 +107,11 @@ impl Task {
             let resume = Resume {
                 position: position.clone(),
                 troubled: troubles.iter().map(|trouble| trouble.lane.clone()).collect(),
-                tombstones: tombstones.iter().filter(|(_, at, _)| *at == partition).map(|(id, ..)| id.clone()).collect(),
+                tombstones: tombstones
+                    .iter()
+                    .filter(|(_, at, _)| *at == partition)
+                    .map(|(id, ..)| id.clone())
+                    .collect(),
             };
             let done = plan.replay.as_ref().is_some_and(|replay| replay.finished);
             self.lanes.push(Lane {

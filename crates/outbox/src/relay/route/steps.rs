@@ -2,10 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use super::{
-    Delivery, StoreError, Task,
-    jobs::Machine,
-};
+use super::{Delivery, StoreError, Task, jobs::Machine};
 use crate::{
     bookkeeping::{Checkpoint, Front, FrontState, HealthState, Keep, RouteHealth, Settlement},
     keeper,
@@ -218,7 +215,10 @@ impl Task {
         self.counts.in_flight.store(in_flight, Ordering::Relaxed);
         self.counts.troubled.store(self.keeper.lanes() as u64, Ordering::Relaxed);
         let gauge = |name: &'static str, value: f64| metrics::gauge!(name, "route" => self.name.to_string()).set(value);
-        #[expect(clippy::cast_precision_loss, reason = "gauges are floating point, and these counts are far below 2^52")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "gauges are floating point, and these counts are far below 2^52"
+        )]
         let count = |name: &'static str, value: u64| gauge(name, value as f64);
         count(metric::IN_FLIGHT, in_flight);
         count(metric::TROUBLED, self.keeper.lanes() as u64);
