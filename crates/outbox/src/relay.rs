@@ -24,6 +24,9 @@ use builder::Parts;
 use lease::Acquired;
 use owner::Ended;
 
+/// The pause before another try at what may pass.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Publishes what a business store holds to its routes, for as long as it owns the source.
 pub struct Relay {
     parts: Arc<Parts>,
@@ -67,7 +70,17 @@ impl Relay {
                 Ok(Ended::LeaseLost) => {
                     tracing::warn!(relay = %self.parts.name, "another relay has taken over; standing by");
                 }
+                Err(error) if error.kind().retry() => {
+                    tracing::warn!(%error, "the relay cannot go on now; trying again");
+                    lease::release(&self.parts, &guard).await;
+                    tokio::select! {
+                        biased;
+                        () = &mut shutdown => return Ok(()),
+                        () = tokio::time::sleep(AGAIN) => {}
+                    }
+                }
                 Err(error) => {
+                    owner::note_stop(&self.parts, &guard, &error).await;
                     lease::release(&self.parts, &guard).await;
                     return Err(error.into());
                 }

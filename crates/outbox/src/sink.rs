@@ -137,7 +137,7 @@ pub trait Sink: Send + Sync {
     /// *Order*: events of one key take effect in the batch's order if [`SinkLimits::ordered_calls`] says so; otherwise
     /// a key has at most one event in a batch. Behind an event that is not accepted, no later event of its key in the
     /// batch is accepted either: answer [`Outcome::Throttled`] for it. The relay never has two calls for one key under
-    /// way.
+    /// way, but for those of a replay.
     /// *Duplicates*: an event may come again, with the same id. *Durability*: [`Outcome::Accepted`] only once the other
     /// side has taken responsibility. *Cancellation*: a dropped call may have taken effect.
     ///

@@ -1,6 +1,6 @@
 //! An orders service: the example to copy.
 //!
-//! The whole point is in [`store`]: an order's row and the event about it are written in **one transaction**, so that
+//! The whole point is in `store.rs`: an order's row and the event about it are written in **one transaction**, so that
 //! either both exist or neither. Nothing is published here; a relay (`outbox relay`) reads the entries from the same
 //! database file and publishes them, in order per customer, for certain.
 //!

@@ -112,7 +112,8 @@ impl Keeper {
         entry.counted += 1;
         entry.failures += 1;
         entry.failed_last = now;
-        let dead = permanent || entry.counted >= self.settings.retry.attempts;
+        let spent = entry.counted >= self.settings.retry.attempts && entry.discard.is_none();
+        let dead = permanent || spent;
         let front = self.front_after_failure(now, lane, dead, reason);
         self.set_back(lane, kept, done, front, effects);
     }
@@ -170,7 +171,8 @@ impl Keeper {
         let retry = self.settings.retry;
         self.health.unknown_failure(now, reason, retry_after, &retry, &mut self.rng);
         let Some(entry) = self.lanes.get_mut(lane) else { return };
-        let counts = self.health.accepted_since(entry.failed_last);
+        // A marker is tried until it is accepted or refused by name.
+        let counts = entry.discard.is_none() && self.health.accepted_since(entry.failed_last);
         entry.failures += 1;
         entry.failed_last = now;
         if !counts {
@@ -210,6 +212,10 @@ impl Keeper {
         effects: &mut Vec<Effect>,
     ) {
         let dead = front.retry_in.is_none();
+        if self.lanes.get(lane).is_some_and(|entry| entry.discard.is_some()) {
+            self.marker_failed(lane, kept, &front, effects);
+            return;
+        }
         let goes_on = self.settings.retry.after_dead_letter == AfterDeadLetter::Continue;
         let (Lane::Key(_), true, true) = (lane, dead, goes_on) else {
             self.settle(lane, kept, done, Some(front), effects);
@@ -226,6 +232,18 @@ impl Keeper {
             entry.phase = Phase::Settling(std::mem::take(&mut kept));
             self.writes.insert(write, ticket);
             effects.push(Effect::Detach { write, kept: Box::new(dead), front });
+        }
+    }
+
+    /// The marker of a discarded event was not accepted. The store still says that it is discarded, and must go on
+    /// saying so: nothing is written, and the marker is tried again. Where it is not wanted at all, the event goes
+    /// without one.
+    fn marker_failed(&mut self, lane: &Lane, kept: VecDeque<Kept>, front: &FrontDraft, effects: &mut Vec<Effect>) {
+        if let Some(delay) = front.retry_in {
+            self.wait(lane, self.now + delay);
+        } else {
+            tracing::warn!(?lane, reason = front.reason, "the marker of a discarded event is refused: it goes without");
+            self.settle(lane, kept, 1, Some(Self::fresh_front()), effects);
         }
     }
 

@@ -23,6 +23,8 @@ use crate::{
 
 /// The most kept events of a lane that are in memory at a time.
 const LOADED: usize = 100;
+/// The same where each goes out in a call of its own.
+const LOADED_SINGLY: usize = 16;
 
 /// What a keeper works by; does not change while it lives.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ pub struct Keeper {
     pub(super) writes: BTreeMap<WriteId, Ticket>,
     pub(super) health: RouteHealth,
     mode: Mode,
+    /// The time of this step.
+    pub(super) now: Moment,
     next: u64,
     wake: Option<Moment>,
 }
@@ -120,6 +124,7 @@ impl Keeper {
             writes: BTreeMap::new(),
             health: RouteHealth::default(),
             mode: Mode::Running,
+            now: Moment::default(),
             next: 0,
             wake: None,
             settings,
@@ -132,6 +137,7 @@ impl Keeper {
         if matches!(self.mode, Mode::Lost | Mode::Finished) {
             return;
         }
+        self.now = now;
         match input {
             Input::Trouble(trouble) => self.opened(now, trouble),
             Input::Troubles(troubles) => self.troubles(now, &troubles),
@@ -181,7 +187,15 @@ impl Keeper {
         match self.lanes.get_mut(&trouble.lane) {
             Some(entry) if entry.is_busy() => entry.stale = true,
             Some(entry) if entry.generation >= trouble.generation => self.wait(&trouble.lane, now),
-            _ => self.adopt(now, trouble),
+            _ => {
+                let dead = trouble.state == FrontPlan::Dead;
+                let lane = trouble.lane.clone();
+                self.adopt(now, trouble);
+                if dead {
+                    // After a lost answer the store may have another front: a look makes sure.
+                    self.wait(&lane, now);
+                }
+            }
         }
     }
 
@@ -305,7 +319,8 @@ impl Keeper {
     fn load(&mut self, lane: Lane, effects: &mut Vec<Effect>) {
         let load = LoadId(self.next_id());
         self.loads.insert(load, self.ticket(&lane));
-        effects.push(Effect::Load { load, lane, limit: LOADED });
+        let limit = if self.settings.sink.ordered_calls { LOADED } else { LOADED_SINGLY };
+        effects.push(Effect::Load { load, lane, limit });
     }
 
     fn loaded(
@@ -322,9 +337,9 @@ impl Keeper {
         let Some(trouble) = trouble.filter(|_| !kept.is_empty()) else {
             // A lane that got into trouble again while it was read has to be read again.
             if stale {
-                self.wait(&lane, now)
+                self.wait(&lane, now);
             } else {
-                self.release(&lane, effects)
+                self.release(&lane, effects);
             }
             return;
         };
@@ -348,7 +363,7 @@ impl Keeper {
     pub(super) fn go_on_with(&mut self, lane: &Lane, kept: VecDeque<Kept>) {
         if let Some(entry) = self.lanes.get_mut(lane) {
             entry.phase = Phase::Loaded(kept);
-            self.ready.push_back(lane.clone());
+            self.ready.push_front(lane.clone());
         }
     }
 
@@ -446,8 +461,9 @@ impl Keeper {
         match outcome {
             SettleOutcome::Released if !entry.stale => self.release(&lane, effects),
             SettleOutcome::Left(_) if !entry.stale && !kept.is_empty() && entry.next_goes_on() => {
+                // First, so that no more than a few lanes have events in memory; its turn ends with those loaded.
                 entry.phase = Phase::Loaded(kept);
-                self.ready.push_back(lane);
+                self.ready.push_front(lane);
             }
             // What is left has to be looked at as the store has it: a front that waits or is dead, one that an operator
             // changed, or events beyond those loaded.

@@ -192,7 +192,7 @@ impl Pipeline {
         retry_after: Option<Duration>,
         reason: &str,
     ) {
-        let outage = self.health.unknown_failure(now, reason, retry_after, &self.settings.retry, &mut self.rng);
+        self.health.unknown_failure(now, reason, retry_after, &self.settings.retry, &mut self.rng);
         if items.len() > 1 {
             let delay = backoff::delay(&self.settings.retry, 1, &mut self.rng);
             self.halve(now + delay, items);
@@ -204,7 +204,7 @@ impl Pipeline {
         let counts = before.is_some_and(|before| self.health.accepted_since(before));
         self.lanes.put_back(lane, vec![item]);
         let Some(failures) = self.note_failure(now, lane, counts) else { return };
-        if failures.counted >= self.settings.retry.quick_attempts && !outage {
+        if failures.counted >= self.settings.retry.quick_attempts {
             self.set_aside_for_retry(now, lane, reason);
         } else {
             let delay = backoff::delay(&self.settings.retry, failures.all, &mut self.rng);

@@ -7,6 +7,9 @@ use fastrand::Rng;
 use super::Health;
 use crate::{backoff, clock::Moment, route::RetryPolicy};
 
+/// So many pauses in a row are no passing throttle: somebody should know.
+const LASTING: u32 = 3;
+
 /// What may go out now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -23,7 +26,10 @@ pub(crate) enum Gate {
 pub(crate) struct RouteHealth {
     backoff: Option<Backoff>,
     throttled: Option<Moment>,
+    /// Pauses in a row that the sink asked for.
     throttles: u32,
+    /// What it said with the last of them.
+    throttle_reason: String,
     /// Failures of unknown origin since the sink last showed that it is alive.
     unknown_streak: u32,
     last_accepted: Option<Moment>,
@@ -55,8 +61,6 @@ impl RouteHealth {
     /// The sink answered for an event by name: it is there. Tells whether it was not before.
     pub(crate) fn alive(&mut self) -> bool {
         let back = self.backoff.take().is_some();
-        self.throttled = None;
-        self.throttles = 0;
         self.unknown_streak = 0;
         back
     }
@@ -64,6 +68,10 @@ impl RouteHealth {
     /// The sink accepted something.
     pub(crate) fn accepted(&mut self, now: Moment) {
         self.last_accepted = Some(now);
+        // The answer to an older call does not end a pause that was asked for since.
+        if self.throttled.is_none_or(|until| now >= until) {
+            self.throttles = 0;
+        }
     }
 
     pub(crate) fn accepted_since(&self, moment: Moment) -> bool {
@@ -98,13 +106,21 @@ impl RouteHealth {
         policy: &RetryPolicy,
         rng: &mut Rng,
     ) {
-        self.throttles += 1;
-        let delay = backoff::delay(policy, self.throttles, rng).max(retry_after.unwrap_or_default());
-        self.throttled = self.throttled.max(Some(now + delay));
-        tracing::debug!(reason, "the sink asked for a pause");
+        let paused = self.throttled.is_some_and(|until| now < until);
+        let asked = now + retry_after.unwrap_or_default();
+        // Several calls under way are told the same: the pause grows once.
+        let until = if paused {
+            asked
+        } else {
+            self.throttles += 1;
+            asked.max(now + backoff::delay(policy, self.throttles, rng))
+        };
+        self.throttled = self.throttled.max(Some(until));
+        reason.clone_into(&mut self.throttle_reason);
     }
 
-    /// Something failed and nobody said whose fault it was. Gives whether it looks like the sink's.
+    /// Something failed and nobody said whose fault it was. Several in a row, or one with nothing to compare it with,
+    /// look like the sink's.
     pub(crate) fn unknown_failure(
         &mut self,
         now: Moment,
@@ -112,19 +128,18 @@ impl RouteHealth {
         retry_after: Option<Duration>,
         policy: &RetryPolicy,
         rng: &mut Rng,
-    ) -> bool {
+    ) {
         self.unknown_streak += 1;
-        let outage = self.unknown_streak > 1 || self.last_accepted.is_none() || retry_after.is_some();
-        if outage {
+        if self.unknown_streak > 1 || self.last_accepted.is_none() || retry_after.is_some() {
             self.back_off(now, reason, retry_after, policy, rng);
         }
-        outage
     }
 
     /// What to report, if it changed.
     pub(crate) fn changed(&mut self) -> Option<Health> {
         let health = match &self.backoff {
             Some(backoff) => Health::BackingOff { reason: backoff.reason.clone() },
+            None if self.throttles >= LASTING => Health::BackingOff { reason: self.throttle_reason.clone() },
             None if self.overloaded => Health::Overloaded,
             None => Health::Flowing,
         };

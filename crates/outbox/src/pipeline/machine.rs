@@ -390,7 +390,8 @@ impl Pipeline {
     }
 
     fn ask_to_wake(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        let checkpoint = (self.window.uncovered() > 0 && !self.window.is_storing())
+        let last = self.ended && self.window.is_settled() && !self.finishing;
+        let checkpoint = ((self.window.uncovered() > 0 || last) && !self.window.is_storing())
             .then(|| {
                 let interval = self.checkpointed.map(|last| last + self.settings.checkpoint_after);
                 interval.max(self.checkpoint_not_before)

@@ -40,8 +40,10 @@ pub(super) struct Window {
     held: Limit,
     /// Done and not yet in a checkpoint.
     done: Option<Done>,
-    /// In a checkpoint under way; that at the end of a partition may cover nothing.
-    storing: Option<Option<Done>>,
+    /// Whether a checkpoint is under way.
+    is_storing: bool,
+    /// What it covers; that at the end of a partition may cover nothing.
+    storing: Option<Done>,
     /// Where an empty window stands.
     end: Position,
 }
@@ -54,6 +56,7 @@ impl Window {
             limit,
             held: Limit { events: 0, bytes: 0 },
             done: None,
+            is_storing: false,
             storing: None,
             end: start,
         }
@@ -116,7 +119,7 @@ impl Window {
 
     /// Whether a checkpoint is under way.
     pub(super) fn is_storing(&self) -> bool {
-        self.storing.is_some()
+        self.is_storing
     }
 
     /// Begins a checkpoint over what is done. An empty window may stand further than its last record.
@@ -124,21 +127,23 @@ impl Window {
         let done = self.done.take()?;
         let witness = Some(Witness { position: done.last.position.clone(), commit: done.last.commit });
         let position = if self.slots.is_empty() { self.end.clone() } else { done.last.position.clone() };
-        self.storing = Some(Some(done));
+        self.is_storing = true;
+        self.storing = Some(done);
         Some(Progress { position, witness })
     }
 
     /// The checkpoint at the end of a partition, though nothing was done since the last one.
     pub(super) fn begin_final_checkpoint(&mut self) -> Progress {
         self.begin_checkpoint().unwrap_or_else(|| {
-            self.storing = Some(None);
+            self.is_storing = true;
             Progress { position: self.end.clone(), witness: None }
         })
     }
 
     /// The checkpoint under way is durable: its events no longer count.
     pub(super) fn checkpoint_stored(&mut self) {
-        if let Some(stored) = self.storing.take().flatten() {
+        self.is_storing = false;
+        if let Some(stored) = self.storing.take() {
             self.held.events -= stored.events;
             self.held.bytes -= stored.bytes;
         }
@@ -146,7 +151,8 @@ impl Window {
 
     /// The checkpoint under way is not durable: what it covered has to be covered again.
     pub(super) fn checkpoint_failed(&mut self) {
-        let Some(failed) = self.storing.take().flatten() else { return };
+        self.is_storing = false;
+        let Some(failed) = self.storing.take() else { return };
         self.done = Some(match self.done.take() {
             Some(later) => Done { events: later.events + failed.events, bytes: later.bytes + failed.bytes, ..later },
             None => failed,

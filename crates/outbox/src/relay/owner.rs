@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::{interval, timeout},
 };
@@ -21,7 +21,7 @@ use super::{
     route::{self, Plan},
 };
 use crate::{
-    bookkeeping::Replay,
+    bookkeeping::{HealthState, Replay, RouteHealth},
     entry::CommitId,
     error::{ErrorKind, StoreError},
     route::{AfterDeadLetter, RouteName, RouteSettings},
@@ -59,6 +59,8 @@ struct Owner<'a> {
     routes: JoinSet<Result<(), StoreError>>,
     readers: Readers,
     registrations: BTreeMap<RouteName, Registration>,
+    /// The calls that each route's sink takes at the same time.
+    calls: BTreeMap<RouteName, Arc<Semaphore>>,
     /// Replays that have a task.
     replaying: BTreeSet<String>,
 }
@@ -107,6 +109,11 @@ async fn work(
         routes: JoinSet::new(),
         readers,
         registrations,
+        calls: parts
+            .routes
+            .iter()
+            .map(|(route, sink)| (route.name.clone(), Arc::new(Semaphore::new(sink.limits().max_calls.max(1)))))
+            .collect(),
         replaying: BTreeSet::new(),
     };
     owner.look_at_operator().await?;
@@ -124,6 +131,17 @@ async fn work(
             Some(ended) = reading.join_next() => finished(ended)?,
             Some(ended) = purging.join_next() => finished(ended)?,
             _ = poll.tick() => owner.look_at_operator().await?,
+        }
+    }
+}
+
+/// Notes for those who ask later why nothing goes out.
+pub(super) async fn note_stop(parts: &Parts, guard: &Guard, error: &StoreError) {
+    let state = HealthState::Stopped { reason: error.to_string() };
+    let health = RouteHealth { state, since: parts.clock.wall() };
+    for (settings, _) in &parts.routes {
+        if let Err(error) = parts.bookkeeping.note_health(guard.lease(), &settings.name, &health).await {
+            tracing::debug!(%error, "why the relay stopped could not be noted");
         }
     }
 }
@@ -219,7 +237,8 @@ impl Owner<'_> {
     fn start_routes(&mut self) {
         for (settings, sink) in &self.parts.routes {
             let Some(registration) = self.registrations.get(&settings.name) else { continue };
-            let plan = Plan::new(settings.clone(), sink.clone(), registration.clone());
+            let Some(calls) = self.calls.get(&settings.name) else { continue };
+            let plan = Plan::new(settings.clone(), sink.clone(), calls.clone(), registration.clone());
             self.start(plan);
         }
     }
@@ -268,8 +287,9 @@ impl Owner<'_> {
             return Ok(());
         };
         let Some(registration) = self.registrations.get(&replay.route) else { return Ok(()) };
+        let Some(calls) = self.calls.get(&replay.route) else { return Ok(()) };
         self.replaying.insert(replay.id.clone());
-        let plan = Plan::replay(settings.clone(), sink.clone(), registration.clone(), replay);
+        let plan = Plan::replay(settings.clone(), sink.clone(), calls.clone(), registration.clone(), replay);
         self.start(plan);
         Ok(())
     }

@@ -82,6 +82,8 @@ pub(super) async fn run(
         idle: false,
         failures: 0,
     };
+    // Kept over the rounds: its poll must not begin anew with every page of another reader.
+    let mut changed = source.changed();
     loop {
         reader.start_reading();
         let waits = reader.idle && reader.leading.is_none();
@@ -99,7 +101,10 @@ pub(super) async fn run(
                 reader.trailing = None;
                 reader.read(&after, page, false).await?;
             }
-            () = source.changed(), if waits => reader.idle = false,
+            () = &mut changed, if waits => {
+                changed = source.changed();
+                reader.idle = false;
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -56,6 +56,8 @@ struct Task {
     guard: Guard,
     name: RouteName,
     sink: Arc<dyn Sink>,
+    calls: Arc<Semaphore>,
+    control: watch::Receiver<Control>,
     gapless: bool,
     replay: Option<Replay>,
     limiter: Option<Arc<Limiter>>,
@@ -86,7 +88,7 @@ pub(super) async fn run(
     mut control: watch::Receiver<Control>,
 ) -> Result<(), StoreError> {
     let (reply, mut deliveries) = mpsc::unbounded_channel();
-    let mut task = Task::set_up(parts, guard, plan, readers, reply).await?;
+    let mut task = Task::set_up(parts, guard, plan, readers, reply, control.clone()).await?;
     control.mark_changed();
     task.start();
     let mut ticks = tokio::time::interval(steps::REPORT_EVERY);
@@ -115,6 +117,11 @@ impl Task {
         let pipelines = self.lanes.iter().all(|lane| lane.finished);
         let replayed = self.replay.is_some() && self.keeper.lanes() == 0 && self.jobs.is_empty();
         pipelines && (self.keeper_finished || replayed)
+    }
+
+    /// The configured route: of a replay, the one that it replays.
+    fn base(&self) -> &RouteName {
+        self.replay.as_ref().map_or(&self.name, |replay| &replay.route)
     }
 
     fn now(&self) -> Moment {

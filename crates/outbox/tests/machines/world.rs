@@ -441,13 +441,14 @@ impl World {
         self.note(format!("call {:?} {answer:?}", events.iter().map(|event| event.id()).collect::<Vec<_>>()));
         let accepted = answer.as_ref().is_ok_and(|outcomes| outcomes.contains(&Outcome::Accepted));
         let reason = "scripted".to_owned();
+        let retry_after = (self.rng.u32(0..4) == 0).then_some(Duration::from_secs(2));
         match (keeper, answer) {
             (false, Ok(outcomes)) => self.pipeline(pipeline::Input::Answered { call, outcomes }),
             (false, Err(fault)) => {
-                self.pipeline(pipeline::Input::CallFailed { call, fault, retry_after: None, reason });
+                self.pipeline(pipeline::Input::CallFailed { call, fault, retry_after, reason });
             }
             (true, Ok(outcomes)) => self.keeper(keeper::Input::Answered { call, outcomes }),
-            (true, Err(fault)) => self.keeper(keeper::Input::CallFailed { call, fault, retry_after: None, reason }),
+            (true, Err(fault)) => self.keeper(keeper::Input::CallFailed { call, fault, retry_after, reason }),
         }
         if !keeper && accepted {
             self.keeper(keeper::Input::OthersAccepted);

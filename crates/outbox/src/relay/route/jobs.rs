@@ -74,13 +74,23 @@ impl Task {
         let batch = Batch { events, gapless: self.gapless, replay };
         let (sink, guard, limiter) = (self.sink.clone(), self.guard.clone(), self.limiter.clone());
         let (limit, clock, route) = (self.parts.call_timeout, self.parts.clock.clone(), self.name.to_string());
+        let (calls, mut control, base) = (self.calls.clone(), self.control.clone(), self.base().clone());
         self.jobs.spawn(async move {
-            if let Some(limiter) = limiter {
-                limiter.acquire(batch.events.len()).await;
-            }
-            if !guard.holds() {
-                guard.lose();
-                let error = SinkError::new(Fault::Sink, "another relay has taken over");
+            let its_turn = async {
+                if let Some(limiter) = limiter {
+                    limiter.acquire(batch.events.len()).await;
+                }
+                calls.acquire_owned().await
+            };
+            let stopped = control.wait_for(|control| control.drain || control.paused.contains(&base));
+            // What still waits for its turn does not go out any more once the route is drained or paused.
+            let turn = tokio::select! {
+                biased;
+                _ = stopped => None,
+                turn = its_turn => Some(turn),
+            };
+            if turn.is_none() || !guard.holds() {
+                let error = SinkError::new(Fault::Sink, "the route was stopped before this call went out");
                 return Done::Called { machine, call, events: batch.events, result: Err(error) };
             }
             let started = clock.moment();

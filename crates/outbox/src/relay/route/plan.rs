@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::{
     bookkeeping::Replay,
     entry::Record,
@@ -17,21 +19,29 @@ pub(in crate::relay) struct Plan {
     pub(super) name: RouteName,
     pub(super) settings: RouteSettings,
     pub(super) sink: Arc<dyn Sink>,
+    /// The calls that the sink takes at the same time, shared with the replays of the route.
+    pub(super) calls: Arc<Semaphore>,
     pub(super) registration: Registration,
     pub(super) gapless: bool,
     pub(super) replay: Option<Replay>,
 }
 
 impl Plan {
-    pub(in crate::relay) fn new(settings: RouteSettings, sink: Arc<dyn Sink>, registration: Registration) -> Self {
+    pub(in crate::relay) fn new(
+        settings: RouteSettings,
+        sink: Arc<dyn Sink>,
+        calls: Arc<Semaphore>,
+        registration: Registration,
+    ) -> Self {
         let gapless = registration.gapless;
-        Self { name: settings.name.clone(), settings, sink, registration, gapless, replay: None }
+        Self { name: settings.name.clone(), settings, sink, calls, registration, gapless, replay: None }
     }
 
     /// The temporary route of a replay: the same sink, from the replay's start to where the route stood.
     pub(in crate::relay) fn replay(
         settings: RouteSettings,
         sink: Arc<dyn Sink>,
+        calls: Arc<Semaphore>,
         registration: Registration,
         replay: Replay,
     ) -> Self {
@@ -41,6 +51,7 @@ impl Plan {
             name: settings.name.replay(&replay.id),
             settings,
             sink,
+            calls,
             registration: Registration { start, start_position: None, ..registration },
             gapless,
             replay: Some(replay),

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use super::{Control, Lane, Limiter, Pipeline, Plan, Position, Readers, StoreError, Task, steps};
 use crate::{
@@ -24,6 +27,7 @@ impl Task {
         plan: Plan,
         readers: Readers,
         reply: mpsc::UnboundedSender<Delivery>,
+        control: watch::Receiver<Control>,
     ) -> Result<Self, StoreError> {
         let size = size_of(&plan.sink);
         let keeper = Keeper::new(keeper::Settings {
@@ -38,6 +42,8 @@ impl Task {
             counts: parts.status.route(&plan.name),
             name: plan.name.clone(),
             sink: plan.sink.clone(),
+            calls: plan.calls.clone(),
+            control,
             gapless: plan.gapless,
             replay: plan.replay.clone(),
             limiter,
@@ -162,8 +168,7 @@ impl Task {
 
     /// Takes over what an operator or the owner wants.
     pub(super) async fn control(&mut self, control: &Control) -> Result<(), StoreError> {
-        let base = self.replay.as_ref().map_or(&self.name, |replay| &replay.route);
-        let paused = control.paused.contains(base);
+        let paused = control.paused.contains(self.base());
         if paused != self.paused {
             self.paused = paused;
             self.pause_or_resume()?;
