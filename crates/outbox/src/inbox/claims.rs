@@ -2,7 +2,8 @@
 //!
 //! A payment or a mail cannot share the store's transaction. So the event is kept first, under a claim; then the handler
 //! runs, outside of any transaction and no longer than its timeout; then its answer is recorded, if the claim still
-//! holds. A claim outlives the handler's timeout, so that nobody takes an event over while its handler runs; a worker
+//! holds. A claim outlives the handler's timeout, and one that waited for its handler is renewed before the handler is
+//! asked, so that nobody takes an event over while its handler runs; a worker
 //! that died holds its claims until they expire, and a sweep takes them over under a higher epoch. The answer of one
 //! that was only slow is refused then: it settles nothing.
 //!
@@ -23,9 +24,9 @@ use tower::{Layer, Service};
 use super::{
     applied::{Applied, Waits},
     handler::Answer,
-    jobs::{ApplyJob, CompleteJob, Scope, SweepJob},
+    jobs::{ApplyJob, CompleteJob, RenewJob, Scope, SweepJob},
     operator::InboxOperator,
-    pass::{Claim, Deferring},
+    pass::{Blame, Claim, Deferring, later},
     service::{AppliedFuture, Core, Incoming, Swept, only, sweep_on_timer},
     settings::SettingsError,
 };
@@ -179,6 +180,7 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
             settings: self.core.settings.clone(),
             now: self.core.clock.wall(),
             scope,
+            blame: Blame::default(),
         };
         let done = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
         swept.lanes += done.lanes;
@@ -220,6 +222,13 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
         let mut settled = Vec::new();
         let mut claims = vec![claim];
         while let Some(claim) = claims.pop() {
+            if !self.still_held(&claim).await? {
+                tracing::warn!(
+                    event = claim.event.id(),
+                    "a claim ended before its handler's turn; somebody else has it"
+                );
+                continue;
+            }
             let answer = self.ask(&claim).await;
             let event = claim.event.clone();
             let job = CompleteJob {
@@ -238,6 +247,19 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
             claims.extend(passed.claims.into_iter().rev());
         }
         Ok(settled)
+    }
+
+    /// Whether the claim is held for as long as the handler may take: one that waited too long for the handler's turn is
+    /// renewed.
+    async fn still_held(&self, claim: &Claim) -> Result<bool, StoreError> {
+        let ClaimSettings { timeout, expiry, .. } = self.claim;
+        let now = self.core.clock.wall();
+        // Half of what a claim lasts beyond the handler is left for the commit of its answer.
+        if later(now, timeout + expiry.saturating_sub(timeout) / 2) <= claim.due {
+            return Ok(true);
+        }
+        let job = RenewJob { claim: claim.clone(), expiry, now };
+        self.core.store.transact(job).await.map_err(|error| self.core.failed(error))
     }
 
     async fn ask(&self, claim: &Claim) -> Answer {

@@ -1,12 +1,12 @@
 //! What an inbox does in one transaction.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
     handler::Answer,
-    pass::{Claim, Deferring, Executor, Pass, Passed},
+    pass::{Blame, Blamed, Claim, Deferring, Executor, Pass, Passed, later},
     service::{Incoming, Seed},
     settings::InboxSettings,
 };
@@ -55,6 +55,7 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for ApplyJob<X> {
 }
 
 /// Which lanes a sweep looks at.
+#[derive(Clone)]
 pub(crate) enum Scope {
     /// Those that are due.
     Due,
@@ -79,6 +80,8 @@ pub(crate) struct SweepJob<X> {
     pub(crate) settings: Arc<InboxSettings>,
     pub(crate) now: Timestamp,
     pub(crate) scope: Scope,
+    /// Where it notes what it is at.
+    pub(crate) blame: Blame,
 }
 
 impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
@@ -89,6 +92,7 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
     }
 
     async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Sweep, Abort> {
+        self.blame.set(None);
         let mut lanes = match &self.scope {
             Scope::Ids => {
                 let forgotten = tx.purge_ids(self.now, PURGE).await?;
@@ -107,10 +111,53 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
         };
         lanes.sort();
         // What is kept has failed before, so each attempt stands for itself at once.
-        let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, Isolation::Each);
+        let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, Isolation::Each).blaming(&self.blame);
         let passed = pass.sweep(&lanes).await?;
         let more = full || passed.more;
         Ok(Sweep { passed, lanes: lanes.len() as u64, after, more })
+    }
+}
+
+/// Counts the failure of a sweep's transaction as an attempt at what it was at.
+pub(crate) struct FailJob<X> {
+    pub(crate) blamed: Blamed,
+    pub(crate) reason: String,
+    pub(crate) executor: X,
+    pub(crate) settings: Arc<InboxSettings>,
+    pub(crate) now: Timestamp,
+}
+
+impl<T: InboxTx, X: Executor<T>> Job<T> for FailJob<X> {
+    type Output = bool;
+
+    async fn run(&mut self, tx: &mut T, isolation: Isolation) -> Result<bool, Abort> {
+        let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, isolation);
+        pass.fail(&self.blamed, &self.reason).await
+    }
+}
+
+/// Lets a claim last as if it were made now; gives whether it is still held.
+pub(crate) struct RenewJob {
+    pub(crate) claim: Claim,
+    pub(crate) expiry: Duration,
+    pub(crate) now: Timestamp,
+}
+
+impl<T: InboxTx> Job<T> for RenewJob {
+    type Output = bool;
+
+    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<bool, Abort> {
+        let lane = &self.claim.lane;
+        let before = tx.load(std::slice::from_ref(lane)).await?.pop().unwrap_or_default();
+        if !self.claim.holds(&before, tx.first(lane).await?.as_ref()) {
+            return Ok(false);
+        }
+        let mut now = before.clone();
+        if let Some(trouble) = &mut now.trouble {
+            trouble.due = Some(later(self.now, self.expiry));
+        }
+        tx.save(&[LaneChange { lane: lane.clone(), before, now }]).await?;
+        Ok(true)
     }
 }
 

@@ -24,16 +24,18 @@ use crate::{
     error::StoreError,
     event::Event,
     inbox_store::{
-        Abort, EventId, InboxCounts, InboxTx, Isolation, KeptMessage, LaneChange, LaneId, LaneRecord, Trouble,
-        TroubleState,
+        Abort, EventId, InboxCounts, InboxKept, InboxTx, Isolation, KeptMessage, LaneChange, LaneId, LaneRecord,
+        Trouble, TroubleState,
     },
     place::Place,
 };
 
 mod admit;
+mod blame;
 mod drain;
 mod executor;
 
+pub(crate) use blame::{Blame, Blamed, reason as failed_with};
 use executor::Attempt;
 pub(crate) use executor::{Deferring, Direct, Executor};
 
@@ -46,6 +48,16 @@ pub(crate) struct Claim {
     pub(crate) epoch: u64,
     pub(crate) event: Event,
     pub(crate) attempts: u32,
+    /// When it ends.
+    pub(crate) due: Timestamp,
+}
+
+impl Claim {
+    /// Whether it is still held in the lane, which is as `record` says and keeps `first`.
+    pub(crate) fn holds(&self, record: &LaneRecord, first: Option<&InboxKept>) -> bool {
+        let claimed = |trouble: &Trouble| trouble.state == TroubleState::Claimed && trouble.epoch == self.epoch;
+        record.trouble.as_ref().is_some_and(claimed) && first.is_some_and(|first| first.id == self.kept)
+    }
 }
 
 /// What a pass has done, once it has committed.
@@ -75,6 +87,7 @@ pub(crate) struct Pass<'a, T, X> {
     /// Lanes in which something was applied that others may wait for.
     advanced: BTreeSet<LaneId>,
     budget: usize,
+    blame: Option<&'a Blame>,
     done: Passed,
 }
 
@@ -96,6 +109,7 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
             slots: BTreeMap::new(),
             advanced: BTreeSet::new(),
             budget,
+            blame: None,
             done: Passed::default(),
         }
     }
@@ -122,12 +136,7 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
     /// held, and nothing was done.
     pub(crate) async fn complete(mut self, claim: &Claim, answer: Answer) -> Result<Option<Passed>, Abort> {
         let mut record = self.open(&claim.lane).await?;
-        let held = record
-            .trouble
-            .as_ref()
-            .is_some_and(|trouble| trouble.state == TroubleState::Claimed && trouble.epoch == claim.epoch);
-        let first = self.tx.first(&claim.lane).await?;
-        if !held || first.is_none_or(|first| first.id != claim.kept) {
+        if !claim.holds(&record, self.tx.first(&claim.lane).await?.as_ref()) {
             return Ok(None);
         }
         let basis = Basis::of(&self.settings.mode, &claim.event, self.now);
@@ -268,13 +277,15 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
         let trouble = trouble_of(record, self.now);
         trouble.state = TroubleState::Claimed;
         trouble.epoch += 1;
-        trouble.due = Some(later(self.now, expiry));
+        let due = later(self.now, expiry);
+        trouble.due = Some(due);
         self.done.claims.push(Claim {
             lane: subject.lane.clone(),
             kept,
             epoch: trouble.epoch,
             event: subject.event.clone(),
             attempts: trouble.attempts,
+            due,
         });
         Ok(Applied::Parked(Waits::Claim))
     }
@@ -318,12 +329,7 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
     }
 
     /// Removes a kept event that another one made superfluous.
-    async fn supersede(
-        &mut self,
-        lane: &LaneId,
-        record: &mut LaneRecord,
-        kept: &crate::inbox_store::InboxKept,
-    ) -> Result<(), Abort> {
+    async fn supersede(&mut self, lane: &LaneId, record: &mut LaneRecord, kept: &InboxKept) -> Result<(), Abort> {
         self.tx.remove(kept.id).await?;
         self.done.counts.superseded += 1;
         if let Some(trouble) = &mut record.trouble {
@@ -371,7 +377,7 @@ fn wait_again(trouble: &mut Trouble) {
     trouble.reason.clear();
 }
 
-fn later(now: Timestamp, delay: Duration) -> Timestamp {
+pub(crate) fn later(now: Timestamp, delay: Duration) -> Timestamp {
     jiff::SignedDuration::try_from(delay).ok().and_then(|delay| now.checked_add(delay).ok()).unwrap_or(Timestamp::MAX)
 }
 

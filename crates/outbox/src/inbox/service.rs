@@ -15,10 +15,10 @@ use tower::Service;
 use super::{
     applied::Applied,
     handler::Handler,
-    jobs::{ApplyJob, BindJob, Scope, SeedJob, Sweep, SweepJob},
+    jobs::{ApplyJob, BindJob, FailJob, Scope, SeedJob, Sweep, SweepJob},
     metric,
     operator::InboxOperator,
-    pass::{Direct, Passed},
+    pass::{Blame, Direct, Passed, failed_with},
     raw::RawMessage,
     settings::InboxSettings,
 };
@@ -241,18 +241,40 @@ where
 
     async fn sweep_some(&self, scope: Scope, swept: &mut Swept) -> Result<Sweep, StoreError> {
         self.core.bind().await?;
-        let job = SweepJob {
-            executor: Direct(self.handler.clone()),
-            settings: self.core.settings.clone(),
-            now: self.core.clock.wall(),
-            scope,
+        let blame = Blame::default();
+        let done = loop {
+            let job = SweepJob {
+                executor: Direct(self.handler.clone()),
+                settings: self.core.settings.clone(),
+                now: self.core.clock.wall(),
+                scope: scope.clone(),
+                blame: blame.clone(),
+            };
+            match self.core.store.transact(job).await {
+                Ok(done) => break done,
+                Err(error) => self.put_off(&blame, self.core.failed(error)).await?,
+            }
         };
-        let done = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
         let mode = self.core.settings.mode.name();
         metrics::counter!(metric::SWEPT, "mode" => mode).increment(done.passed.counts.applied);
         swept.lanes += done.lanes;
         swept.counts.add(&done.passed.counts);
         Ok(done)
+    }
+
+    /// Counts a sweep's failure as an attempt at the event that it was at, so that the next goes on without it.
+    async fn put_off(&self, blame: &Blame, error: StoreError) -> Result<(), StoreError> {
+        let Some(blamed) = blame.take() else { return Err(error) };
+        tracing::warn!(lane = ?blamed.lane, %error, "an attempt at a kept event made its transaction fail");
+        let job = FailJob {
+            blamed,
+            reason: failed_with(&error),
+            executor: Direct(self.handler.clone()),
+            settings: self.core.settings.clone(),
+            now: self.core.clock.wall(),
+        };
+        // A store that cannot even record this is what failed.
+        if self.core.store.transact(job).await? { Ok(()) } else { Err(error) }
     }
 
     /// Sweeps at the start and then `every` so often, until `shutdown`. Every consumer runs one; several do no harm.

@@ -417,11 +417,9 @@ fn a_hot_key_is_set_aside_only_when_it_keeps_others_waiting() {
     rig.wait(Duration::from_secs(1));
     let hot = rig.calls.iter().position(|(_, events)| events.iter().any(|id| id.starts_with("hot"))).unwrap();
     let (call, events) = rig.calls.remove(hot);
-    let outcomes = events.iter().map(|id| match id.starts_with("hot") {
-        true => Outcome::Accepted,
-        false => Outcome::Throttled { after: Some(Duration::from_secs(60)) },
-    });
-    let outcomes = outcomes.collect();
+    let throttled = Outcome::Throttled { after: Some(Duration::from_secs(60)) };
+    let answer = |id: &String| if id.starts_with("hot") { Outcome::Accepted } else { throttled.clone() };
+    let outcomes = events.iter().map(answer).collect();
     rig.step(Input::Answered { call, outcomes });
     for _ in 0..4 {
         rig.wait(Duration::from_millis(600));

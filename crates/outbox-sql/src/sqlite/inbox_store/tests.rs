@@ -181,6 +181,46 @@ async fn a_job_that_fails_does_not_take_others_of_its_transaction_with_it() {
 }
 
 #[tokio::test]
+async fn a_kept_event_that_ends_its_transaction_holds_back_no_other() {
+    let (bench, clock) = (Bench::new(), Arc::new(outbox::memory::ManualClock::default()));
+    let first = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let fails = first.clone();
+    let handler = handler_fn(move |tx: &Transaction<'_>, event: &Event| -> rusqlite::Result<()> {
+        if fails.load(std::sync::atomic::Ordering::Relaxed) {
+            return tx.execute_batch("SELECT 1 FROM no_such_table");
+        }
+        tx.execute("INSERT INTO effects (id) VALUES (?1)", [event.id()])?;
+        if event.id() == "bad" { tx.execute_batch("ROLLBACK") } else { Ok(()) }
+    });
+    let service = InboxLayer::once(bench.open()).clock(clock.clone()).layer(handler);
+    take(&service, vec![event("bad"), event("good")]).await.unwrap();
+    first.store(false, std::sync::atomic::Ordering::Relaxed);
+    clock.advance(std::time::Duration::from_secs(60));
+    service.sweep().await.unwrap();
+    assert_eq!(bench.effects(), ["good"]);
+    assert_eq!(service.operator().totals().await.unwrap().retrying, 1);
+}
+
+#[tokio::test]
+async fn ids_not_done_with_keep_no_other_from_being_forgotten() {
+    let (bench, clock) = (Bench::new(), Arc::new(outbox::memory::ManualClock::default()));
+    let store = bench.open();
+    Connection::open(bench.path())
+        .unwrap()
+        .execute_batch(
+            "INSERT INTO outbox_inbox_ids (producer, id, expires, done) \
+             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 6000) SELECT 0, n, 0, 0 FROM n",
+        )
+        .unwrap();
+    let service = InboxLayer::once(store).clock(clock.clone()).layer(Scripted(Script::default()));
+    take(&service, vec![event("a")]).await.unwrap();
+    assert_eq!(service.operator().totals().await.unwrap().ids, 1);
+    clock.advance(std::time::Duration::from_secs(10 * 365 * 24 * 3600));
+    service.sweep().await.unwrap();
+    assert_eq!(service.operator().totals().await.unwrap().ids, 0);
+}
+
+#[tokio::test]
 async fn several_inboxes_share_a_file_and_nothing_else() {
     let bench = Bench::new();
     let open = |name: &str| {

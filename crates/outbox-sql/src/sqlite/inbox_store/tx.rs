@@ -271,11 +271,11 @@ impl InboxTx for SqliteTx<'_> {
 
     async fn purge_ids(&mut self, now: Timestamp, limit: usize) -> Result<u64, StoreError> {
         // Ids expire roughly in the order they came, so only the oldest are looked at: no index on the expiry, which
-        // every event would have to pay for.
+        // every event would have to pay for. Those not done with, which may stay for long, do not count among them.
         let purged = self
             .prepare(
-                "DELETE FROM outbox_inbox_ids WHERE n IN (SELECT n FROM (SELECT n, expires, done FROM outbox_inbox_ids \
-                 ORDER BY n LIMIT 5000) WHERE expires <= ?1 AND done LIMIT ?2)",
+                "DELETE FROM outbox_inbox_ids WHERE n IN (SELECT n FROM (SELECT n, expires FROM outbox_inbox_ids \
+                 WHERE done ORDER BY n LIMIT 5000) WHERE expires <= ?1 LIMIT ?2)",
             )?
             .execute((micros(now), rows(limit)))
             .map_err(store_error("forgetting ids that expired"))?;

@@ -92,6 +92,46 @@ async fn a_handler_that_waits_is_refused_and_nothing_is_recorded() {
     assert_eq!(service.operator().totals().await.unwrap().ids, 0);
 }
 
+/// Fails at first; from then on waits at events of type `waits`, which no transaction in memory allows.
+struct WaitsAtSome(Arc<std::sync::atomic::AtomicBool>);
+
+impl Handler<MemoryTx<'_, Vec<String>>> for WaitsAtSome {
+    async fn handle(&self, tx: &mut MemoryTx<'_, Vec<String>>, event: &Event) -> Answer {
+        if !self.0.load(std::sync::atomic::Ordering::Relaxed) {
+            return Answer::retry("at first");
+        }
+        tx.state().push(event.kind().to_owned());
+        if event.kind() == "waits" {
+            tokio::task::yield_now().await;
+        }
+        Answer::Done
+    }
+}
+
+#[tokio::test]
+async fn a_kept_event_that_makes_its_transaction_fail_holds_back_no_other() {
+    let (store, clock) = (MemoryInbox::new(), Arc::new(crate::memory::ManualClock::default()));
+    let later = Arc::<std::sync::atomic::AtomicBool>::default();
+    let service = InboxLayer::once(store.clone()).clock(clock.clone()).layer(WaitsAtSome(later.clone()));
+    let events = [("waits", 1), ("good", 2), ("waits", 3), ("better", 4)];
+    for (kind, number) in events {
+        service.apply(vec![testing_event(kind, None, number).into()]).await.unwrap();
+        clock.advance(Duration::from_secs(1));
+    }
+    later.store(true, std::sync::atomic::Ordering::Relaxed);
+    clock.advance(Duration::from_secs(60));
+    service.sweep_due().await.unwrap();
+    assert_eq!(store.state(), ["good", "better"]);
+    assert_eq!(service.operator().totals().await.unwrap().retrying, 2);
+    for _ in 0..20 {
+        clock.advance(Duration::from_secs(24 * 3600));
+        service.sweep().await.unwrap();
+    }
+    let dead = service.operator().dead_letters(&crate::inbox::Chosen::default(), 10).await.unwrap();
+    let reason = |at: usize| dead[at].record.trouble.clone().unwrap().reason;
+    assert!(dead.len() == 2 && reason(0).contains("ClaimHandler"), "{dead:?}");
+}
+
 #[tokio::test]
 async fn the_service_composes_with_other_layers() {
     let handler = handler_fn(|count: &mut u32, _: &Event| *count += 1);

@@ -28,12 +28,15 @@ enum Ready {
 impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
     /// Applies what is ready in `lane`, front first, as far as the budget goes.
     pub(super) async fn drain(&mut self, lane: &LaneId) -> Result<(), Abort> {
+        let mut blamed = false;
         let mut record = self.open(lane).await?;
         while record.trouble.is_some() {
             let Some(first) = self.tx.first(lane).await? else {
                 record.trouble = None;
                 break;
             };
+            self.relieve(blamed);
+            blamed = self.blame(lane, first.id);
             let event = match &first.message {
                 KeptMessage::Event(event) => event.clone(),
                 KeptMessage::Raw { message, .. } => {
@@ -61,6 +64,7 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
                 }
             }
         }
+        self.relieve(blamed);
         self.put(lane, record);
         Ok(())
     }
@@ -199,17 +203,27 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         if record.trouble.as_ref().is_none_or(|trouble| trouble.state != TroubleState::Retrying) {
             return Ok(());
         }
-        match message.decode() {
+        let refusal = match message.decode() {
             Ok(events) => {
-                self.tx.remove(first.id).await?;
-                release(record);
                 let incoming: Vec<_> = events.into_iter().map(Incoming::Event).collect();
                 let touched = Box::pin(self.admit_all(&incoming)).await?;
                 for lane in touched {
                     Box::pin(self.drain(&lane)).await?;
                 }
+                self.done.applied.iter().find_map(|applied| match applied {
+                    Applied::Refused { reason } | Applied::Stopped { reason } => Some(reason.clone()),
+                    _ => None,
+                })
             }
-            Err(reason) => {
+            Err(reason) => Some(reason),
+        };
+        match refusal {
+            None => {
+                self.tx.remove(first.id).await?;
+                release(record);
+            }
+            // Its sender let go of it long ago: what cannot be taken stays here.
+            Some(reason) => {
                 let trouble = super::trouble_of(record, self.now);
                 trouble.state = TroubleState::Dead;
                 trouble.due = None;

@@ -243,6 +243,7 @@ macro_rules! inbox_conformance {
             a_duplicate_of_a_failed_event_is_not_an_attempt
             what_cannot_be_decoded_is_kept_with_its_bytes_and_parks_nothing
             what_can_be_decoded_by_now_is_applied_when_redriven
+            what_is_refused_when_redriven_stays_a_dead_letter
             an_inbox_of_ids_does_not_become_one_of_marks
             a_redriven_dead_letter_is_applied_before_what_is_parked_behind_it
             a_discarded_dead_letter_lets_its_key_go_on
@@ -263,6 +264,8 @@ macro_rules! inbox_conformance {
             after_cause_wakes_a_chain_of_causes
             a_claimed_event_is_handled_once_and_settled
             a_claim_that_expired_is_taken_over_and_its_late_answer_refused
+            a_claim_that_ended_before_its_handlers_turn_is_left_to_whoever_has_it
+            a_claim_that_waits_for_its_handler_is_renewed
             a_claimed_event_that_fails_is_tried_again_with_the_same_idempotency_key
             a_claim_handler_is_dropped_at_its_timeout
             events_behind_a_claimed_one_follow_in_order

@@ -113,6 +113,54 @@ pub async fn a_claim_that_expired_is_taken_over_and_its_late_answer_refused<B: I
     assert_eq!((totals.dead, totals.lanes, totals.counts.applied), (0, 0, 1));
 }
 
+/// More events than handlers run at a time, claimed by a worker whose first handlers wait at `gate`.
+async fn held_up<B: InboxUnderTest>(
+    bench: &B,
+    clock: &Arc<ManualClock>,
+) -> (Elsewhere, Arc<tokio::sync::Semaphore>, tokio::task::JoinHandle<Vec<Applied>>) {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let slow = Elsewhere { gate: Some(gate.clone()), ..Elsewhere::default() };
+    let inbox = service(bench, clock, &slow, LONG);
+    let events = ["a", "b", "c", "d", "e"].map(|key| event(key, 1)).to_vec();
+    let working = tokio::spawn(async move { take(&inbox, events).await });
+    while slow.ids().len() < 4 {
+        tokio::task::yield_now().await;
+    }
+    (slow, gate, working)
+}
+
+/// An event that somebody took over while it waited for the handler's turn is not handled twice.
+pub async fn a_claim_that_ended_before_its_handlers_turn_is_left_to_whoever_has_it<B: InboxUnderTest>(bench: &B) {
+    let (clock, quick) = (Arc::default(), Elsewhere::default());
+    let (slow, gate, working) = held_up(bench, &clock).await;
+    clock.advance(LONG + Duration::from_secs(31));
+    let second = service(bench, &clock, &quick, LONG);
+    second.sweep().await.expect("swept");
+    assert!(quick.ids().contains(&"e@1.1.0".to_owned()), "{:?}", quick.ids());
+    gate.add_permits(5);
+    let applied = working.await.expect("the slow worker ends");
+    assert!(!slow.ids().contains(&"e@1.1.0".to_owned()), "an event was handled by both");
+    assert!(applied.iter().all(Applied::may_be_acknowledged), "{applied:?}");
+    assert_eq!(second.operator().totals().await.expect("read").counts.applied, 5);
+}
+
+/// A claim whose handler comes late lasts as long from then as any other.
+pub async fn a_claim_that_waits_for_its_handler_is_renewed<B: InboxUnderTest>(bench: &B) {
+    let (clock, quick) = (Arc::default(), Elsewhere::default());
+    let (slow, gate, working) = held_up(bench, &clock).await;
+    clock.advance(LONG + Duration::from_secs(10));
+    gate.add_permits(1);
+    while slow.ids().len() < 5 {
+        tokio::task::yield_now().await;
+    }
+    clock.advance(Duration::from_secs(25));
+    service(bench, &clock, &quick, LONG).sweep().await.expect("swept");
+    assert_eq!(quick.ids().len(), 3, "{:?}", quick.ids());
+    assert!(!quick.ids().contains(&"e@1.1.0".to_owned()), "a renewed claim was taken over");
+    gate.add_permits(4);
+    assert_eq!(working.await.expect("the slow worker ends")[4], Applied::Applied);
+}
+
 /// Whoever is called by the handler can recognise the second attempt.
 pub async fn a_claimed_event_that_fails_is_tried_again_with_the_same_idempotency_key<B: InboxUnderTest>(bench: &B) {
     let (clock, elsewhere) = (Arc::new(ManualClock::default()), Elsewhere::default());

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::{InboxUnderTest, Run, event, retry};
+use super::{InboxUnderTest, Run, event, retry, with_gaps};
 use crate::{
     bookkeeping::Lane,
     cloudevents::{Envelope, json},
+    event::NewEvent,
     inbox::{Answer, Applied, Chosen, InboxLayer, Incoming, RawMessage, Waits},
     inbox_store::KeptMessage,
+    place::Place,
 };
 
 /// An effect that was written before the handler failed is taken back; its record is not.
@@ -166,6 +168,25 @@ pub async fn what_can_be_decoded_by_now_is_applied_when_redriven<B: InboxUnderTe
     run.effects_are(&["a@1.1.0", "a@1.2.0"]);
     let left = run.operator().dead_letters(&Chosen::default(), 10).await.expect("listed");
     assert!(left.len() == 1 && matches!(left[0].lane.lane, Lane::Event(_)), "{left:?}");
+}
+
+/// What was acknowledged long ago is not lost because it cannot be taken: it stays as it came, with the reason.
+pub async fn what_is_refused_when_redriven_stays_a_dead_letter<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, InboxLayer::in_order);
+    let gaps = with_gaps(NewEvent::builder("sample").key("a"), Place::new(1, 1, 0), Place::ORIGIN);
+    let body = json::encode(&gaps, Envelope { gapless: false, replay: None });
+    let message = RawMessage::new(json::MEDIA_TYPE, body);
+    let unread = Incoming::Undecodable { message: message.clone(), reason: "unknown then".to_owned() };
+    run.service.apply(vec![unread]).await.expect("recorded");
+    assert_eq!(run.operator().redrive(&Chosen::default()).await.expect("redriven"), 1);
+    run.sweep_after(0).await;
+    run.effects_are(&[]);
+    let left = run.operator().dead_letters(&Chosen::default(), 10).await.expect("listed");
+    assert!(
+        matches!(&left[..], [kept] if matches!(&kept.first.message, KeptMessage::Raw { message: kept, .. } if *kept == message))
+    );
+    let trouble = left[0].record.trouble.clone().expect("a dead letter is trouble");
+    assert_ne!(trouble.reason, "unknown then");
 }
 
 /// Ids tell nothing of order: a store of the one is refused to the other, with the way out.
