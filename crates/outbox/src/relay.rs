@@ -17,7 +17,7 @@ mod route;
 mod status;
 
 pub use builder::{RelayBuilder, RelayError};
-pub use retention::RetentionPolicy;
+pub use retention::{RetentionPolicy, passed_by_all};
 pub use status::{RelayHandle, RelayStatus, RouteState, RouteStatus};
 
 use builder::Parts;

@@ -4,8 +4,8 @@
 //! doubled. Each has its choices; none is made without being asked for.
 
 use outbox::{
-    BusinessStore as _, Position, Start, StoreError,
-    bookkeeping::Checkpoint,
+    BusinessStore as _, Position, RouteName, Start, StoreError,
+    bookkeeping::{Checkpoint, Replay},
     store::{Agreement, Registration, StoreIdentity},
 };
 use serde::Serialize;
@@ -251,6 +251,27 @@ async fn set_back(stores: &Stores, loss: &Loss) -> Result<(), Failure> {
             let position = if further { target.clone() } else { standing.position.clone() };
             let checkpoint = Checkpoint { partition: loss.partition.clone(), position, finished: false };
             stores.bookkeeping.reset_checkpoint(&registration.route, &checkpoint).await?;
+        }
+        set_replays_back(stores, loss, &registration.route, &target).await?;
+    }
+    Ok(())
+}
+
+/// The same for the replays of `route`. One that was to go further than `target` ends, for that history is gone.
+async fn set_replays_back(stores: &Stores, loss: &Loss, route: &RouteName, target: &Position) -> Result<(), Failure> {
+    let beyond = |position: &Position| stores.source.order(position, target).is_gt();
+    for replay in stores.bookkeeping.replays().await?.into_iter().filter(|replay| replay.route == *route) {
+        let name = route.replay(&replay.id);
+        for checkpoint in stores.bookkeeping.checkpoints(&name).await? {
+            if checkpoint.partition == loss.partition {
+                let position = if beyond(&checkpoint.position) { target.clone() } else { checkpoint.position.clone() };
+                let checkpoint = Checkpoint { position, ..checkpoint };
+                stores.bookkeeping.reset_checkpoint(&name, &checkpoint).await?;
+            }
+        }
+        let cut_off = replay.ends.iter().any(|(partition, end)| *partition == loss.partition && beyond(end));
+        if cut_off && !replay.finished {
+            stores.bookkeeping.put_replay(&Replay { finished: true, ..replay }).await?;
         }
     }
     Ok(())

@@ -124,10 +124,16 @@ pub(crate) async fn run(config: Config, out: Output, command: Command) -> Outcom
     }
 }
 
-/// The routes that `pick` means: configured or registered.
+/// The routes that `pick` means: configured, registered, or those of replays that keep something.
 async fn routes(config: &Config, stores: &Stores, pick: &Pick) -> Result<Vec<RouteName>, Failure> {
     let mut names: Vec<_> = stores.business.routes().await?.into_iter().map(|route| route.route).collect();
     names.extend(config.routes.iter().map(|route| route.settings.name.clone()));
+    for replay in stores.bookkeeping.replays().await? {
+        let name = replay.route.replay(&replay.id);
+        if stores.bookkeeping.kept_counts(&name).await?.lanes > 0 {
+            names.push(name);
+        }
+    }
     names.sort();
     names.dedup();
     let Some(wanted) = &pick.route else { return Ok(names) };

@@ -1,10 +1,10 @@
 //! `outbox purge`: removes what is published, or what is kept of a key.
 
-use outbox::{Clock as _, Key, Position, System, store::Retention};
+use outbox::{Clock as _, Key, System, relay::passed_by_all, store::Retention};
 use serde_json::json;
 
 use crate::{
-    commands::{self, standing},
+    commands,
     config::{self, Config, units},
     exit::{Exit, Failure, Outcome},
     output::{Output, counted},
@@ -14,8 +14,8 @@ use crate::{
 /// What to remove.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Only entries that every registered route is past are removed, in small batches that delay a writer by \
-milliseconds at most. Without options the configuration's `store.retention` decides.")]
+Only entries that every registered route and every unfinished replay are past are removed, in small \
+batches that delay a writer by milliseconds at most. Without options the configuration's `store.retention` decides.")]
 pub(crate) struct Args {
     /// Published entries older than this, as `7d`
     #[arg(long, value_name = "AGE", conflicts_with_all = ["keep", "key"])]
@@ -38,21 +38,27 @@ pub(crate) async fn run(config: Config, out: Output, args: Args) -> Outcome {
         return erase(&stores, out, key).await;
     }
     let retention = retention(&config, &args)?;
-    let Some(passed) = passed_by_all(&stores).await? else {
-        done(out, 0, Some("no route has published anything yet, so everything is still needed"));
-        return Ok(Exit::Ok);
-    };
     let bar = out.waiting("purging");
     let mut removed = 0;
-    loop {
-        let purged = stores.business.purge(&passed, retention).await?;
-        removed += purged.entries;
-        bar.set_message(format!("purging: {}", counted(removed, "entry", "entries")));
-        if !purged.more {
-            break;
+    let mut needed = true;
+    for partition in stores.source.partitions().await? {
+        let (store, source, bookkeeping) = (&*stores.business, &*stores.source, &*stores.bookkeeping);
+        while let Some(passed) = passed_by_all(store, source, bookkeeping, &partition.id).await? {
+            needed = false;
+            let purged = stores.business.purge(&passed, retention).await?;
+            removed += purged.entries;
+            bar.set_message(format!("purging: {}", counted(removed, "entry", "entries")));
+            if !purged.more {
+                break;
+            }
+            // Let writers in between batches.
+            tokio::task::yield_now().await;
         }
-        // Let writers in between batches.
-        tokio::task::yield_now().await;
+    }
+    if needed {
+        bar.finish_and_clear();
+        done(out, 0, Some("a route or a replay has not published anything yet, so everything is still needed"));
+        return Ok(Exit::Ok);
     }
     bar.finish_and_clear();
     done(out, removed, None);
@@ -90,23 +96,6 @@ fn retention(config: &Config, args: &Args) -> Result<Retention, Failure> {
                 .help("say --older-than 7d or --keep 100000, or set `store.retention`")),
         },
     }
-}
-
-/// The least checkpoint of all registered routes; `None` if one of them, or all, have none.
-async fn passed_by_all(stores: &Stores) -> Result<Option<Position>, Failure> {
-    let mut least: Option<Position> = None;
-    for registration in stores.business.routes().await? {
-        for standing in standing::standings(stores, &registration).await? {
-            if !standing.stored {
-                return Ok(None);
-            }
-            let lower = least.as_ref().is_none_or(|least| stores.source.order(&standing.position, least).is_lt());
-            if lower {
-                least = Some(standing.position);
-            }
-        }
-    }
-    Ok(least)
 }
 
 async fn erase(stores: &Stores, out: Output, key: &str) -> Outcome {

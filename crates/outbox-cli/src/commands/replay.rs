@@ -12,10 +12,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    commands::{self, listed, standing},
+    commands::{self, listed, standing, without_relay},
     config::{Config, units},
     exit::{Exit, Failure, Outcome},
-    output::{Output, counted, number, size},
+    output::{Output, counted, number, plain, size},
     wiring::Stores,
 };
 
@@ -26,12 +26,18 @@ const PAGE: Limit = Limit { events: 2_000, bytes: 8 << 20 };
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("to").required(true).args(["route", "all"]),
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
     after_help = "\
-Only what a route has published before is replayed, in order, beside what it publishes now. Events \
-carry `replayid`. A consumer with an inbox in order takes them for duplicates unless it was rewound \
+Everything up to where the route stands that its filter takes and that is not purged is replayed, in \
+order, beside what the route publishes now: also what it keeps as a dead letter or parked, and what was \
+discarded. Events carry `replayid`. A consumer with an inbox in order takes them for duplicates unless it was rewound \
 first: `outbox inbox rewind`."
 )]
 pub(crate) struct Args {
+    /// What to do with replays that were asked for
+    #[command(subcommand)]
+    command: Option<Command>,
     /// To this route; may be given several times
     #[arg(long, value_name = "NAME")]
     route: Vec<String>,
@@ -61,6 +67,19 @@ pub(crate) struct Args {
     no_wait: bool,
 }
 
+/// What to do with replays that were asked for.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List those that are not finished, and those that keep events
+    List,
+    /// End one before it is done, so that retention no longer waits for it; no relay may run
+    Cancel {
+        /// The replay, as `list` shows it
+        #[arg(value_name = "ID")]
+        replay: String,
+    },
+}
+
 /// What one route would get.
 #[derive(Debug, Default, Serialize)]
 struct Found {
@@ -83,6 +102,11 @@ struct Plan {
 /// Shows what would be replayed; with `--yes` has it done.
 pub(crate) async fn run(config: Config, out: Output, args: Args) -> Outcome {
     let stores = commands::stores(&config).await?;
+    match &args.command {
+        Some(Command::List) => return list(&stores, out).await,
+        Some(Command::Cancel { replay }) => return cancel(&config, &stores, out, replay).await,
+        None => {}
+    }
     let (since, until) = (time("--since", args.since.as_deref())?, time("--until", args.until.as_deref())?);
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
@@ -99,7 +123,7 @@ pub(crate) async fn run(config: Config, out: Output, args: Args) -> Outcome {
         found.push(count(&stores, out, plan).await?);
     }
     if found.iter().all(|found| found.events == 0) {
-        return Err(Failure::not_found("nothing that was published matches; nothing was done")
+        return Err(Failure::not_found("nothing matches up to where the route stands; nothing was done")
             .help("`outbox status` shows what a route has yet to publish; purged entries are gone"));
     }
     if !args.yes {
@@ -116,6 +140,47 @@ pub(crate) async fn run(config: Config, out: Output, args: Args) -> Outcome {
         wait(&config, &stores, out, &asked).await?;
     }
     show(out, &found, true);
+    Ok(Exit::Ok)
+}
+
+async fn list(stores: &Stores, out: Output) -> Outcome {
+    let mut list = Vec::new();
+    for replay in stores.bookkeeping.replays().await? {
+        let kept = stores.bookkeeping.kept_counts(&replay.route.replay(&replay.id)).await?;
+        if !replay.finished || kept.lanes > 0 {
+            list.push((replay, kept.retrying + kept.dead + kept.parked));
+        }
+    }
+    if out.json {
+        let shown = |(replay, kept): &(Replay, u64)| json!({ "id": replay.id, "route": replay.route.as_str(), "finished": replay.finished, "kept": kept });
+        out.value(&json!({ "replays": list.iter().map(shown).collect::<Vec<_>>() }));
+        return Ok(Exit::Ok);
+    }
+    for (replay, kept) in &list {
+        let state = if replay.finished { "finished" } else { "under way" };
+        let kept = counted(*kept, "kept event", "kept events");
+        out.line(format!("{} to {}: {state}, {kept}", plain(&replay.id), replay.route));
+    }
+    if list.is_empty() {
+        out.line("no replay is under way");
+    }
+    Ok(Exit::Ok)
+}
+
+/// Without a relay, for one that still reads for the replay would miss what is purged then.
+async fn cancel(config: &Config, stores: &Stores, out: Output, id: &str) -> Outcome {
+    let replay = stores.bookkeeping.replays().await?.into_iter().find(|replay| replay.id == id && !replay.finished);
+    let Some(replay) = replay else {
+        return Err(Failure::not_found(format!("no replay `{id}` is under way"))
+            .help("`outbox replay list` shows those there are"));
+    };
+    without_relay(config, stores, out).await?;
+    stores.bookkeeping.put_replay(&Replay { finished: true, ..replay }).await?;
+    if out.json {
+        out.value(&json!({ "cancelled": id }));
+    } else {
+        out.line(format!("replay {} is cancelled; retention no longer waits for it", plain(id)));
+    }
     Ok(Exit::Ok)
 }
 

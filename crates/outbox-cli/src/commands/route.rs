@@ -34,7 +34,7 @@ pub(crate) enum Command {
         /// As the configuration calls it from now on
         to: String,
     },
-    /// Forget a registered route that is no longer configured, so that retention no longer waits for it
+    /// Forget a registered route that is no longer configured, so that retention no longer waits for it; no relay may run
     Retire {
         /// The route
         name: String,
@@ -193,6 +193,8 @@ async fn retire(config: &Config, stores: &Stores, out: Output, name: &str, yes: 
         return Err(Failure::usage(format!("`{name}` has yet to publish {entries}, and has {kept}; nothing was done"))
             .help("--yes gives these up for this route"));
     }
+    // A relay that still runs would write a checkpoint that a later route of this name would take for its own.
+    without_relay(config, stores, out).await?;
     stores.bookkeeping.forget_route(&name).await?;
     stores.business.retire_route(&name).await?;
     if out.json {

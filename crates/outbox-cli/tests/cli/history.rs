@@ -69,3 +69,18 @@ fn a_paused_route_keeps_its_backlog() {
     assert_eq!(relay.stop().code, 0);
     assert_eq!(place.read("ledger.jsonl").lines().count(), 5);
 }
+
+#[test]
+fn a_replay_that_is_under_way_holds_retention_until_it_is_cancelled() {
+    let place = Place::initialised();
+    place.place_orders(20);
+    place.publish_all();
+    let asked = place.json(&["replay", "--route", "ledger", "--yes", "--no-wait"]);
+    let id = asked["routes"][0]["replay"].as_str().unwrap();
+    assert_eq!(place.json(&["purge", "--keep", "5"])["entries"], 0);
+    assert_eq!(place.json(&["replay", "list"])["replays"][0]["id"], id);
+    assert_eq!(place.run(&["replay", "cancel", "another"]).code, 3);
+    assert_eq!(place.json(&["replay", "cancel", id])["cancelled"], id);
+    assert_eq!(place.json(&["replay", "list"])["replays"].as_array().unwrap().len(), 0);
+    assert_eq!(place.json(&["purge", "--keep", "5"])["entries"], 15);
+}

@@ -51,7 +51,7 @@ async fn reads_for_an_older_claim_fail_once_another_has_taken_over() {
     let standby = fixture.store();
     standby.claim(&claim("books", 2, "n2")).await.unwrap();
     let error = read(&store, "0").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Ownership);
+    assert_eq!(error.kind(), ErrorKind::Fenced);
     assert!(error.to_string().contains("another relay took over"), "{error}");
     read(&standby, "0").await.unwrap();
 }

@@ -127,6 +127,6 @@ async fn a_relay_that_was_overtaken_purges_nothing() {
     store.claim(&claim(1)).await.unwrap();
     fixture.store().claim(&claim(2)).await.unwrap();
     let error = store.purge(&at(10), Retention::Newest(0)).await.unwrap_err();
-    assert_eq!(error.kind(), outbox::ErrorKind::Ownership);
+    assert_eq!(error.kind(), outbox::ErrorKind::Fenced);
     assert_eq!(fixture.number("SELECT count(*) FROM outbox_entries"), 10);
 }

@@ -76,6 +76,15 @@ impl KeptContent {
         }
     }
 
+    /// Which event of its entry it is: with partition, position and id this tells it from every other one, for a
+    /// producer may give an id twice.
+    pub fn index(&self) -> u32 {
+        match self {
+            Self::Event(event) => event.placing().map_or(0, |placing| placing.place.index),
+            Self::Undecodable(_) => 0,
+        }
+    }
+
     /// The lane it belongs to.
     pub fn lane(&self) -> Lane {
         match self {

@@ -194,14 +194,14 @@ impl Bookkeeping for MemoryBookkeeping {
     async fn tombstones(&self, route: &RouteName) -> Result<Vec<(Arc<str>, PartitionId, Position)>, StoreError> {
         Ok(self.read(route, |route| {
             let listed = route.tombstones.iter();
-            listed.map(|(id, (partition, position))| (id.clone(), partition.clone(), position.clone())).collect()
+            listed.map(|one| (one.id.clone(), one.partition.clone(), one.position.clone())).collect()
         }))
     }
 
     async fn forget_tombstones(&self, lease: &Lease, route: &RouteName, ids: &[Arc<str>]) -> Result<(), StoreError> {
         let mut state = self.owned_by(lease)?;
         if let Some(route) = state.routes.get_mut(route) {
-            route.tombstones.retain(|id, _| !ids.contains(id));
+            route.tombstones.retain(|tombstone| !ids.contains(&tombstone.id));
         }
         Ok(())
     }

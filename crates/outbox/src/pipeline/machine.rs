@@ -27,8 +27,8 @@ pub struct Resume {
     pub position: Position,
     /// The route's lanes in trouble.
     pub troubled: Vec<Lane>,
-    /// Ids of discarded events that may be read again.
-    pub tombstones: Vec<Arc<str>>,
+    /// Ids of discarded events that may be read again, each with the position behind its record.
+    pub tombstones: Vec<(Arc<str>, Position)>,
 }
 
 /// Publishes one partition of a source to one route; see the [module](super).
@@ -51,7 +51,7 @@ pub struct Pipeline {
     /// Since when they do.
     pub(super) starving_since: Option<Moment>,
     pub(super) health: RouteHealth,
-    tombstones: BTreeSet<Arc<str>>,
+    tombstones: BTreeMap<Arc<str>, Vec<Position>>,
     mode: Mode,
     reading: bool,
     ended: bool,
@@ -91,7 +91,7 @@ impl Pipeline {
         let limit = Limit { events: settings.window.events, bytes: settings.window.bytes };
         let mut lanes = Lanes::default();
         lanes.troubled = resume.troubled.into_iter().collect();
-        Self {
+        let mut pipeline = Self {
             rng: Rng::with_seed(settings.seed),
             window: Window::new(limit, resume.position),
             lanes,
@@ -104,7 +104,7 @@ impl Pipeline {
             hot: BTreeSet::new(),
             starving_since: None,
             health: RouteHealth::default(),
-            tombstones: resume.tombstones.into_iter().collect(),
+            tombstones: BTreeMap::new(),
             mode: Mode::Running,
             reading: false,
             ended: false,
@@ -116,7 +116,11 @@ impl Pipeline {
             next_write: 0,
             wake: None,
             settings,
+        };
+        for (id, position) in resume.tombstones {
+            pipeline.tombstones.entry(id).or_default().push(position);
         }
+        pipeline
     }
 
     /// Takes one input in and appends what has to be done to `effects`. Never fails and never blocks; inputs that
@@ -188,7 +192,7 @@ impl Pipeline {
             Content::Undecodable(_) if !self.settings.keeps_undecodable => self.window.done(slot),
             Content::Undecodable(row) => {
                 let item = Item { slot, index: 0, size: 0, doomed: true, failures: None };
-                self.enqueue(Lane::of_undecodable(row), item, &row.id);
+                self.enqueue(Lane::of_undecodable(row), item, &row.id, &record.position);
             }
             Content::Events(events) => {
                 for (index, event) in (0..).zip(events) {
@@ -199,14 +203,14 @@ impl Pipeline {
                     let size = (self.settings.size)(event);
                     let doomed = size > self.settings.sink.max_event_bytes;
                     let item = Item { slot, index, size, doomed, failures: None };
-                    self.enqueue(Lane::of(event), item, &event.id);
+                    self.enqueue(Lane::of(event), item, &event.id, &record.position);
                 }
             }
         }
     }
 
-    fn enqueue(&mut self, lane: Lane, item: Item, id: &Arc<str>) {
-        if !self.tombstones.is_empty() && self.tombstones.contains(id) {
+    fn enqueue(&mut self, lane: Lane, item: Item, id: &Arc<str>, position: &Position) {
+        if self.tombstones.get(id).is_some_and(|discarded| discarded.contains(position)) {
             self.window.done(item.slot);
             return;
         }

@@ -396,7 +396,11 @@ fn a_keep_whose_answer_was_lost_is_stored_again() {
 
 #[test]
 fn a_discarded_event_that_is_read_again_is_not_published() {
-    let resume = Resume { position: Position::new("0"), troubled: Vec::new(), tombstones: vec!["a@1.1.0".into()] };
+    let resume = Resume {
+        position: Position::new("0"),
+        troubled: Vec::new(),
+        tombstones: vec![("a@1.1.0".into(), Position::new("1"))],
+    };
     let mut rig = rig(settings());
     rig.pipeline = Pipeline::new(settings(), resume);
     rig.read([event("a", 1), event("a", 2)]);

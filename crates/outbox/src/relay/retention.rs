@@ -5,7 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::{builder::Parts, lease::Guard, metric};
-use crate::{entry::Position, error::StoreError, source::PartitionId, store::Retention};
+use crate::{
+    bookkeeping::Operator,
+    entry::Position,
+    error::StoreError,
+    source::{PartitionId, Source},
+    store::{BusinessStore, Retention},
+};
 
 /// How long published entries are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +59,7 @@ pub(super) async fn run(parts: Arc<Parts>, guard: Guard) -> Result<(), StoreErro
 /// Removes one batch. Gives whether there is more.
 async fn purge(parts: &Parts, retention: Retention) -> Result<bool, StoreError> {
     for partition in parts.source.partitions().await? {
-        if let Some(passed) = passed_by_all(parts, &partition.id).await? {
+        if let Some(passed) = passed_by_all(&*parts.store, &*parts.source, &*parts.bookkeeping, &partition.id).await? {
             let purged = parts.store.purge(&passed, retention).await?;
             metrics::counter!(metric::PURGED).increment(purged.entries);
             if purged.more {
@@ -64,19 +70,27 @@ async fn purge(parts: &Parts, retention: Retention) -> Result<bool, StoreError> 
     Ok(false)
 }
 
-/// The position that every registered route is past, configured or not, and every replay under way; `None` if one of
-/// them has not begun.
-async fn passed_by_all(parts: &Parts, partition: &PartitionId) -> Result<Option<Position>, StoreError> {
-    let mut names: Vec<_> = parts.store.routes().await?.into_iter().map(|registration| registration.route).collect();
-    let replays = parts.bookkeeping.replays().await?;
+/// The position of `partition` that every registered route is past, configured or not, and every replay that is not
+/// finished; `None` if one of them has no checkpoint yet, or if there is no route. Entries up to it may be purged.
+///
+/// # Errors
+/// As the stores gave them.
+pub async fn passed_by_all(
+    store: &dyn BusinessStore,
+    source: &dyn Source,
+    bookkeeping: &dyn Operator,
+    partition: &PartitionId,
+) -> Result<Option<Position>, StoreError> {
+    let mut names: Vec<_> = store.routes().await?.into_iter().map(|registration| registration.route).collect();
+    let replays = bookkeeping.replays().await?;
     names.extend(replays.iter().filter(|replay| !replay.finished).map(|replay| replay.route.replay(&replay.id)));
     let mut passed: Option<Position> = None;
     for name in names {
-        let checkpoints = parts.bookkeeping.checkpoints(&name).await?;
+        let checkpoints = bookkeeping.checkpoints(&name).await?;
         let Some(checkpoint) = checkpoints.into_iter().find(|checkpoint| checkpoint.partition == *partition) else {
             return Ok(None);
         };
-        let earlier = passed.as_ref().is_none_or(|p| parts.source.order(&checkpoint.position, p).is_lt());
+        let earlier = passed.as_ref().is_none_or(|p| source.order(&checkpoint.position, p).is_lt());
         if earlier {
             passed = Some(checkpoint.position);
         }

@@ -90,9 +90,11 @@ pub(super) async fn run(
     let (reply, mut deliveries) = mpsc::unbounded_channel();
     let mut task = Task::set_up(parts, guard, plan, readers, reply, control.clone()).await?;
     control.mark_changed();
+    task.note_replayed().await?;
     task.start();
     let mut ticks = tokio::time::interval(steps::REPORT_EVERY);
     while !task.is_finished() {
+        task.note_replayed().await?;
         let wake = task.wake_at();
         tokio::select! {
             biased;
@@ -109,7 +111,7 @@ pub(super) async fn run(
             _ = ticks.tick() => task.report().await,
         }
     }
-    task.close().await
+    task.note_replayed().await
 }
 
 impl Task {
@@ -145,11 +147,18 @@ impl Task {
         Err(StoreError::new(ErrorKind::Fenced, "another relay has taken over"))
     }
 
-    /// A replay that is done is noted as such.
-    async fn close(self) -> Result<(), StoreError> {
-        if let Some(replay) = self.replay.filter(|replay| !self.draining && !replay.finished) {
-            let finished = Replay { finished: true, ..replay };
+    /// Notes a replay that has read all of its range as finished, so that neither retention nor whoever asked for it
+    /// waits for what it keeps. It reads no more from then on, for what it read may be purged.
+    async fn note_replayed(&mut self) -> Result<(), StoreError> {
+        let done = !self.draining && self.lanes.iter().all(|lane| lane.finished);
+        let Some(replay) = &mut self.replay else { return Ok(()) };
+        if done && !replay.finished {
+            let finished = Replay { finished: true, ..replay.clone() };
             self.parts.bookkeeping.put_replay(&finished).await?;
+            *replay = finished;
+        }
+        if replay.finished {
+            self.readers.clear();
         }
         Ok(())
     }

@@ -154,7 +154,7 @@ impl World {
             Resume {
                 position: position.clone(),
                 troubled: troubles.iter().map(|trouble| trouble.lane.clone()).collect(),
-                tombstones: tombstones.into_iter().map(|(id, ..)| id).collect(),
+                tombstones: tombstones.into_iter().map(|(id, _, position)| (id, position)).collect(),
             },
         );
         let keeper =

@@ -92,13 +92,17 @@ pub(crate) enum State {
     NotConfigured,
 }
 
-/// A replay that is not finished.
+/// A replay that is not finished, or keeps something.
 #[derive(Debug, Serialize)]
 pub(crate) struct ReplayView {
     pub id: String,
     pub route: String,
     /// Entries still to be read.
     pub left: u64,
+    /// Its dead letters.
+    pub dead: u64,
+    /// Its other kept events: retrying, or parked.
+    pub waiting: u64,
 }
 
 impl Report {
@@ -206,13 +210,18 @@ async fn look(stores: &Stores, registration: &Registration, paused: &[RouteName]
 
 async fn replays(stores: &Stores, registrations: &[Registration]) -> Result<Vec<ReplayView>, Failure> {
     let mut views = Vec::new();
-    for replay in stores.bookkeeping.replays().await?.into_iter().filter(|replay| !replay.finished) {
+    for replay in stores.bookkeeping.replays().await? {
+        let kept = stores.bookkeeping.kept_counts(&replay.route.replay(&replay.id)).await?;
+        if replay.finished && kept.lanes == 0 {
+            continue;
+        }
         let registration = registrations.iter().find(|registration| registration.route == replay.route);
         let left = match registration {
-            Some(registration) => standing::left_of_replay(stores, registration, &replay).await?,
-            None => 0,
+            Some(registration) if !replay.finished => standing::left_of_replay(stores, registration, &replay).await?,
+            Some(_) | None => 0,
         };
-        views.push(ReplayView { id: replay.id, route: replay.route.to_string(), left });
+        let (dead, waiting) = (kept.dead, kept.retrying + kept.parked);
+        views.push(ReplayView { id: replay.id, route: replay.route.to_string(), left, dead, waiting });
     }
     Ok(views)
 }

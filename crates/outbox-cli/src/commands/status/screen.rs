@@ -29,7 +29,11 @@ pub(crate) fn render(report: &Report, config: &Config, paint: Paint) -> String {
     lines.push(table(&report.routes, report.at, paint));
     for replay in &report.replays {
         let left = counted(replay.left, "entry", "entries");
-        lines.push(format!("\nreplay {} to {}: {left} left", plain(&replay.id), plain(&replay.route)));
+        let kept = match (replay.dead, replay.waiting) {
+            (0, 0) => String::new(),
+            (dead, waiting) => format!(", {}, {waiting} waiting", counted(dead, "dead letter", "dead letters")),
+        };
+        lines.push(format!("\nreplay {} to {}: {left} left{kept}", plain(&replay.id), plain(&replay.route)));
     }
     if report.routes.iter().any(|route| route.dead > 0) {
         lines.push(paint.faint("\noutbox dead-letters list shows what was given up on, and why"));

@@ -13,6 +13,7 @@ use rusqlite::Row;
 /// A kept event's columns.
 pub(super) struct Encoded {
     pub(super) id: String,
+    pub(super) index: u32,
     pub(super) key: Option<String>,
     pub(super) kind: Option<String>,
     pub(super) content: Vec<u8>,
@@ -25,6 +26,7 @@ pub(super) fn encode(content: &KeptContent) -> Encoded {
     match content {
         KeptContent::Event(event) => Encoded {
             id: event.id().to_owned(),
+            index: content.index(),
             key: event.key().map(text),
             kind: Some(event.kind().to_owned()),
             content: json::encode(event, Envelope::default()),
@@ -32,6 +34,7 @@ pub(super) fn encode(content: &KeptContent) -> Encoded {
         },
         KeptContent::Undecodable(row) => Encoded {
             id: row.id.as_ref().to_owned(),
+            index: content.index(),
             key: row.key.as_ref().map(text),
             kind: None,
             content: row.raw.to_vec(),

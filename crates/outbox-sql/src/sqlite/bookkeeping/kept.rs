@@ -91,10 +91,12 @@ fn insert(
 ) -> Result<Option<i64>, StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO kept (route, lane, event_id, partition, position, key, type, content, undecodable) \
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 \
-             WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE route = ?1 AND event_id = ?3) \
-             ON CONFLICT (route, lane, event_id) DO NOTHING RETURNING id",
+            "INSERT INTO kept (route, lane, event_id, partition, position, key, type, content, undecodable, \
+             event_index) \
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 \
+             WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE route = ?1 AND event_id = ?3 \
+             AND partition = ?4 AND position = ?5 AND event_index = ?10) \
+             ON CONFLICT (route, lane, event_id, partition, position, event_index) DO NOTHING RETURNING id",
         )
         .and_then(|mut statement| {
             let row = params![
@@ -107,6 +109,7 @@ fn insert(
                 event.kind,
                 event.content,
                 event.undecodable,
+                event.index,
             ];
             statement.query_row(row, |row| row.get(0)).optional()
         })
@@ -201,8 +204,8 @@ fn remove(connection: &Connection, route: &str, lane: &str, id: KeptId, discarde
 /// Leaves tombstones for kept events that match, so that a restart that reads them again does not publish them.
 pub(super) fn bury(connection: &Connection, which: &str, params: impl rusqlite::Params) -> Result<(), StoreError> {
     let sql = format!(
-        "INSERT OR REPLACE INTO tombstones (route, event_id, partition, position) \
-         SELECT route, event_id, partition, position FROM kept WHERE {which}"
+        "INSERT OR REPLACE INTO tombstones (route, event_id, partition, position, event_index) \
+         SELECT route, event_id, partition, position, event_index FROM kept WHERE {which}"
     );
     execute(connection, &sql, params)
 }

@@ -67,6 +67,8 @@ CREATE TABLE kept (
     event_id TEXT NOT NULL,
     partition TEXT NOT NULL,
     position TEXT NOT NULL,
+    -- Which event of its entry. A producer may give an id twice, so the id alone does not tell an event from others.
+    event_index INTEGER NOT NULL,
     -- The event's own, also where its lane is not its key's.
     key TEXT,
     -- NULL for a row that could not be read.
@@ -78,14 +80,15 @@ CREATE TABLE kept (
 );
 
 CREATE INDEX kept_in_order ON kept (route, lane, id);
-CREATE UNIQUE INDEX kept_once ON kept (route, lane, event_id);
+CREATE UNIQUE INDEX kept_once ON kept (route, lane, event_id, partition, position, event_index);
 
 CREATE TABLE tombstones (
     route TEXT NOT NULL,
     event_id TEXT NOT NULL,
     partition TEXT NOT NULL,
     position TEXT NOT NULL,
-    PRIMARY KEY (route, event_id)
+    event_index INTEGER NOT NULL,
+    PRIMARY KEY (route, event_id, partition, position, event_index)
 ) WITHOUT ROWID;
 
 CREATE TABLE health (

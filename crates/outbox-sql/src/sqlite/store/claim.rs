@@ -90,6 +90,14 @@ pub(super) fn still_ours(path: &Path, claim: &Claim, meta: &Meta) -> Result<(), 
             format!("was claimed under epoch {}, but says {} now: it is an older copy", claim.epoch, meta.claim_epoch);
         return Err(crate::sqlite::history::changed(path, &found));
     }
+    // The next owner of the lease: this one stands by. If it is a copy of the bookkeeping instead, the next claim says so.
+    if meta.bookkeeping.as_ref() == Some(&claim.bookkeeping) && meta.claim_epoch > claim.epoch {
+        let path = path.display();
+        return Err(StoreError::new(
+            ErrorKind::Fenced,
+            format!("another relay took over the database `{path}`, under epoch {}", meta.claim_epoch),
+        ));
+    }
     let who = meta.bookkeeping.as_deref().map_or_else(|| "nobody".to_owned(), |owner| format!("bookkeeping {owner}"));
     Err(StoreError::new(
         ErrorKind::Ownership,

@@ -22,9 +22,29 @@ pub(super) struct RouteState {
     pub(super) witnesses: BTreeMap<PartitionId, Witnesses>,
     pub(super) lanes: BTreeMap<Lane, LaneState>,
     /// Discarded events that a restart may read again.
-    pub(super) tombstones: BTreeMap<Arc<str>, (PartitionId, Position)>,
+    pub(super) tombstones: Vec<Tombstone>,
     pub(super) health: Option<RouteHealth>,
     pub(super) paused: bool,
+}
+
+/// A discarded event: by its id alone it could not be told from another one that a producer gave the same.
+#[derive(Clone, PartialEq)]
+pub(super) struct Tombstone {
+    pub(super) id: Arc<str>,
+    pub(super) partition: PartitionId,
+    pub(super) position: Position,
+    index: u32,
+}
+
+impl Tombstone {
+    fn of(content: &KeptContent, partition: &PartitionId, position: &Position) -> Self {
+        Self {
+            id: content.id().into(),
+            partition: partition.clone(),
+            position: position.clone(),
+            index: content.index(),
+        }
+    }
 }
 
 /// A lane in trouble: never without an event.
@@ -59,8 +79,10 @@ impl RouteState {
     }
 
     pub(super) fn keep(&mut self, numbers: &mut Numbers, partition: &PartitionId, keep: &Keep) -> KeepOutcome {
-        let is_discarded = |content: &KeptContent| self.tombstones.contains_key(content.id());
-        let fresh = keep.events.iter().filter(|(content, _)| !is_discarded(content));
+        let is_discarded = |(content, position): &(KeptContent, Position)| {
+            !self.tombstones.is_empty() && self.tombstones.contains(&Tombstone::of(content, partition, position))
+        };
+        let fresh = keep.events.iter().filter(|event| !is_discarded(event));
         let fresh: Vec<_> = fresh.cloned().collect();
         if let Some(lane) = self.lanes.get_mut(&keep.lane) {
             lane.add(numbers, partition, fresh);
@@ -71,7 +93,7 @@ impl RouteState {
             // All that was to be kept has been dealt with: nothing is left to do for it, least of all to publish it.
             return KeepOutcome::Stored { generation: numbers.generation };
         }
-        let front_is_discarded = keep.events.first().is_some_and(|(content, _)| is_discarded(content));
+        let front_is_discarded = keep.events.first().is_some_and(is_discarded);
         let front = if front_is_discarded { untried(front) } else { front.clone() };
         let generation = Numbers::next(&mut numbers.generation);
         let mut lane = LaneState { generation, front, events: Vec::new() };
@@ -88,7 +110,10 @@ impl RouteState {
         let is_done = |kept: &mut Kept| settlement.remove.contains(&kept.id);
         for done in lane.events.extract_if(.., is_done) {
             if settlement.discarded {
-                self.tombstones.insert(done.content.id().into(), (done.partition, done.position));
+                let tombstone = Tombstone::of(&done.content, &done.partition, &done.position);
+                if !self.tombstones.contains(&tombstone) {
+                    self.tombstones.push(tombstone);
+                }
             }
         }
         if lane.events.is_empty() {
@@ -119,7 +144,12 @@ impl LaneState {
     /// Adds events at the end, but for those that are there already.
     fn add(&mut self, numbers: &mut Numbers, partition: &PartitionId, events: Vec<(KeptContent, Position)>) {
         for (content, position) in events {
-            if self.events.iter().any(|kept| kept.content.id() == content.id()) {
+            let is_it = |kept: &Kept| {
+                kept.content.id() == content.id()
+                    && kept.content.index() == content.index()
+                    && (&kept.partition, &kept.position) == (partition, &position)
+            };
+            if self.events.iter().any(is_it) {
                 continue;
             }
             let id = KeptId(Numbers::next(&mut numbers.kept));

@@ -116,7 +116,7 @@ impl Task {
                 tombstones: tombstones
                     .iter()
                     .filter(|(_, at, _)| *at == partition)
-                    .map(|(id, ..)| id.clone())
+                    .map(|(id, _, position)| (id.clone(), position.clone()))
                     .collect(),
             };
             let done = plan.replay.as_ref().is_some_and(|replay| replay.finished);

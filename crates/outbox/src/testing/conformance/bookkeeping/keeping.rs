@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    bookkeeping::{Bookkeeping, Keep, KeepOutcome, KeptContent, KeptCounts, Lane, Lease, SettleOutcome},
+    bookkeeping::{Bookkeeping, Keep, KeepOutcome, KeptContent, KeptCounts, Lane, Lease, SettleOutcome, Settlement},
     entry::Undecodable,
     event::NewEvent,
     route::RouteName,
@@ -23,6 +23,7 @@ pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Bookkeeping>) {
     events_come_back_in_the_order_of_keeping(fresh().await).await;
     keeping_again_changes_nothing(fresh().await).await;
     keeping_more_adds_only_what_is_new(fresh().await).await;
+    an_id_that_was_given_twice_is_kept_twice(fresh().await).await;
     parking_on_a_free_lane_stores_nothing(fresh().await).await;
     lanes_and_routes_are_apart(fresh().await).await;
     an_event_can_be_kept_in_a_lane_of_its_own(fresh().await).await;
@@ -51,6 +52,29 @@ pub async fn keeping_opens_a_trouble(bookkeeping: Arc<dyn Bookkeeping>) {
         assert_eq!(outcome, KeepOutcome::Stored { generation: found.generation }, "{RULE}: and says which");
         assert_eq!((found.front, found.kept, found.lane), (front, 3, lane(key)), "{RULE}");
     }
+}
+
+/// A producer may give an id twice within a key: both events are kept, and discarding one leaves the other.
+pub async fn an_id_that_was_given_twice_is_kept_twice(bookkeeping: Arc<dyn Bookkeeping>) {
+    const RULE: &str = "an id that was given twice is kept twice";
+    let lease = take(&*bookkeeping, "relay").await;
+    let event = |sequence| {
+        let new = NewEvent::builder("t").key("k").id("42").build().expect("the sample is valid");
+        (KeptContent::Event(event_of(new, sequence)), position(sequence))
+    };
+    let both = Keep { lane: lane("k"), front: Some(dead(1)), events: vec![event(5), event(6)] };
+    for _ in 0..2 {
+        keep_it(&*bookkeeping, &lease, "a", &both).await;
+        assert_eq!(kept_ids(&*bookkeeping, &route("a"), &lane("k")).await, ["42", "42"], "{RULE}: and each once");
+    }
+    let first = settlement(&bookkeeping, &route("a"), &lane("k"), 2, None).await;
+    let discarded = Settlement { discarded: true, remove: first.remove[..1].to_vec(), ..first };
+    bookkeeping.settle(&lease, &route("a"), &discarded).await.expect("the owner settles");
+    let park = Keep { front: None, events: vec![event(5), event(6), event(7)], ..both };
+    keep_it(&*bookkeeping, &lease, "a", &park).await;
+    let kept = bookkeeping.kept(&route("a"), &lane("k"), 10).await.expect("kept events can be read");
+    let positions: Vec<_> = kept.into_iter().map(|kept| kept.position).collect();
+    assert_eq!(positions, [position(6), position(7)], "{RULE}: only the first was discarded");
 }
 
 /// A kept event is a full copy: whatever it was made of comes back, with partition and position.
