@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use outbox::{
-    Bookkeeping, Entropy, Key, Operator, PartitionId, Position, RouteName, StoreError, System,
+    Bookkeeping, Entropy, ErrorKind, Key, Operator, PartitionId, Position, RouteName, StoreError, System,
     bookkeeping::{
         Checkpoint, DeadLetter, Keep, KeepOutcome, Kept, KeptCounts, KeptId, Lane, Lease, LeaseView, Replay,
         RouteHealth, Selector, SettleOutcome, Settlement, Trouble,
@@ -97,7 +97,7 @@ impl SqliteBookkeeping {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let inner = self.inner.clone();
-        blocking::run(move || work(&locked(&inner.reader))).await
+        blocking::run(move || work(&locked(&inner.reader))).await.map_err(|error| self.in_file(error))
     }
 
     async fn write<T: Send + 'static>(
@@ -105,7 +105,17 @@ impl SqliteBookkeeping {
         attempted: &'static str,
         work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.inner.commits.write(attempted, work).await
+        self.inner.commits.write(attempted, work).await.map_err(|error| self.in_file(error))
+    }
+
+    /// Names the file where it is the file that stands in the way.
+    fn in_file(&self, error: StoreError) -> StoreError {
+        match error.kind() {
+            ErrorKind::Unavailable | ErrorKind::Full | ErrorKind::NotPermitted | ErrorKind::Incompatible => {
+                error.context(&format!("the bookkeeping `{}`", self.inner.path.display()))
+            }
+            ErrorKind::Fenced | ErrorKind::HistoryChanged | ErrorKind::Ownership | ErrorKind::Invalid => error,
+        }
     }
 }
 

@@ -145,7 +145,7 @@ fn layout(connection: &Connection) -> Result<Option<u32>, StoreError> {
 }
 
 /// Layout 1 is the first: there is none to bring up to date yet.
-fn known_layout(layout: u32) -> Result<(), StoreError> {
+pub(crate) fn known_layout(layout: u32) -> Result<(), StoreError> {
     let message = match layout {
         LAYOUT => return Ok(()),
         0 => "the outbox tables have layout 0, which never existed: restore `outbox_meta` from a backup".to_owned(),

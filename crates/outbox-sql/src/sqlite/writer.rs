@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use outbox::{
     Clock, CommitId, Entropy, Key, NewEvent, Receipt, System, WriteError,
-    writer::{EntryPlan, plan},
+    writer::{EntryPlan, counted_bytes, plan},
 };
 use rusqlite::{Connection, MAIN_DB, Transaction, TransactionState, params, types::ToSqlOutput};
 
@@ -167,10 +167,10 @@ fn lock(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The limit is that of payloads, as in the trigger.
+/// Counts as the trigger does.
 fn check_sizes(plan: &EntryPlan, limit: u64) -> Result<(), WriteError> {
     for (index, event) in &plan.events {
-        let bytes = event.data().map_or(0, bytes::Bytes::len);
+        let bytes = counted_bytes(event);
         if u64::try_from(bytes).unwrap_or(u64::MAX) > limit {
             return Err(WriteError::TooLarge { index: *index, bytes, limit });
         }

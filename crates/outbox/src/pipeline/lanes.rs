@@ -163,9 +163,4 @@ impl Lanes {
             queue.push_front(item);
         }
     }
-
-    /// Lanes that hold events.
-    pub(super) fn len(&self) -> usize {
-        self.by_lane.len()
-    }
 }

@@ -11,6 +11,7 @@ use super::{
     CallId, Effect, Input, Settings, WriteId,
     health::{Gate, RouteHealth},
     lanes::{Item, LaneId, Lanes, Owner, State},
+    trouble::Starvation,
     window::Window,
 };
 use crate::{
@@ -48,8 +49,8 @@ pub struct Pipeline {
     pub(super) timers: BTreeSet<(Moment, LaneId)>,
     /// Lanes that hold more than their share, to be set aside if that keeps others waiting.
     pub(super) hot: BTreeSet<LaneId>,
-    /// Since when they do.
-    pub(super) starving_since: Option<Moment>,
+    /// How long they have done so.
+    pub(super) starvation: Starvation,
     pub(super) health: RouteHealth,
     tombstones: BTreeMap<Arc<str>, Vec<Position>>,
     mode: Mode,
@@ -102,7 +103,7 @@ impl Pipeline {
             writes: BTreeMap::new(),
             timers: BTreeSet::new(),
             hot: BTreeSet::new(),
-            starving_since: None,
+            starvation: Starvation::default(),
             health: RouteHealth::default(),
             tombstones: BTreeMap::new(),
             mode: Mode::Running,
@@ -405,7 +406,7 @@ impl Pipeline {
             self.timers.first().map(|&(due, _)| due),
             self.groups.iter().map(|group| group.due).filter(|&due| due > now).min(),
             self.health.closed_until(),
-            self.starving_since.map(|since| since + super::trouble::STARVED_AFTER),
+            self.starvation.due(),
             checkpoint,
         ]
         .into_iter()

@@ -436,6 +436,28 @@ fn a_hot_key_is_set_aside_only_when_it_keeps_others_waiting() {
 }
 
 #[test]
+fn a_hot_key_among_others_is_set_aside_though_a_few_of_them_get_through_again_and_again() {
+    let sink = SinkLimits { ordered_calls: false, ..settings().sink };
+    let mut rig = rig(Settings { sink, ..settings() });
+    let mut events = (1..).flat_map(|sequence| [event("hot", sequence), event(&format!("key/{sequence}"), 1)]);
+    for _ in 0..200 {
+        if let Some(credit) = rig.credit.take() {
+            rig.read(events.by_ref().take(credit));
+        }
+        rig.wait(Duration::from_millis(20));
+        for _ in 0..rig.calls.len() {
+            rig.accept();
+        }
+        rig.store_checkpoints();
+        if !rig.keeps.is_empty() {
+            break;
+        }
+    }
+    let [(_, lane, Some(front), _)] = rig.keeps.as_slice() else { panic!("nothing was set aside") };
+    assert_eq!((lane, front.attempts), (&Lane::Key(Key::new("hot").unwrap()), 0));
+}
+
+#[test]
 fn with_continue_a_dead_letter_holds_nothing_back() {
     let retry = RetryPolicy { after_dead_letter: AfterDeadLetter::Continue, ..settings().retry };
     let mut rig = rig(Settings { retry, ..settings() });

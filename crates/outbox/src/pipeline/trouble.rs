@@ -17,7 +17,33 @@ use crate::{
 };
 
 /// How long others may be kept waiting by a key that holds more than its share.
-pub(super) const STARVED_AFTER: Duration = Duration::from_millis(500);
+const STARVED_AFTER: Duration = Duration::from_millis(500);
+
+/// How long hot keys have kept others waiting. Time without that counts back: a key that lets a few others through
+/// every now and then starves them all the same.
+#[derive(Default)]
+pub(super) struct Starvation {
+    lasted: Duration,
+    seen: Option<(Moment, bool)>,
+}
+
+impl Starvation {
+    fn observe(&mut self, now: Moment, starving: bool) {
+        if let Some((last, was_starving)) = self.seen.replace((now, starving)) {
+            let passed = now.since(last);
+            self.lasted = if was_starving { self.lasted + passed } else { self.lasted.saturating_sub(passed) };
+        }
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.lasted >= STARVED_AFTER
+    }
+
+    /// When it will have lasted too long, if nothing changes.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.seen.filter(|&(_, starving)| starving).map(|(at, _)| at + STARVED_AFTER.saturating_sub(self.lasted))
+    }
+}
 
 impl Pipeline {
     /// The lane's first event is given up on.
@@ -57,35 +83,49 @@ impl Pipeline {
     /// With a full window and calls to spare for a while, a key that holds more than its share keeps the others
     /// waiting: it moves to the keeper. A key that is alone in the window keeps nobody waiting.
     pub(super) fn set_hot_lanes_aside(&mut self, now: Moment) {
-        if !self.hot_lanes_starve_others(now) {
-            self.starving_since = None;
-            return;
-        }
-        let since = *self.starving_since.get_or_insert(now);
-        if now.since(since) < STARVED_AFTER {
+        let starving = self.hot_lanes_fill_the_window(now);
+        self.starvation.observe(now, starving);
+        if !starving || !self.starvation.is_too_long() {
             return;
         }
         for id in std::mem::take(&mut self.hot) {
-            let lane = self.lanes.get(id);
             if !self.holds_too_much(id) {
                 continue;
             }
-            if lane.owner != Owner::Pipeline || !matches!(lane.state, State::Ready | State::Waiting(_)) {
+            let lane = self.lanes.get(id);
+            let is_free = lane.owner == Owner::Pipeline && matches!(lane.state, State::Ready | State::Waiting(_));
+            if !is_free {
                 self.hot.insert(id);
-                continue;
+            } else if self.is_alone(id) {
+                self.hot.insert(id);
+                self.starvation = Starvation::default();
+            } else {
+                let mut front = self.front_draft(now, id, Some(Duration::ZERO), "");
+                "more events of this key wait than its share of the window".clone_into(&mut front.reason);
+                self.leave(id, front);
             }
-            let mut front = self.front_draft(now, id, Some(Duration::ZERO), "");
-            "more events of this key wait than its share of the window".clone_into(&mut front.reason);
-            self.leave(id, front);
         }
     }
 
-    fn hot_lanes_starve_others(&self, now: Moment) -> bool {
+    /// Half of the window and less is free, which is more than what a read needs, for a window that is refilled again
+    /// and again is full, too.
+    fn hot_lanes_fill_the_window(&self, now: Moment) -> bool {
         let (credit, limit) = (self.window.credit(), &self.settings.window);
-        let full = credit.events < limit.events / 4 || credit.bytes < limit.bytes / 4;
+        let full = credit.events < limit.events / 2 || credit.bytes < limit.bytes / 2;
         let spare = self.calls.len() < self.settings.sink.max_calls && self.ready.len() < 2;
         let flowing = self.health.gate(now) == Gate::Open;
-        full && spare && flowing && self.lanes.len() > 1 && self.hot.iter().any(|&id| self.holds_too_much(id))
+        full && spare && flowing && self.hot.iter().any(|&id| self.holds_too_much(id))
+    }
+
+    /// Whether the window has nothing of other lanes, done or not.
+    fn is_alone(&self, id: LaneId) -> bool {
+        let lane = &self.lanes.get(id).lane;
+        self.window.records().all(|record| match &record.content {
+            Content::Undecodable(row) => Lane::of_undecodable(row) == *lane,
+            Content::Events(events) => {
+                events.iter().all(|event| Lane::of(event) == *lane || !(self.settings.takes)(record, event))
+            }
+        })
     }
 
     pub(super) fn holds_too_much(&self, id: LaneId) -> bool {

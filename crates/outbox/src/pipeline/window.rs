@@ -89,6 +89,11 @@ impl Window {
         self.slots.get(index).map(|slot| &slot.record)
     }
 
+    /// The records from the first open one on.
+    pub(super) fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.slots.iter().map(|slot| &slot.record)
+    }
+
     /// One event of `slot` is accepted, filtered out, or durably kept.
     pub(super) fn done(&mut self, slot: u64) {
         let index = slot.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());

@@ -2,7 +2,7 @@
 
 use outbox::{
     ErrorKind, Lane, Place, StoreError,
-    inbox_store::{InboxCounts, InboxTotals, LaneChange, LaneId, LaneRecord, Life, Trouble, TroubleState},
+    inbox_store::{InboxCounts, InboxTotals, LaneChange, LaneId, LaneRecord, LaneStep, Life, Trouble, TroubleState},
 };
 use rusqlite::{OptionalExtension, Params, Row, params};
 
@@ -32,6 +32,41 @@ pub(super) fn load(tx: &mut SqliteTx<'_>, wanted: &[LaneId]) -> Result<Vec<LaneR
         records.push(record);
     }
     Ok(records)
+}
+
+pub(super) fn advance(tx: &mut SqliteTx<'_>, steps: &[LaneStep<'_>]) -> Result<Vec<bool>, StoreError> {
+    let mut update = tx.prepare(
+        "UPDATE outbox_inbox_marks SET incarnation = ?6, sequence = ?7, idx = ?8 \
+         WHERE producer = ?1 AND key = ?2 AND incarnation = ?3 AND sequence = ?4 AND idx = ?5 AND NOT troubled",
+    )?;
+    let mut moved = Vec::with_capacity(steps.len());
+    for LaneStep { lane, from, to } in steps {
+        let Lane::Key(key) = &lane.lane else {
+            moved.push(false);
+            continue;
+        };
+        let producer = tx.producer(&lane.producer)?;
+        let written = if *from == Place::ORIGIN {
+            tx.prepare(
+                "INSERT INTO outbox_inbox_marks (producer, key, incarnation, sequence, idx, life, troubled) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0, 0) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![producer, key.as_str(), to.incarnation, to.sequence.cast_signed(), to.index])
+        } else {
+            update.execute(params![
+                producer,
+                key.as_str(),
+                from.incarnation,
+                from.sequence.cast_signed(),
+                from.index,
+                to.incarnation,
+                to.sequence.cast_signed(),
+                to.index
+            ])
+        };
+        moved.push(written.map_err(store_error("moving the mark of a key on"))? == 1);
+    }
+    Ok(moved)
 }
 
 fn read_mark(row: &Row<'_>) -> rusqlite::Result<LaneRecord> {

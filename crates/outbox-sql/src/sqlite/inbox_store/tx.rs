@@ -9,6 +9,7 @@ use outbox::{
     inbox::memory::other_mode,
     inbox_store::{
         EventId, InboxCounts, InboxKept, InboxTotals, InboxTx, KeptLane, KeptMessage, LaneChange, LaneId, LaneRecord,
+        LaneStep,
     },
 };
 use rusqlite::{CachedStatement, OptionalExtension, Transaction};
@@ -17,11 +18,27 @@ use super::{super::failure::store_error, kept, lanes};
 
 /// The numbers of this consumer's producers, as far as they were needed.
 #[derive(Default)]
-pub(super) struct Producers(HashMap<Arc<str>, i64>);
+pub(super) struct Producers {
+    all: HashMap<Arc<str>, i64>,
+    /// The one asked for last: most often the next is the same.
+    last: Option<(Arc<str>, i64)>,
+}
 
 impl Producers {
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.all.clear();
+        self.last = None;
+    }
+
+    fn get(&mut self, producer: &Arc<str>) -> Option<i64> {
+        if let Some((last, id)) = &self.last
+            && last == producer
+        {
+            return Some(*id);
+        }
+        let id = *self.all.get(producer)?;
+        self.last = Some((producer.clone(), id));
+        Some(id)
     }
 }
 
@@ -54,8 +71,8 @@ impl<'t> SqliteTx<'t> {
 
     /// The number of `producer`, given now if it has none.
     pub(super) fn producer(&mut self, producer: &Arc<str>) -> Result<i64, StoreError> {
-        if let Some(id) = self.producers.0.get(producer) {
-            return Ok(*id);
+        if let Some(id) = self.producers.get(producer) {
+            return Ok(id);
         }
         let attempted = "numbering a producer";
         let known = self
@@ -70,7 +87,7 @@ impl<'t> SqliteTx<'t> {
                 .insert((self.consumer, &**producer))
                 .map_err(store_error(attempted))?,
         };
-        self.producers.0.insert(producer.clone(), id);
+        self.producers.all.insert(producer.clone(), id);
         Ok(id)
     }
 
@@ -122,6 +139,10 @@ impl InboxTx for SqliteTx<'_> {
 
     async fn load(&mut self, wanted: &[LaneId]) -> Result<Vec<LaneRecord>, StoreError> {
         lanes::load(self, wanted)
+    }
+
+    async fn advance(&mut self, steps: &[LaneStep<'_>]) -> Result<Vec<bool>, StoreError> {
+        lanes::advance(self, steps)
     }
 
     async fn save(&mut self, changes: &[LaneChange]) -> Result<(), StoreError> {

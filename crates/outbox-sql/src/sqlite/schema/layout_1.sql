@@ -84,8 +84,9 @@ BEGIN
         THEN RAISE(ABORT, 'outbox: `type` holds a control character or is not UTF-8: remove it')
         WHEN NEW.data IS NOT NULL AND typeof(NEW.data) <> 'text' AND typeof(NEW.data) <> 'blob'
         THEN RAISE(ABORT, 'outbox: `data` must be TEXT, as JSON, or BLOB, or NULL for no payload')
-        WHEN length(CAST(NEW.data AS BLOB)) > meta.max_event_bytes
-        THEN RAISE(ABORT, 'outbox: too large: `data` has more bytes than outbox_meta.max_event_bytes, which the routes take: make it smaller, or put it elsewhere and write a reference')
+        WHEN coalesce(length(CAST(NEW.data AS BLOB)), 0) + 3 * coalesce(length(CAST(NEW.attributes AS BLOB)), 0)
+            > meta.max_event_bytes
+        THEN RAISE(ABORT, 'outbox: too large: `data` and three times `attributes` have more bytes than outbox_meta.max_event_bytes, which the routes take: make them smaller, or put `data` elsewhere and write a reference')
         WHEN NEW.expected IS NULL
         THEN NULL
         WHEN typeof(NEW.expected) <> 'integer' OR NEW.expected < 0 OR NEW.key IS NULL
@@ -297,14 +298,22 @@ BEGIN
                     OR json_type(event.value, '$.data') IS NOT NULL)
         )
         THEN RAISE(ABORT, 'outbox: `data_base64` of an event in `more` must be base64 with its padding, and stand without `data`')
-        WHEN EXISTS (
+        -- White space between the tokens of `data` is payload, but SQLite gives a value without it: all there is counts.
+        WHEN 3 * length(CAST(NEW.more AS BLOB)) > (SELECT max_event_bytes FROM outbox_meta) AND EXISTS (
             SELECT 1 FROM json_each(NEW.more) AS event, json_each(event.value) AS member
-            WHERE (SELECT max_event_bytes FROM outbox_meta) < CASE member.key
-                WHEN 'data' THEN length(CAST(member.value AS BLOB))
-                WHEN 'data_base64' THEN length(member.value) / 4 * 3 - 2
-            END
+            WHERE member.type <> 'null' OR member.key = 'data'
+            GROUP BY event.key
+            HAVING (SELECT max_event_bytes FROM outbox_meta) < sum(CASE member.key
+                WHEN 'data'
+                THEN length(CAST(event.value -> '$.data' AS BLOB))
+                    + length(CAST(NEW.more AS BLOB)) - length(CAST(json(NEW.more) AS BLOB))
+                WHEN 'data_base64'
+                THEN length(member.value) / 4 * 3 - length(member.value) + length(rtrim(member.value, '='))
+                WHEN 'attributes' THEN 3 * length(CAST(member.value AS BLOB))
+                ELSE 0
+            END)
         )
-        THEN RAISE(ABORT, 'outbox: too large: an event in `more` has more bytes than outbox_meta.max_event_bytes, which the routes take: make it smaller, or put it elsewhere and write a reference')
+        THEN RAISE(ABORT, 'outbox: too large: an event in `more` has more bytes in payload and three times its attributes than outbox_meta.max_event_bytes, which the routes take: make it smaller, or put it elsewhere and write a reference')
     END;
 
     INSERT INTO outbox_check_attributes (attributes)

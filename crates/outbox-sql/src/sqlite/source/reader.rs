@@ -54,6 +54,7 @@ impl Reader {
         let connection = &self.opened.connection;
         let snapshot = connection.unchecked_transaction().map_err(store_error(READING))?;
         let meta = schema::read_meta(&snapshot)?;
+        schema::known_layout(meta.layout)?;
         store.check_store(&meta.store_id)?;
         store.check_claim(&meta)?;
         known.check_newest(&snapshot, &store.path)?;
