@@ -1,6 +1,6 @@
 //! The `outbox` command.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
 
@@ -16,6 +16,9 @@ mod wiring;
 use cli::{Cli, Command, Global};
 use exit::{Exit, Failure, Outcome};
 use output::{Output, Paint};
+
+/// How long the end waits for what still blocks, once everything is done.
+const LINGER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
@@ -45,7 +48,10 @@ fn run(global: &Global, command: Command) -> Outcome {
             .because(&error)
             .help("raise the limits on threads and files")
     })?;
-    runtime.block_on(commands::run(global, out, command))
+    let outcome = runtime.block_on(commands::run(global, out, command));
+    // What a sink still waits for, as a disk that does not answer, must not hold up the end.
+    runtime.shutdown_timeout(LINGER);
+    outcome
 }
 
 fn finish(global: &Global, outcome: Outcome) -> ExitCode {

@@ -3,9 +3,9 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use outbox::{
-    BusinessStore, Operator, Sink, Source, System,
+    BusinessStore, Operator, Sink, SinkLimits, Source, System,
     relay::RetentionPolicy,
-    sinks::{FileSink, StdoutSink, WebhookSettings, WebhookSink},
+    sinks::{FileSink, LINE_LIMITS, StdoutSink, WebhookSettings, WebhookSink},
 };
 use outbox_sql::sqlite::{BookkeepingOptions, InboxOptions, SqliteBookkeeping, SqliteInbox, SqliteStore, StoreOptions};
 
@@ -34,8 +34,8 @@ pub(crate) struct Stores {
 pub(crate) async fn stores(config: &Config, make: bool) -> Result<Stores, Failure> {
     let store = business(config)?;
     let file = &config.relay.bookkeeping;
-    let owner = store.identity().await?.bookkeeping;
-    if let Some(owner) = owner.filter(|_| !file.exists()) {
+    let identity = store.identity().await?;
+    if let Some(owner) = identity.bookkeeping().filter(|_| !file.exists()) {
         return Err(Failure::new(format!("the bookkeeping {} is not there", file.display()))
             .exit(Exit::Adopt)
             .help(format!("the database is read by bookkeeping {owner}: put its file back, or see `outbox adopt`")));
@@ -100,6 +100,14 @@ pub(crate) fn sink(route: &RouteConfig) -> Result<Arc<dyn Sink>, Failure> {
         }
         SinkConfig::Stdout => Arc::new(StdoutSink::new()),
     })
+}
+
+/// What the sink of `route` takes, without making it.
+pub(crate) fn limits(route: &RouteConfig) -> SinkLimits {
+    match &route.sink {
+        SinkConfig::Webhook(settings) => settings.limits(),
+        SinkConfig::File(_) | SinkConfig::Stdout => LINE_LIMITS,
+    }
 }
 
 /// The relay's retention.

@@ -4,7 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{entry::Position, error::StoreError, route::RouteName, source::PartitionId, store::Witness};
+use crate::{
+    entry::Position,
+    error::StoreError,
+    route::RouteName,
+    source::PartitionId,
+    store::{Claim, Witness},
+};
 
 mod kept;
 mod operator;
@@ -38,6 +44,9 @@ pub struct LeaseView {
     /// The failover time that the owner works with: a challenger waits at least so long.
     pub duration: Duration,
 }
+
+/// A discarded event that a restart may read again: its id, its partition, and the position behind its record.
+pub type Tombstone = (Arc<str>, PartitionId, Position);
 
 /// How far a route is in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +102,18 @@ pub trait Bookkeeping: Send + Sync {
     /// # Errors
     /// As the store gave it.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// The claims noted under the lease `name`, by epoch.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn claims(&self, name: &str) -> Result<Vec<Claim>, StoreError>;
+
+    /// Notes `claims` in place of what was noted under the lease's name before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if the lease is lost.
+    async fn note_claims(&self, lease: &Lease, claims: &[Claim]) -> Result<(), StoreError>;
 
     /// The route's checkpoints.
     ///
@@ -166,13 +187,26 @@ pub trait Bookkeeping: Send + Sync {
     ///
     /// # Errors
     /// As the store gave it.
-    async fn tombstones(&self, route: &RouteName) -> Result<Vec<(Arc<str>, PartitionId, Position)>, StoreError>;
+    async fn tombstones(&self, route: &RouteName) -> Result<Vec<Tombstone>, StoreError>;
 
-    /// Forgets tombstones that the checkpoint is past.
+    /// Forgets these tombstones, which the checkpoint is past, and no other of the same event id: a producer may give an
+    /// id twice.
     ///
     /// # Errors
     /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if the lease is lost.
-    async fn forget_tombstones(&self, lease: &Lease, route: &RouteName, ids: &[Arc<str>]) -> Result<(), StoreError>;
+    async fn forget_tombstones(
+        &self,
+        lease: &Lease,
+        route: &RouteName,
+        passed: &[Tombstone],
+    ) -> Result<(), StoreError>;
+
+    /// Notes a replay as finished: all of its range has been read. Nothing happens if nobody asked for it, or it was
+    /// cancelled meanwhile. No operator's change.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if the lease is lost.
+    async fn note_replayed(&self, lease: &Lease, replay: &str) -> Result<(), StoreError>;
 
     /// Notes how a route is doing; called only when that changes.
     ///

@@ -232,8 +232,9 @@ impl Event {
         FIXED + self.id.len() + self.kind.len() + self.data.as_ref().map_or(0, Bytes::len) + extensions
     }
 
-    /// The marker that is published in this event's place when it is discarded: same identity and place, type
-    /// [`SKIPPED`], no payload, and the reason as its subject.
+    /// The marker that is published in this event's place when it is discarded: same identity, time and place, type
+    /// [`SKIPPED`], the reason as its subject, and nothing else of it: no payload, and no extension attribute, for these
+    /// may be what it is discarded for.
     pub fn skipped(&self, reason: &str) -> Self {
         let reason: String = reason.chars().filter(|c| !c.is_control()).take(200).collect();
         Self {
@@ -241,6 +242,7 @@ impl Event {
             subject: (!reason.is_empty()).then(|| reason.into()),
             content_type: None,
             schema: None,
+            extensions: BTreeMap::new(),
             data: None,
             ..self.clone()
         }
@@ -299,4 +301,31 @@ pub(crate) fn testing_event(kind: &str, key: Option<&str>, sequence: u64) -> Eve
     let identity =
         Identity { source: &"/tests".into(), placing, recorded: None, fallback_id: &format!("id-{sequence}") };
     Event::from_new(new, identity).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discarded_events_marker_keeps_its_identity_and_place_and_nothing_that_it_said() {
+        let new = NewEvent::builder("order.placed")
+            .key("k")
+            .subject("secret")
+            .schema("/secret")
+            .extension("customer", "secret")
+            .bytes("text/secret", "secret")
+            .build()
+            .unwrap();
+        let placing = testing_event("t", Some("k"), 7).placing().copied();
+        let identity = Identity { source: &"/tests".into(), placing, recorded: None, fallback_id: "1" };
+        let event = Event::from_new(new, identity).unwrap();
+        let marker = event.skipped("no longer\nwanted");
+        assert_eq!((marker.id(), marker.key(), marker.placing()), (event.id(), event.key(), event.placing()));
+        assert_eq!((marker.kind(), marker.subject()), (SKIPPED, Some("no longerwanted")));
+        assert_eq!(marker.extensions().count(), 0);
+        let envelope = crate::cloudevents::Envelope::default();
+        let published = crate::cloudevents::json::encode(&marker, envelope);
+        assert!(!String::from_utf8(published).unwrap().contains("secret"));
+    }
 }

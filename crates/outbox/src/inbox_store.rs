@@ -257,6 +257,16 @@ pub trait InboxTx {
     /// As the store gave it.
     async fn save(&mut self, changes: &[LaneChange]) -> Result<(), StoreError>;
 
+    /// Moves on, without their being loaded, those of the lanes that keep nothing and stand where their step begins;
+    /// says of each step whether it did, one after the other. A store that cannot tell at once moves none, as does one
+    /// that locks lanes one by one: the others are loaded afterwards, and two passes could wait for each other.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn advance(&mut self, steps: &[LaneStep<'_>]) -> Result<Vec<bool>, StoreError> {
+        Ok(vec![false; steps.len()])
+    }
+
     /// Remembers `ids` until `expires` at least, `done` with or not, and says of each whether it was new.
     ///
     /// # Errors
@@ -378,6 +388,17 @@ pub trait InboxTx {
     /// # Errors
     /// As the store gave it.
     async fn forget(&mut self, producer: &str) -> Result<u64, StoreError>;
+}
+
+/// How far a lane's next events take its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneStep<'a> {
+    /// The lane.
+    pub lane: &'a LaneId,
+    /// Where the mark has to stand.
+    pub from: Place,
+    /// Where it goes.
+    pub to: Place,
 }
 
 /// A lane as it was loaded and as it is now.

@@ -16,7 +16,10 @@ use crate::{
 };
 
 mod answers;
+mod dispatch;
+mod lanes;
 mod machine;
+mod settlement;
 #[cfg(test)]
 mod tests;
 

@@ -7,6 +7,7 @@
 use std::{future::Future, sync::Arc};
 
 mod builder;
+mod claim;
 mod lease;
 mod limiter;
 pub mod metric;
@@ -50,6 +51,14 @@ impl Relay {
     /// # Errors
     /// [`RelayError`] if it cannot go on: another history, another owner of the store, tables of another version.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RelayError> {
+        let ended = self.own_again_and_again(shutdown).await;
+        if let Err(error) = &ended {
+            self.parts.status.stop(&error.to_string());
+        }
+        ended
+    }
+
+    async fn own_again_and_again(&self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RelayError> {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let acquired = tokio::select! {
@@ -68,7 +77,7 @@ impl Relay {
                     return Ok(());
                 }
                 Ok(Ended::LeaseLost) => {
-                    tracing::warn!(relay = %self.parts.name, "another relay has taken over; standing by");
+                    tracing::warn!(relay = %self.parts.name, "this relay no longer owns the source; standing by");
                 }
                 Err(error) if error.kind().retry() => {
                     tracing::warn!(%error, "the relay cannot go on now; trying again");

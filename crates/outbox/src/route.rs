@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::filter::Filter;
+use crate::{filter::Filter, sink::SinkLimits};
 
 /// A route's name: 1 to 64 characters of `a-z`, `0-9`, `-`, `_` and `.`, the first a letter or digit.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -174,6 +174,13 @@ impl RouteSettings {
             window: WindowLimits::default(),
             rate_limit: None,
         }
+    }
+
+    /// How many events are published again at most after a crash of the relay: the window, and what the keeper has under
+    /// way. The last entry read may exceed the window.
+    pub fn duplicates_after_crash(&self, sink: &SinkLimits) -> u64 {
+        let kept = sink.keeper_calls().saturating_mul(sink.max_events);
+        u64::try_from(self.window.events.saturating_add(kept)).unwrap_or(u64::MAX)
     }
 }
 

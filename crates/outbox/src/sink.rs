@@ -15,10 +15,35 @@ pub struct SinkLimits {
     pub max_events: usize,
     /// Bytes in a call, by the sink's own measure.
     pub max_bytes: usize,
-    /// Bytes of one event, by the sink's own measure. A larger one becomes a dead letter without a call.
+    /// Bytes of one event, by the sink's own measure. A larger one becomes a dead letter without a call; from 32 KiB on,
+    /// it is refused at the write already.
     pub max_event_bytes: usize,
     /// Calls at the same time; at least 1.
     pub max_calls: usize,
+}
+
+impl SinkLimits {
+    /// What the writer counts of an event ([`counted_bytes`](crate::writer::counted_bytes)) that surely fits into
+    /// `max_event_bytes`, whichever encoding of ours it gets: base64 makes a payload a third larger, percent-encoding
+    /// an attribute three times as large, and what of the envelope is not counted takes up to 16 KiB.
+    ///
+    /// Where a sink takes less than 32 KiB that would leave next to nothing: there it is `max_event_bytes`, and an event
+    /// that the writer took may be too large for the sink nevertheless.
+    pub fn max_counted_bytes(&self) -> u64 {
+        const ENVELOPE: usize = 16 << 10;
+        let limit = if self.max_event_bytes >= 2 * ENVELOPE {
+            (self.max_event_bytes - ENVELOPE) / 4 * 3
+        } else {
+            self.max_event_bytes
+        };
+        u64::try_from(limit).unwrap_or(u64::MAX)
+    }
+
+    /// How many of the calls at the same time may be the keeper's: half of them, so that redriving much doesn't stop what
+    /// flows.
+    pub(crate) fn keeper_calls(&self) -> usize {
+        (self.max_calls / 2).max(1)
+    }
 }
 
 /// The events of one call.

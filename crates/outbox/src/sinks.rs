@@ -10,6 +10,7 @@ mod stdout;
 pub mod webhook;
 
 pub use file::{FileSink, FileSinkError};
+pub use lines::LIMITS as LINE_LIMITS;
 pub use null::NullSink;
 pub use stdout::StdoutSink;
 #[cfg(feature = "webhook")]

@@ -20,8 +20,15 @@ pub struct StoreIdentity {
     pub incarnation: u32,
     /// The CloudEvents `source` of its events.
     pub producer: String,
-    /// The bookkeeping that reads this store, once one has claimed it.
-    pub bookkeeping: Option<String>,
+    /// The latest claim, once one was made.
+    pub claim: Option<Claim>,
+}
+
+impl StoreIdentity {
+    /// The id of the bookkeeping that reads this store, once one has claimed it.
+    pub fn bookkeeping(&self) -> Option<&str> {
+        self.claim.as_ref().map(|claim| claim.bookkeeping.as_str())
+    }
 }
 
 /// A route as the business store knows it, so that a lost bookkeeping is noticed and the writer knows the sinks' limits.
@@ -43,7 +50,8 @@ pub struct Registration {
     pub registered: Timestamp,
 }
 
-/// What a bookkeeping shows when it claims a store.
+/// That a bookkeeping reads a store. The bookkeeping notes its claims before it makes them, so that a store which holds
+/// a claim of this bookkeeping that this bookkeeping knows nothing of was claimed by a copy of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The bookkeeping's id.
@@ -52,6 +60,15 @@ pub struct Claim {
     pub epoch: u64,
     /// Random, new for each claim: tells a copied bookkeeping from its original.
     pub nonce: String,
+}
+
+impl Claim {
+    /// Whether bookkeeping `id`, which noted the claims `noted`, by epoch, may put its own in place of this one: it noted
+    /// this one itself, or this one is older than all that it noted, and so in an older copy of the store.
+    pub fn is_followed_by(&self, id: &str, noted: &[Claim]) -> bool {
+        let is_older = noted.first().is_some_and(|first| self.epoch < first.epoch);
+        self.bookkeeping == id && (is_older || noted.contains(self))
+    }
 }
 
 /// Something once read: proof of which history a bookkeeping has seen.
@@ -106,13 +123,12 @@ pub trait BusinessStore: Send + Sync {
     /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) if the tables are missing or of another version.
     async fn identity(&self) -> Result<StoreIdentity, StoreError>;
 
-    /// Marks the store as read by `claim.bookkeeping`, under an epoch higher than any claimed before. Reads done for an
-    /// older claim fail from then on.
+    /// Makes `claim` the store's, if the store's is `seen` still, or `claim` already, as after a lost answer; says
+    /// whether it is. Reads done for an older claim fail from then on.
     ///
     /// # Errors
-    /// [`ErrorKind::Ownership`](crate::ErrorKind::Ownership) if another bookkeeping, or another copy of this one, has
-    /// claimed it.
-    async fn claim(&self, claim: &Claim) -> Result<(), StoreError>;
+    /// As the store gave it.
+    async fn claim(&self, claim: &Claim, seen: Option<&Claim>) -> Result<bool, StoreError>;
 
     /// Gives the store to another bookkeeping, whatever claimed it before. For `outbox adopt` only.
     ///

@@ -4,6 +4,8 @@
 //! - [`conformance`]: one suite per trait. A backend that passes behaves as the relay expects.
 //! - [`faults`]: wrappers around sinks and stores, with what goes wrong as data.
 //! - [`StepGate`]: stops a relay before or after any of its I/Os, for good or until told to go on.
+//! - `crashes` (with the feature `relay`): kills a relay at each step of a scenario on a backend of yours, and looks
+//!   whether the contract was kept.
 //!
 //! The in-memory backends in [`memory`](crate::memory) pass all suites, and their source is the shortest example of each
 //! trait.
@@ -88,6 +90,9 @@
     reason = "a suite is a test: what it does not expect it panics about, as the module says"
 )]
 pub mod conformance;
+#[cfg(feature = "relay")]
+#[expect(clippy::expect_used, reason = "a scenario is a test: what it does not expect it panics about")]
+pub mod crashes;
 pub mod faults;
 mod hold;
 mod hooked;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     entry::CommitId,
-    event::{AttributeError, Key, NewEvent},
+    event::{AttributeError, AttributeValue, Key, NewEvent},
     place::Place,
 };
 
@@ -67,12 +67,12 @@ pub enum WriteError {
     },
     /// An event is larger than a registered route's sink takes.
     #[error(
-        "event {index} has {bytes} bytes, more than the {limit} that the routes of this store take: make it smaller, or put the payload elsewhere and write a reference"
+        "event {index} has {bytes} bytes (its payload, and three times its attributes), more than the {limit} that the routes of this store take: make it smaller, or put the payload elsewhere and write a reference"
     )]
     TooLarge {
         /// Which event of the call, from 0.
         index: usize,
-        /// Its payload's bytes.
+        /// Its bytes, as [`counted_bytes`] counts them.
         bytes: usize,
         /// The limit.
         limit: u64,
@@ -151,6 +151,30 @@ pub fn plan(events: impl IntoIterator<Item = NewEvent>) -> Result<Vec<EntryPlan>
         }
     }
     Ok(plans)
+}
+
+/// What a writer counts of an event against the limit of the registered routes: its payload, and three times its
+/// attributes as JSON, for so much an encoding may make of them (a subject, a time, a schema and extensions; the others
+/// are short). A limit of [`SinkLimits::max_counted_bytes`](crate::SinkLimits::max_counted_bytes) lets through only what
+/// fits the sink.
+pub fn counted_bytes(event: &NewEvent) -> usize {
+    let text = |text: &str| text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count() + 2;
+    let core = [
+        event.subject().map(|subject| "subject".len() + text(subject)),
+        event.time().map(|time| "time".len() + text(&time.to_string())),
+        event.schema().map(|schema| "dataschema".len() + text(schema)),
+    ];
+    let extensions = event.extensions().map(|(name, value)| {
+        let value = match value {
+            AttributeValue::Text(value) => text(value),
+            AttributeValue::Boolean(_) | AttributeValue::Integer(_) => value.text().len(),
+        };
+        name.len() + value
+    });
+    // With quotation marks, a colon, and a comma or a bracket each; the other bracket once.
+    let (count, bytes) = core.into_iter().flatten().chain(extensions).fold((0, 0), |(n, sum), one| (n + 1, sum + one));
+    let attributes = if count == 0 { 0 } else { bytes + 4 * count + 1 };
+    event.data().map_or(0, bytes::Bytes::len) + 3 * attributes
 }
 
 /// The id of an event without a key to which its writer gave none: a UUID version 7 (RFC 9562) of the time it is

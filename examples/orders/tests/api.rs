@@ -63,6 +63,27 @@ async fn an_order_and_its_event_are_there_once_it_is_answered() {
 }
 
 #[tokio::test]
+async fn an_order_whose_transaction_fails_at_its_commit_is_not_answered_as_placed() {
+    let api = Api::start();
+    let other = Connection::open(api.folder.path().join("orders.db")).unwrap();
+    // A reference that leads nowhere, and is looked at when the transaction commits.
+    other
+        .execute_batch(
+            "CREATE TABLE lots (id INTEGER PRIMARY KEY);
+             CREATE TABLE picks (lot INTEGER REFERENCES lots DEFERRABLE INITIALLY DEFERRED);
+             CREATE TRIGGER pick AFTER INSERT ON orders BEGIN INSERT INTO picks VALUES (1); END",
+        )
+        .unwrap();
+    let (status, _, kind) = api.post(&order("o-1", "00001")).await;
+    assert!(status.is_server_error(), "{status}");
+    assert_eq!(kind, "application/problem+json");
+    assert_eq!((api.count("orders"), api.count("outbox_entries")), (0, 0));
+    other.execute_batch("DROP TRIGGER pick").unwrap();
+    assert_eq!(api.post(&order("o-1", "00001")).await.0, StatusCode::CREATED);
+    assert_eq!((api.count("orders"), api.count("outbox_entries")), (1, 1));
+}
+
+#[tokio::test]
 async fn a_repeated_order_is_answered_as_the_first_time_and_has_no_second_event() {
     let api = Api::start();
     api.post(&order("o-1", "00001")).await;

@@ -1,10 +1,11 @@
 //! `outbox adopt`: puts a database and a bookkeeping together again that no longer agree.
 //!
-//! Three things happen to files: a database is replaced by an older copy, a bookkeeping is lost, a bookkeeping is
-//! doubled. Each has its choices; none is made without being asked for.
+//! Four things happen to files: a database is replaced by an older copy, a bookkeeping is lost, a bookkeeping is doubled,
+//! or both are replaced by older copies together, which nothing in them can tell. Each has its choices; none is made
+//! without being asked for.
 
 use outbox::{
-    BusinessStore as _, Position, RouteName, Start, StoreError,
+    BusinessStore as _, Clock as _, Position, RouteName, Start, StoreError, System,
     bookkeeping::{Checkpoint, Replay},
     store::{Agreement, Registration, StoreIdentity},
 };
@@ -23,10 +24,15 @@ use crate::{
 #[command(after_help = "\
 Stop the relay first, and, where the database was restored, the service that writes to it. Without \
 --yes nothing is changed. docs/runbook.md has the whole procedure.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, and goes with each other one")]
 pub(crate) struct Args {
     /// Do it, rather than explain what would be done
     #[arg(long)]
     yes: bool,
+    /// Database and bookkeeping were both put back from backups, which cannot be told from the files: raise the
+    /// incarnation, so that consumers tell what is written from now on from what was lost
+    #[arg(long)]
+    restored: bool,
     /// What becomes of entries behind the last agreement that are in an older copy of the database
     #[arg(long, value_name = "WHAT")]
     entries: Option<Entries>,
@@ -56,11 +62,13 @@ struct Report {
     done: bool,
 }
 
-/// The database is an older copy than the bookkeeping has seen.
+/// History that is gone: the database is an older copy than the bookkeeping has seen, or both are older copies.
 struct Loss {
     partition: outbox::PartitionId,
     agreed: Option<Position>,
     behind: u64,
+    /// Whether the bookkeeping has seen it; otherwise there is nothing that it could have to forget.
+    seen: bool,
 }
 
 /// Explains, and with `--yes` carries out.
@@ -80,10 +88,15 @@ pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
         bookkeeping: std::sync::Arc::new(bookkeeping),
     };
     let mut report = Report::default();
-    let foreign = foreign(&stores, &identity, &mut report).await?;
-    let losses = losses(&stores, &mut report).await?;
-    if !foreign && losses.is_empty() && !args.take_over {
+    let foreign = foreign(&stores, &identity, &config.relay.name, &mut report).await?;
+    let mut losses = losses(&stores, &mut report).await?;
+    if args.restored && losses.is_empty() {
+        losses = unseen_losses(&stores, &mut report).await?;
+    }
+    let disown = foreign || args.take_over || args.restored;
+    if !disown && losses.is_empty() {
         report.found.push("database and bookkeeping belong together and agree on history".to_owned());
+        report.found.push("if both were put back from backups, say --restored: nothing in the files tells".to_owned());
         report.found.push(
             "if a relay says nevertheless that another copy of the bookkeeping is in use: keep one of the two, and say --take-over here"
                 .to_owned(),
@@ -91,11 +104,11 @@ pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
         show(out, &report, args);
         return Ok(Exit::Ok);
     }
-    plan(&stores, &losses, foreign || args.take_over, args, &mut report).await?;
+    plan(&stores, &losses, disown, args, &mut report).await?;
     let undecided = !report.undecided.is_empty();
     if args.yes && !undecided {
         without_relay(&config, &stores, out).await?;
-        carry_out(&stores, &losses, foreign || args.take_over, args).await?;
+        carry_out(&stores, &losses, disown, args).await?;
         report.done = true;
     }
     show(out, &report, args);
@@ -109,7 +122,7 @@ pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
 fn explain_missing(config: &Config, identity: &StoreIdentity, args: &Args, out: Output) {
     let mut report = Report::default();
     let file = config.relay.bookkeeping.display();
-    match &identity.bookkeeping {
+    match identity.bookkeeping() {
         None => report
             .found
             .push(format!("{file} is not there, and no bookkeeping has read the database: just start the relay")),
@@ -120,6 +133,9 @@ fn explain_missing(config: &Config, identity: &StoreIdentity, args: &Args, out: 
             report.found.push("if the file is only elsewhere, put it back and all is well".to_owned());
             report.actions.push(format!("make a new, empty bookkeeping {file}, and give it the database"));
             new_bookkeeping(args, &mut report);
+            if args.restored {
+                report.actions.push(RAISE.to_owned());
+            }
             report
                 .found
                 .push("dead letters and parked events that were only in the lost file are gone for good".to_owned());
@@ -136,18 +152,27 @@ fn new_bookkeeping(args: &Args, report: &mut Report) {
     });
 }
 
-/// Whether the database belongs to another bookkeeping.
-async fn foreign(stores: &Stores, identity: &StoreIdentity, report: &mut Report) -> Result<bool, StoreError> {
+/// Whether the database belongs to another bookkeeping, or to another copy of this one.
+async fn foreign(
+    stores: &Stores,
+    identity: &StoreIdentity,
+    lease: &str,
+    report: &mut Report,
+) -> Result<bool, StoreError> {
     let id = stores.bookkeeping.id().await?;
-    Ok(match &identity.bookkeeping {
-        Some(owner) if *owner != id => {
-            report
-                .found
-                .push(format!("the database is read by bookkeeping {owner}, but the file given is bookkeeping {id}"));
-            true
-        }
-        Some(_) | None => false,
-    })
+    let noted = stores.bookkeeping.claims(lease).await?;
+    let Some(held) = identity.claim.as_ref().filter(|held| !held.is_followed_by(&id, &noted)) else {
+        return Ok(false);
+    };
+    report.found.push(if held.bookkeeping == id {
+        format!(
+            "another copy of bookkeeping {id} has read the database under epoch {}, or this one is an old backup",
+            held.epoch
+        )
+    } else {
+        format!("the database is read by bookkeeping {}, but the file given is bookkeeping {id}", held.bookkeeping)
+    });
+    Ok(true)
 }
 
 async fn losses(stores: &Stores, report: &mut Report) -> Result<Vec<Loss>, StoreError> {
@@ -167,10 +192,47 @@ async fn losses(stores: &Stores, report: &mut Report) -> Result<Vec<Loss>, Store
         report.found.push(
             "events that were published and are not in the copy: consumers have them, the database does not".to_owned(),
         );
-        losses.push(Loss { partition: partition.id, agreed, behind });
+        losses.push(Loss { partition: partition.id, agreed, behind, seen: true });
     }
     Ok(losses)
 }
+
+/// What `--restored` says: history is gone behind what the bookkeeping has seen last.
+async fn unseen_losses(stores: &Stores, report: &mut Report) -> Result<Vec<Loss>, StoreError> {
+    report.found.push(
+        "the operator says that database and bookkeeping were both put back from backups: what was written and \
+         published since then is in neither"
+            .to_owned(),
+    );
+    let mut losses = Vec::new();
+    for partition in stores.source.partitions().await? {
+        let positions = stores.bookkeeping.witnesses(&partition.id).await?.into_iter().map(|witness| witness.position);
+        let agreed = positions.max_by(|one, other| stores.source.order(one, other));
+        let from = match &agreed {
+            Some(agreed) => agreed.clone(),
+            None => beginning(stores, &partition.id).await?,
+        };
+        let behind = stores.source.backlog(&partition.id, &from).await?.entries;
+        losses.push(Loss { partition: partition.id, agreed, behind, seen: false });
+    }
+    Ok(losses)
+}
+
+/// The position before everything that is retained.
+async fn beginning(stores: &Stores, partition: &outbox::PartitionId) -> Result<Position, StoreError> {
+    let registration = Registration {
+        route: RouteName::stored("adopt"),
+        filter: outbox::Filter::default(),
+        start: Start::Beginning,
+        start_position: None,
+        max_event_bytes: 0,
+        gapless: true,
+        registered: System.wall(),
+    };
+    stores.source.start(partition, &registration).await
+}
+
+const RAISE: &str = "raise the incarnation, so that consumers tell new events from lost ones of the same number";
 
 async fn plan(
     stores: &Stores,
@@ -191,9 +253,10 @@ async fn plan(
     }
     for loss in losses {
         let from = loss.agreed.as_ref().map_or_else(|| "the beginning".to_owned(), Position::to_string);
-        let raise = "raise the incarnation, so that consumers tell new events from lost ones of the same number";
-        report.actions.push(raise.to_owned());
-        report.actions.push(format!("let every route that was further go on behind {from}"));
+        report.actions.push(RAISE.to_owned());
+        if loss.seen {
+            report.actions.push(format!("let every route that was further go on behind {from}"));
+        }
         if args.entries == Some(Entries::Renumber) {
             let entries = counted(loss.behind, "entry", "entries");
             report.actions.push(format!("renumber {entries} behind {from} into the new incarnation"));
@@ -222,7 +285,9 @@ async fn carry_out(stores: &Stores, losses: &[Loss], disown: bool, args: &Args) 
     // First the checkpoints, for a route that stands behind the loss could skip what is written next. Raising twice,
     // after a crash in between, does no harm; it only skips a number.
     for loss in losses {
-        set_back(stores, loss).await?;
+        if loss.seen {
+            set_back(stores, loss).await?;
+        }
         stores.business.raise_incarnation(loss.agreed.as_ref(), args.entries == Some(Entries::Renumber)).await?;
     }
     if disown {
@@ -239,10 +304,9 @@ async fn carry_out(stores: &Stores, losses: &[Loss], disown: bool, args: &Args) 
 /// Sets every route that is further than the last agreement back to it, and forgets what was seen behind it.
 async fn set_back(stores: &Stores, loss: &Loss) -> Result<(), Failure> {
     for registration in stores.business.routes().await? {
-        let beginning = Registration { start: Start::Beginning, start_position: None, ..registration.clone() };
         let target = match &loss.agreed {
             Some(agreed) => agreed.clone(),
-            None => stores.source.start(&loss.partition, &beginning).await?,
+            None => beginning(stores, &loss.partition).await?,
         };
         let standings = standing::standings(stores, &registration).await?;
         for standing in standings.iter().filter(|standing| standing.stored && standing.partition == loss.partition) {

@@ -79,7 +79,11 @@ async fn metrics(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
 }
 
-/// 200 for as long as the relay runs, standing by included: restarting it mends no sink.
+/// 200 for as long as the relay runs, standing by included: restarting it mends no sink. 503 once it has stopped and the
+/// process is about to end.
 async fn health(State(relay): State<RelayHandle>) -> impl IntoResponse {
-    (StatusCode::OK, Json(json!({ "status": "ok", "relay": relay.status() })))
+    let relay = relay.status();
+    let (code, status) =
+        if relay.stopped.is_some() { (StatusCode::SERVICE_UNAVAILABLE, "stopped") } else { (StatusCode::OK, "ok") };
+    (code, Json(json!({ "status": status, "relay": relay })))
 }

@@ -167,8 +167,8 @@ fn tables(config: &Config, producer: Option<&str>, done: &mut Done) -> Result<Me
 async fn bookkeeping(config: &Config, done: &mut Done) -> Result<String, Failure> {
     let file = &config.relay.bookkeeping;
     let fresh = !file.exists();
-    let owner = wiring::business(config)?.identity().await?.bookkeeping;
-    if let Some(owner) = owner.as_ref().filter(|_| fresh) {
+    let identity = wiring::business(config)?.identity().await?;
+    if let Some(owner) = identity.bookkeeping().filter(|_| fresh) {
         return Err(Failure::new(format!(
             "the database is read by bookkeeping {owner}, and {} is not there",
             file.display()

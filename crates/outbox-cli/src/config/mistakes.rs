@@ -138,9 +138,9 @@ const ROUTE: &[Mistake] = &[
         "longer",
     ),
     mistake(
-        "webhook = { url = 'https://a.example', mode = 'xml' } # <-",
-        "route[ledger].webhook.mode",
-        "`xml` is not a mode",
+        "webhook = { url = 'https://a.example', encoding = 'xml' } # <-",
+        "route[ledger].webhook.encoding",
+        "`xml` is not an encoding",
         "\"batch\"",
     ),
     mistake(
@@ -165,7 +165,7 @@ const ROUTE: &[Mistake] = &[
         "webhook = { url = 'https://a.example', max_events = 10 } # <-",
         "route[ledger].webhook.max_events",
         "only a batch",
-        "mode = \"batch\"",
+        "encoding = \"batch\"",
     ),
     mistake(
         "webhook = { url = 'https://a.example', headers = { ce-id = 'x' } } # <-",

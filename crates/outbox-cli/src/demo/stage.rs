@@ -106,7 +106,7 @@ impl Stage {
         let url = self.url(role, "/events");
         format!(
             "\n[[route]]\nname = \"{role}\"\nretry = {{ base_delay = \"50ms\", max_delay = \"500ms\" }}\n\n\
-             [route.webhook]\nurl = \"{url}\"\nsecrets = [\"${{{SECRET_VARIABLE}}}\"]\nmode = \"batch\"\nmax_events = 100\nconcurrency = 4\ntimeout = \"10s\"\n"
+             [route.webhook]\nurl = \"{url}\"\nsecrets = [\"${{{SECRET_VARIABLE}}}\"]\nencoding = \"batch\"\nmax_events = 100\nconcurrency = 4\ntimeout = \"10s\"\n"
         )
     }
 }

@@ -87,3 +87,64 @@ fn what_belongs_together_needs_no_adopting() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.out.contains("belong together"), "{}", ran.out);
 }
+
+/// Five orders published, copies of both files taken, five more published, both copies put back.
+fn both_restored() -> Place {
+    let place = Place::initialised();
+    place.place_orders(5);
+    place.publish_all();
+    for (from, to) in [("orders.db", "backup.db"), ("orders.db.relay", "backup.db.relay")] {
+        std::fs::copy(place.path(from), place.path(to)).unwrap();
+    }
+    place.place_orders(5);
+    place.publish_all();
+    for file in ["orders.db-wal", "orders.db-shm", "orders.db.relay-wal", "orders.db.relay-shm"] {
+        let _ = std::fs::remove_file(place.path(file));
+    }
+    for (from, to) in [("backup.db", "orders.db"), ("backup.db.relay", "orders.db.relay")] {
+        std::fs::copy(place.path(from), place.path(to)).unwrap();
+    }
+    place
+}
+
+#[test]
+fn after_a_restore_of_both_files_new_events_have_places_that_no_lost_one_had() {
+    let place = both_restored();
+    // Nothing in the files tells, so nothing is done unless it is said.
+    let ran = place.run(&["adopt", "--yes"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("--restored"), "{}", ran.out);
+    assert_eq!(incarnation(&place), 1);
+    let dry = place.json(&["adopt", "--restored"]);
+    assert_eq!(dry["done"], false, "{dry:#}");
+    assert!(dry["actions"].to_string().contains("raise the incarnation"), "{dry:#}");
+    assert_eq!(incarnation(&place), 1, "a dry run changes nothing");
+
+    let done = place.json(&["adopt", "--restored", "--yes"]);
+    assert_eq!(done["done"], true, "{done:#}");
+    assert_eq!(incarnation(&place), 2);
+    let before = place.read("ledger.jsonl").lines().count();
+    place.place_orders(5);
+    place.publish_all();
+    let lines = place.read("ledger.jsonl");
+    let new: Vec<_> = lines.lines().skip(before).collect();
+    assert_eq!(new.len(), 5, "the restored checkpoints are gone on from: {lines}");
+    assert!(new.iter().all(|line| line.contains("\"place\":\"2.")), "{lines}");
+}
+
+#[test]
+fn what_was_written_since_both_files_were_restored_is_left_to_the_operator() {
+    let place = both_restored();
+    place.place_orders(3);
+    let ran = place.run(&["adopt", "--restored", "--yes"]);
+    assert_eq!(ran.code, 2, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("--entries keep") && ran.out.contains("--entries renumber"), "{}", ran.out);
+    assert_eq!(incarnation(&place), 1);
+    assert_eq!(place.run(&["adopt", "--restored", "--yes", "--entries", "renumber"]).code, 0);
+    let before = place.read("ledger.jsonl").lines().count();
+    place.publish_all();
+    let lines = place.read("ledger.jsonl");
+    let new: Vec<_> = lines.lines().skip(before).collect();
+    assert_eq!(new.len(), 3, "{lines}");
+    assert!(new.iter().all(|line| line.contains("\"place\":\"2.")), "{lines}");
+}

@@ -65,7 +65,10 @@ fn status_before_any_relay_shows_what_waits() {
     assert_eq!(status["relay"]["holder"], serde_json::Value::Null);
     assert_eq!(status["routes"][0]["state"], "new");
     assert_eq!(status["routes"][0]["backlog"], 25);
+    // The window, and one call of the keeper.
+    assert_eq!(status["routes"][0]["duplicates_after_crash"], 8_192 + 500);
     let text = place.run(&["status"]);
+    assert!(text.out.contains("duplicates after a crash at most: ledger 8,692, mails 8,692"), "{}", text.out);
     assert!(text.out.contains("ledger") && text.out.contains("25"), "{}", text.out);
     assert!(text.out.lines().all(|line| line.chars().count() <= 80), "{}", text.out);
 }
@@ -106,6 +109,19 @@ fn check_changes_nothing() {
     place.write("outbox.toml", "[store]\nsqlite = 'orders.db'\n[[route]]\nname = 'a'\nstdout = true\n");
     assert_eq!(place.run(&["check"]).code, 1);
     assert!(!place.path("orders.db").exists() && !place.path("orders.db.relay").exists());
+    let place = Place::initialised();
+    let files = || {
+        let files = place.folder().read_dir().unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        // SQLite's own, which come and go with whoever has a database open.
+        let mut names: Vec<_> = files.filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm")).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    let ran = place.run(&["check"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("not there yet"), "{}", ran.out);
+    assert_eq!(files(), before, "no file of a sink is made");
 }
 
 #[test]

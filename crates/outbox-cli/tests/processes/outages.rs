@@ -20,7 +20,7 @@ fn kilobyte(number: u32) -> (String, String) {
 #[test]
 fn a_sink_down_for_long_costs_neither_events_nor_memory_and_is_caught_up_with() {
     let mut target = Target::down_at_first();
-    let sink = target.sink("mode = 'batch'");
+    let sink = target.sink("encoding = 'batch'");
     let retry = "retry = { attempts = 2, base_delay = '20ms', max_delay = '500ms', doubt = '0s' }\n";
     let rig = Rig::new(&format!("[[route]]\nname = 'main'\n{retry}{sink}"));
     rig.write_events((0..10_000).map(kilobyte), 500);

@@ -52,7 +52,8 @@ fn of_ten_thousand_keys_only_the_two_with_a_poison_event_wait_and_a_redrive_rele
     assert_eq!(list.iter().map(key_of).collect::<BTreeSet<_>>(), BTreeSet::from(["key/17", "key/4242"]));
     for letter in &list {
         let reason = letter["reason"].as_str().unwrap();
-        let named = if key_of(letter) == "key/17" { ["422", "unknown article"] } else { ["500", "Internal Server Error"] };
+        let named =
+            if key_of(letter) == "key/17" { ["422", "unknown article"] } else { ["500", "Internal Server Error"] };
         assert!(named.iter().all(|word| reason.contains(word)), "{reason}");
         assert_eq!(letter["parked"], 2);
     }
@@ -83,7 +84,7 @@ fn of_ten_thousand_keys_only_the_two_with_a_poison_event_wait_and_a_redrive_rele
 fn a_poison_event_in_batches_that_are_refused_as_a_whole_is_found() {
     let target = Target::of_whole_batches();
     poisoned(&target, b"313", b"");
-    let sink = target.sink("mode = 'batch'");
+    let sink = target.sink("encoding = 'batch'");
     let rig = Rig::new(&format!("[[route]]\nname = 'main'\n{RETRY}{sink}"));
     rig.write(0..1_000, 500, 100);
     let relay = rig.relay();
@@ -104,7 +105,7 @@ fn a_poison_event_in_batches_that_are_refused_as_a_whole_is_found() {
 fn a_poison_event_in_batches_with_an_outcome_each_is_found_at_once() {
     let target = Target::new();
     poisoned(&target, b"313", b"");
-    let sink = target.sink("mode = 'batch'");
+    let sink = target.sink("encoding = 'batch'");
     let rig = Rig::new(&format!("[[route]]\nname = 'main'\n{RETRY}{sink}"));
     rig.write(0..1_000, 500, 100);
     let relay = rig.relay();

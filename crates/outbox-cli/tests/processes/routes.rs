@@ -17,7 +17,7 @@ fn a_route_with_a_dead_sink_or_one_that_hangs_does_not_slow_the_others() {
     let rig = Rig::new(&format!(
         "[relay]\nfailover = '1s'\ndrain = '1s'\n\
          [[route]]\nname = 'main'\n{}[[route]]\nname = 'hanging'\n{window}{}[[route]]\nname = 'dead'\n{window}{}",
-        healthy.sink("mode = 'batch'"),
+        healthy.sink("encoding = 'batch'"),
         hanging.sink("timeout = '10m'"),
         dead.sink(""),
     ));

@@ -12,18 +12,19 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use outbox::{
-    Bookkeeping, Entropy, ErrorKind, Key, Operator, PartitionId, Position, RouteName, StoreError, System,
+    Bookkeeping, Entropy, ErrorKind, Key, Operator, PartitionId, RouteName, StoreError, System,
     bookkeeping::{
         Checkpoint, DeadLetter, Keep, KeepOutcome, Kept, KeptCounts, KeptId, Lane, Lease, LeaseView, Replay,
-        RouteHealth, Selector, SettleOutcome, Settlement, Trouble,
+        RouteHealth, Selector, SettleOutcome, Settlement, Tombstone, Trouble,
     },
-    store::Witness,
+    store::{Claim, Witness},
 };
 use rusqlite::Connection;
 
 use super::blocking::{self, locked};
 
 mod checkpoints;
+mod claims;
 mod codec;
 mod commits;
 mod kept;
@@ -151,6 +152,16 @@ impl Bookkeeping for SqliteBookkeeping {
         self.write("giving up a lease", move |tx| leases::release(tx, &lease)).await
     }
 
+    async fn claims(&self, name: &str) -> Result<Vec<Claim>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| claims::noted(connection, &name)).await
+    }
+
+    async fn note_claims(&self, lease: &Lease, claims: &[Claim]) -> Result<(), StoreError> {
+        let (lease, claims) = (lease.clone(), claims.to_vec());
+        self.write("noting a claim", move |tx| claims::note(tx, &lease, &claims)).await
+    }
+
     async fn checkpoints(&self, route: &RouteName) -> Result<Vec<Checkpoint>, StoreError> {
         let route = route.clone();
         self.read(move |connection| checkpoints::of_route(connection, route.as_str())).await
@@ -216,14 +227,24 @@ impl Bookkeeping for SqliteBookkeeping {
         self.write("settling kept events", move |tx| kept::settle(tx, &lease, route.as_str(), &settlement)).await
     }
 
-    async fn tombstones(&self, route: &RouteName) -> Result<Vec<(Arc<str>, PartitionId, Position)>, StoreError> {
+    async fn tombstones(&self, route: &RouteName) -> Result<Vec<Tombstone>, StoreError> {
         let route = route.clone();
         self.read(move |connection| tombstones::of_route(connection, route.as_str())).await
     }
 
-    async fn forget_tombstones(&self, lease: &Lease, route: &RouteName, ids: &[Arc<str>]) -> Result<(), StoreError> {
-        let (lease, route, ids) = (lease.clone(), route.clone(), ids.to_vec());
-        self.write("forgetting tombstones", move |tx| tombstones::forget(tx, &lease, route.as_str(), &ids)).await
+    async fn forget_tombstones(
+        &self,
+        lease: &Lease,
+        route: &RouteName,
+        passed: &[Tombstone],
+    ) -> Result<(), StoreError> {
+        let (lease, route, passed) = (lease.clone(), route.clone(), passed.to_vec());
+        self.write("forgetting tombstones", move |tx| tombstones::forget(tx, &lease, route.as_str(), &passed)).await
+    }
+
+    async fn note_replayed(&self, lease: &Lease, replay: &str) -> Result<(), StoreError> {
+        let (lease, replay) = (lease.clone(), replay.to_owned());
+        self.write("noting a replay as finished", move |tx| routes::note_replayed(tx, &lease, &replay)).await
     }
 
     async fn note_health(&self, lease: &Lease, route: &RouteName, health: &RouteHealth) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use outbox::{
 };
 use rusqlite::{Row, types::ValueRef};
 
-use super::history::Mark;
+use super::history::Seen;
 
 mod column;
 mod extras;
@@ -66,23 +66,23 @@ impl Decoder {
     ///
     /// # Errors
     /// Only if the row has other columns.
-    pub(crate) fn mark(row: &Row<'_>) -> rusqlite::Result<Mark> {
-        Ok(Mark { id: row.get(number::ID)?, commit: commit(row).unwrap_or(CommitId([0; 16])) })
+    pub(crate) fn seen(row: &Row<'_>) -> rusqlite::Result<Seen> {
+        Ok(Seen { id: row.get(number::ID)?, commit: commit(row).unwrap_or(CommitId([0; 16])) })
     }
 
     /// The record of a row with [`COLUMNS`], and which entry it is.
     ///
     /// # Errors
     /// Only if the row has other columns; rubbish in them makes the record undecodable.
-    pub(crate) fn record(&mut self, row: &Row<'_>) -> rusqlite::Result<(Mark, Record)> {
-        let mark = Self::mark(row)?;
-        let id = mark.id;
+    pub(crate) fn record(&mut self, row: &Row<'_>) -> rusqlite::Result<(Seen, Record)> {
+        let seen = Self::seen(row)?;
+        let id = seen.id;
         let recorded = recorded(row).unwrap_or(Timestamp::UNIX_EPOCH);
         let content = match self.events(row, id) {
             Ok(events) => Content::Events(events),
             Err(rubbish) => Content::Undecodable(undecodable(row, id, &rubbish)?),
         };
-        Ok((mark, Record { position: position(id), commit: mark.commit, recorded, content }))
+        Ok((seen, Record { position: position(id), commit: seen.commit, recorded, content }))
     }
 
     fn events(&mut self, row: &Row<'_>, id: i64) -> Result<Box<[Event]>, Rubbish> {

@@ -18,13 +18,13 @@ const RECENT: usize = 256;
 /// What was read before, in memory.
 #[derive(Default)]
 pub(crate) struct History {
-    newest: Option<Mark>,
-    recent: VecDeque<Mark>,
+    newest: Option<Seen>,
+    recent: VecDeque<Seen>,
 }
 
 /// An entry that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct Seen {
     pub(crate) id: i64,
     pub(crate) commit: CommitId,
 }
@@ -32,25 +32,25 @@ pub(crate) struct Mark {
 /// What a read has to find. Taken before the read's snapshot, so that the snapshot must show all of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Known {
-    newest: Option<Mark>,
+    newest: Option<Seen>,
     anchor: Option<CommitId>,
 }
 
 impl History {
     /// Remembers an entry that was handed out, or that a witness names.
-    pub(crate) fn remember(&mut self, mark: Mark) {
-        if self.newest.is_none_or(|newest| newest.id < mark.id) {
-            self.newest = Some(mark);
+    pub(crate) fn remember(&mut self, seen: Seen) {
+        if self.newest.is_none_or(|newest| newest.id < seen.id) {
+            self.newest = Some(seen);
         }
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back(mark);
+        self.recent.push_back(seen);
     }
 
     /// What a read behind `after` has to find.
     pub(crate) fn known(&self, after: i64) -> Known {
-        let anchor = self.recent.iter().rev().find(|mark| mark.id == after).map(|mark| mark.commit);
+        let anchor = self.recent.iter().rev().find(|seen| seen.id == after).map(|seen| seen.commit);
         Known { newest: self.newest, anchor }
     }
 }

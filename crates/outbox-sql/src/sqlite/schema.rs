@@ -58,6 +58,14 @@ pub struct Meta {
     pub claim_nonce: Option<String>,
 }
 
+impl Meta {
+    /// The latest claim of the database.
+    pub(crate) fn claim(&self) -> Option<outbox::store::Claim> {
+        let (epoch, nonce) = (self.claim_epoch, self.claim_nonce.clone().unwrap_or_default());
+        self.bookkeeping.clone().map(|bookkeeping| outbox::store::Claim { bookkeeping, epoch, nonce })
+    }
+}
+
 /// The DDL, for a team that makes its tables by its own migrations. It gives the file no identity: [`init`] does,
 /// afterwards.
 pub fn sql() -> &'static str {

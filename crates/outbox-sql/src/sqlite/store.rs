@@ -219,9 +219,9 @@ impl BusinessStore for SqliteStore {
         self.blocking(|inner| inner.with_reader(|reader| claim::identity(reader.connection()))).await
     }
 
-    async fn claim(&self, claim: &Claim) -> Result<(), StoreError> {
-        let claim = claim.clone();
-        self.blocking(move |inner| inner.claim(claim)).await
+    async fn claim(&self, claim: &Claim, seen: Option<&Claim>) -> Result<bool, StoreError> {
+        let (claim, seen) = (claim.clone(), seen.cloned());
+        self.blocking(move |inner| inner.claim(claim, seen.as_ref())).await
     }
 
     async fn disown(&self) -> Result<(), StoreError> {

@@ -40,7 +40,7 @@ pub fn write(
     transaction: &Transaction<'_>,
     events: impl IntoIterator<Item = NewEvent>,
 ) -> Result<Vec<Receipt>, WriteError> {
-    write_entries(transaction, events, &BTreeMap::new(), Source { clock: &System, entropy: &System })
+    write_entries(transaction, events, &BTreeMap::new(), Injected { clock: &System, entropy: &System })
 }
 
 /// Writes entries, with options. Cheap to clone, and to share between threads.
@@ -101,13 +101,13 @@ impl Writer {
         connection: &Connection,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> Result<Vec<Receipt>, WriteError> {
-        write_entries(connection, events, &self.expected, Source { clock: &*self.clock, entropy: &*self.entropy })
+        write_entries(connection, events, &self.expected, Injected { clock: &*self.clock, entropy: &*self.entropy })
     }
 }
 
 /// Where times and random bytes come from.
 #[derive(Clone, Copy)]
-struct Source<'a> {
+struct Injected<'a> {
     clock: &'a dyn Clock,
     entropy: &'a dyn Entropy,
 }
@@ -119,7 +119,7 @@ fn write_entries(
     connection: &Connection,
     events: impl IntoIterator<Item = NewEvent>,
     expected: &BTreeMap<Key, u64>,
-    source: Source<'_>,
+    injected: Injected<'_>,
 ) -> Result<Vec<Receipt>, WriteError> {
     let plans = plan(events)?;
     if connection.is_autocommit() {
@@ -132,17 +132,17 @@ fn write_entries(
             return Err(WriteError::Conflict { key: key.clone(), expected: *expected, actual });
         }
     }
-    let now = source.clock.wall();
+    let now = injected.clock.wall();
     let entries = plans
         .iter()
         .map(|plan| {
-            let row = row::encode(plan, now, source.entropy)?;
+            let row = row::encode(plan, now, injected.entropy)?;
             let head = Head::read(connection, row.key)?;
             check_sizes(plan, head.max_event_bytes)?;
             Ok((row, head))
         })
         .collect::<Result<Vec<_>, WriteError>>()?;
-    let commit = CommitId(source.entropy.sixteen());
+    let commit = CommitId(injected.entropy.sixteen());
     let recorded = now.as_millisecond();
     entries
         .iter()

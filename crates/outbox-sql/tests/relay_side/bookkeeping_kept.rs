@@ -226,7 +226,7 @@ async fn a_discarded_event_leaves_a_tombstone_and_is_not_kept_again() {
     assert_eq!(tombstones, [("a@1.1.0".into(), partition(), Position::new("1"))]);
     books.keep(&lease, &route(), &partition(), &keep("a", None, 1..=3)).await.unwrap();
     assert_eq!(kept_ids(books, "a").await, ids[1..]);
-    books.forget_tombstones(&lease, &route(), &["a@1.1.0".into()]).await.unwrap();
+    books.forget_tombstones(&lease, &route(), &tombstones).await.unwrap();
     assert!(books.tombstones(&route()).await.unwrap().is_empty());
 }
 

@@ -124,8 +124,8 @@ async fn a_relay_that_was_overtaken_purges_nothing() {
     let (fixture, store) = Fixture::new_store();
     fixture.write_many(1, 10);
     let claim = |epoch: u64| Claim { bookkeeping: "books".to_owned(), epoch, nonce: epoch.to_string() };
-    store.claim(&claim(1)).await.unwrap();
-    fixture.store().claim(&claim(2)).await.unwrap();
+    store.claim(&claim(1), None).await.unwrap();
+    fixture.store().claim(&claim(2), Some(&claim(1))).await.unwrap();
     let error = store.purge(&at(10), Retention::Newest(0)).await.unwrap_err();
     assert_eq!(error.kind(), outbox::ErrorKind::Fenced);
     assert_eq!(fixture.number("SELECT count(*) FROM outbox_entries"), 10);

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use outbox::{CommitId, Expected, NewEvent, memory::SeededEntropy, writer::plan};
+use outbox::{
+    CommitId, Expected, NewEvent,
+    memory::SeededEntropy,
+    writer::{counted_bytes, plan},
+};
 use outbox_sql::sqlite::{
     statement::{self, Parameter, Statement},
     write,
@@ -165,4 +169,51 @@ fn numbers_run_on_per_key_whoever_writes() {
         assert_eq!(count("SELECT count(DISTINCT sequence) FROM outbox_entries WHERE key = ?1"), latest);
         assert_eq!(count("SELECT max(sequence) FROM outbox_entries WHERE key = ?1"), latest);
     }
+}
+
+#[test]
+fn the_view_counts_what_routes_take_as_the_writer_does() {
+    let build = |builder: outbox::event::NewEventBuilder| builder.key("k").build().unwrap();
+    let full = || NewEvent::builder("t").id("mine").subject("s \"quoted\" \\ ü").schema("/schema").extension("n", -7);
+    let events = [
+        build(full().time("2026-01-02T03:04:05.000000006Z".parse().unwrap()).extension("b", false).json(&"é\"\u{7}")),
+        build(full().extension("tenant", "\\").bytes("a/b", vec![0, 159, 255, 1])),
+        build(NewEvent::builder("t").bytes("text/plain", "éé")),
+    ];
+    let small = || build(NewEvent::builder("t"));
+    for event in events {
+        let counted = counted_bytes(&event);
+        for entry in [vec![event.clone()], vec![small(), event.clone()], vec![small(), small(), event]] {
+            for (limit, taken) in [(counted, true), (counted - 1, false)] {
+                let mut fixture = Fixture::new();
+                fixture.sql(&format!("UPDATE outbox_meta SET max_event_bytes = {limit}"));
+                let now = "2026-11-21T09:30:00.250Z".parse().unwrap();
+                let entropy = SeededEntropy::new(3);
+                let planned = plan(entry.clone()).unwrap();
+                let commit = CommitId([7; 16]);
+                let statement = statement::entry(&planned[0], Expected::Any, commit, now, &entropy).unwrap();
+                let viewed = execute(&fixture.connection, statement);
+                assert_eq!(viewed.is_ok(), taken, "{counted}: {viewed:?}");
+                if let Err(error) = viewed {
+                    assert!(error.to_string().starts_with("outbox: too large"), "{error}");
+                }
+                let transaction = fixture.connection.transaction().unwrap();
+                assert_eq!(write(&transaction, entry.clone()).is_ok(), taken, "{counted}");
+            }
+        }
+    }
+}
+
+#[test]
+fn white_space_in_a_further_event_counts_for_it_is_published_too() {
+    let fixture = Fixture::new();
+    fixture.sql("UPDATE outbox_meta SET max_event_bytes = 100");
+    let wide = format!("[{}]", " ".repeat(98));
+    let insert = |data: &str| {
+        let more = format!(r#"[{{"type":"t","data":{data}}}]"#);
+        fixture.connection.execute("INSERT INTO outbox (key, type, more) VALUES ('k', 't', ?1)", [more])
+    };
+    insert(&wide).unwrap();
+    let error = insert(&format!(" {wide}")).unwrap_err().to_string();
+    assert!(error.starts_with("outbox: too large"), "{error}");
 }

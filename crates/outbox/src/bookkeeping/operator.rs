@@ -107,7 +107,8 @@ pub trait Operator: Bookkeeping {
     /// As the store gave it.
     async fn discard(&self, route: &RouteName, selector: &Selector, reason: &str) -> Result<u64, StoreError>;
 
-    /// Erases every kept event of a key, in every route. Gives how many.
+    /// Erases every kept event of a key, in every route. Gives how many. They leave tombstones, as discarded ones do, or
+    /// a restart that reads them again would keep or publish them anew.
     ///
     /// # Errors
     /// As the store gave it.
@@ -137,7 +138,8 @@ pub trait Operator: Bookkeeping {
     /// As the store gave it.
     async fn replays(&self) -> Result<Vec<Replay>, StoreError>;
 
-    /// Asks for a replay, or says that it is finished.
+    /// Asks for a replay, or ends one: a relay that has done all of it says so by
+    /// [`note_replayed`](Bookkeeping::note_replayed).
     ///
     /// # Errors
     /// As the store gave it.

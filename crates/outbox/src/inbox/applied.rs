@@ -65,7 +65,16 @@ pub enum Waits {
 impl Applied {
     /// Whether the event may be acknowledged: what became of it is durable.
     pub fn may_be_acknowledged(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::Stopped { .. })
+        match self {
+            Self::Applied
+            | Self::Duplicate
+            | Self::Superseded
+            | Self::Ignored
+            | Self::Parked(_)
+            | Self::Retrying { .. }
+            | Self::DeadLetter { .. } => true,
+            Self::Refused { .. } | Self::Stopped { .. } => false,
+        }
     }
 
     /// The name of the outcome, as metrics have it.

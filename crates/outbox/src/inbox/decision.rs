@@ -56,6 +56,14 @@ impl Basis {
         }
     }
 
+    /// The place before it in its key, if it has one.
+    pub(crate) fn after(&self) -> Option<Place> {
+        match self {
+            Self::Place(placing) => Some(placing.after),
+            Self::Time(_) | Self::Id | Self::Refused(_) => None,
+        }
+    }
+
     /// Whether the event is recognised by its id.
     pub(crate) fn by_id(&self) -> bool {
         matches!(self, Self::Id | Self::Time(_))

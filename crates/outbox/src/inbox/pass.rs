@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod admit;
+mod advance;
 mod blame;
 mod drain;
 mod executor;

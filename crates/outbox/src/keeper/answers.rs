@@ -2,13 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{
-    Effect,
-    machine::{Keeper, Phase, doom_reason},
-};
+use super::{Effect, lanes::Phase, machine::Keeper};
 use crate::{
     backoff,
-    bookkeeping::{Kept, Lane},
+    bookkeeping::{Kept, KeptContent, Lane},
     clock::Moment,
     pipeline::{CallId, FrontDraft, WriteId},
     route::AfterDeadLetter,
@@ -34,7 +31,7 @@ impl Keeper {
         match outcomes.get(accepted) {
             None => {
                 let front = Self::fresh_front();
-                self.settle(&lane, kept, accepted, Some(front), effects);
+                self.settle(&lane, kept, accepted, front, effects);
                 self.forget_discard(&lane);
             }
             Some(Outcome::Throttled { after }) => {
@@ -63,8 +60,8 @@ impl Keeper {
         }
     }
 
-    /// The front was accepted: what stands there now has not been tried.
-    fn front_is_new(&mut self, now: Moment, lane: &Lane) {
+    /// The front is done with: what stands there now has not been tried.
+    pub(super) fn front_is_new(&mut self, now: Moment, lane: &Lane) {
         if let Some(entry) = self.lanes.get_mut(lane) {
             entry.counted = 0;
             entry.failures = 0;
@@ -91,7 +88,7 @@ impl Keeper {
         effects: &mut Vec<Effect>,
     ) {
         if done > 0 {
-            self.settle(lane, kept, done, Some(front), effects);
+            self.settle(lane, kept, done, front, effects);
         } else {
             self.wait(lane, now + front.retry_in.unwrap_or_default());
         }
@@ -109,9 +106,8 @@ impl Keeper {
         effects: &mut Vec<Effect>,
     ) {
         let Some(entry) = self.lanes.get_mut(lane) else { return };
+        entry.failed(now);
         entry.counted += 1;
-        entry.failures += 1;
-        entry.failed_last = now;
         let spent = entry.counted >= self.settings.retry.attempts && entry.discard.is_none();
         let dead = permanent || spent;
         let front = self.front_after_failure(now, lane, dead, reason);
@@ -173,8 +169,7 @@ impl Keeper {
         let Some(entry) = self.lanes.get_mut(lane) else { return };
         // A marker is tried until it is accepted or refused by name.
         let counts = entry.discard.is_none() && self.health.accepted_since(entry.failed_last);
-        entry.failures += 1;
-        entry.failed_last = now;
+        entry.failed(now);
         if !counts {
             let delay = backoff::delay(&retry, entry.failures, &mut self.rng);
             self.wait(lane, now + delay);
@@ -197,7 +192,10 @@ impl Keeper {
     pub(super) fn condemn(&mut self, lane: &Lane, kept: VecDeque<Kept>, effects: &mut Vec<Effect>) {
         let Some(front) = kept.front() else { return };
         let reason = doom_reason(front, self.settings.sink.max_event_bytes);
-        let attempts = self.lanes.get(lane).map_or(0, |entry| entry.counted);
+        let Some(entry) = self.lanes.get_mut(lane) else { return };
+        // Or the lane would go on once this is stored: with the same event again, without end.
+        entry.failures += 1;
+        let attempts = entry.counted;
         let front = FrontDraft { retry_in: None, attempts, failed_for: Duration::ZERO, reason };
         self.set_back(lane, kept, 0, front, effects);
     }
@@ -218,12 +216,12 @@ impl Keeper {
         }
         let goes_on = self.settings.retry.after_dead_letter == AfterDeadLetter::Continue;
         let (Lane::Key(_), true, true) = (lane, dead, goes_on) else {
-            self.settle(lane, kept, done, Some(front), effects);
+            self.settle(lane, kept, done, front, effects);
             return;
         };
         if done > 0 {
             // What was accepted is removed first; then the front is looked at again.
-            self.settle(lane, kept, done, Some(Self::fresh_front()), effects);
+            self.settle(lane, kept, done, Self::fresh_front(), effects);
             return;
         }
         let write = WriteId(self.next_id());
@@ -242,20 +240,18 @@ impl Keeper {
         if let Some(delay) = front.retry_in {
             self.wait(lane, self.now + delay);
         } else {
-            tracing::warn!(?lane, reason = front.reason, "the marker of a discarded event is refused: it goes without");
-            self.settle(lane, kept, 1, Some(Self::fresh_front()), effects);
+            // Not why: what a target says of an event may be its payload.
+            tracing::warn!(?lane, "the marker of a discarded event is refused: it goes without");
+            self.front_is_new(self.now, lane);
+            self.settle(lane, kept, 1, Self::fresh_front(), effects);
         }
     }
+}
 
-    /// The dead letter has a lane of its own: it leaves this one.
-    pub(super) fn detached(&mut self, write: WriteId, effects: &mut Vec<Effect>) {
-        let ticket = self.writes.remove(&write);
-        let Some(lane) = self.lane_of(ticket) else { return };
-        let Some(entry) = self.lanes.get_mut(&lane) else { return };
-        let Phase::Settling(kept) = std::mem::replace(&mut entry.phase, Phase::Ready) else { return };
-        entry.counted = 0;
-        entry.failures = 0;
-        let front = Self::fresh_front();
-        self.settle(&lane, kept, 1, Some(front), effects);
+/// An undecodable row or an event that is too large never goes out.
+fn doom_reason(kept: &Kept, limit: usize) -> String {
+    match &kept.content {
+        KeptContent::Undecodable(row) => row.reason.clone(),
+        KeptContent::Event(_) => format!("the event is larger than the {limit} bytes that the sink takes"),
     }
 }

@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
 use async_trait::async_trait;
 
 use self::{
-    lanes::RouteState,
+    lanes::{Grave, RouteState},
     leases::{Leases, fenced},
     witnesses::newest_first,
 };
@@ -17,14 +17,13 @@ use super::lock;
 use crate::{
     bookkeeping::{
         Bookkeeping, Checkpoint, Keep, KeepOutcome, Kept, KeptCounts, Lane, Lease, LeaseView, Replay, RouteHealth,
-        SettleOutcome, Settlement, Trouble,
+        SettleOutcome, Settlement, Tombstone, Trouble,
     },
     clock::Entropy,
-    entry::Position,
     error::StoreError,
     route::RouteName,
     source::PartitionId,
-    store::Witness,
+    store::{Claim, Witness},
 };
 
 mod lanes;
@@ -44,6 +43,8 @@ pub struct MemoryBookkeeping {
 #[derive(Clone, Default)]
 struct State {
     leases: Leases,
+    /// By the lease's name.
+    claims: BTreeMap<String, Vec<Claim>>,
     routes: BTreeMap<RouteName, RouteState>,
     /// In the order in which they were asked for.
     replays: Vec<Replay>,
@@ -124,6 +125,15 @@ impl Bookkeeping for MemoryBookkeeping {
         Ok(())
     }
 
+    async fn claims(&self, name: &str) -> Result<Vec<Claim>, StoreError> {
+        Ok(self.state().claims.get(name).cloned().unwrap_or_default())
+    }
+
+    async fn note_claims(&self, lease: &Lease, claims: &[Claim]) -> Result<(), StoreError> {
+        self.owned_by(lease)?.claims.insert(lease.name.clone(), claims.to_vec());
+        Ok(())
+    }
+
     async fn checkpoints(&self, route: &RouteName) -> Result<Vec<Checkpoint>, StoreError> {
         Ok(self.read(route, |route| route.checkpoints.values().cloned().collect()))
     }
@@ -191,17 +201,27 @@ impl Bookkeeping for MemoryBookkeeping {
         Ok(route.map_or(SettleOutcome::Changed, |route| route.settle(settlement)))
     }
 
-    async fn tombstones(&self, route: &RouteName) -> Result<Vec<(Arc<str>, PartitionId, Position)>, StoreError> {
-        Ok(self.read(route, |route| {
-            let listed = route.tombstones.iter();
-            listed.map(|one| (one.id.clone(), one.partition.clone(), one.position.clone())).collect()
-        }))
+    async fn tombstones(&self, route: &RouteName) -> Result<Vec<Tombstone>, StoreError> {
+        Ok(self.read(route, |route| route.graves.iter().map(Grave::tombstone).collect()))
     }
 
-    async fn forget_tombstones(&self, lease: &Lease, route: &RouteName, ids: &[Arc<str>]) -> Result<(), StoreError> {
+    async fn forget_tombstones(
+        &self,
+        lease: &Lease,
+        route: &RouteName,
+        passed: &[Tombstone],
+    ) -> Result<(), StoreError> {
         let mut state = self.owned_by(lease)?;
         if let Some(route) = state.routes.get_mut(route) {
-            route.tombstones.retain(|tombstone| !ids.contains(&tombstone.id));
+            route.graves.retain(|grave| !passed.contains(&grave.tombstone()));
+        }
+        Ok(())
+    }
+
+    async fn note_replayed(&self, lease: &Lease, replay: &str) -> Result<(), StoreError> {
+        let mut state = self.owned_by(lease)?;
+        if let Some(known) = state.replays.iter_mut().find(|known| known.id == replay) {
+            known.finished = true;
         }
         Ok(())
     }

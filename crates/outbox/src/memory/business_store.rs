@@ -32,26 +32,18 @@ impl BusinessStore for MemoryStore {
             id: data.id.clone(),
             incarnation: data.incarnation,
             producer: data.producer.as_ref().to_owned(),
-            bookkeeping: data.claim.as_ref().map(|claim| claim.bookkeeping.clone()),
+            claim: data.claim.clone(),
         })
     }
 
-    async fn claim(&self, claim: &Claim) -> Result<(), StoreError> {
+    async fn claim(&self, claim: &Claim, seen: Option<&Claim>) -> Result<bool, StoreError> {
         let mut data = lock(&self.shared.data);
-        if let Some(now) = &data.claim {
-            let refused = |why: String| {
-                Err(StoreError::new(ErrorKind::Ownership, format!("{why}: run `outbox adopt` to give it to this one")))
-            };
-            if now.bookkeeping != claim.bookkeeping {
-                return refused(format!("the store belongs to bookkeeping {}", now.bookkeeping));
-            }
-            if claim.epoch < now.epoch || (claim.epoch == now.epoch && claim.nonce != now.nonce) {
-                return refused(format!("another copy of this bookkeeping reads the store under epoch {}", now.epoch));
-            }
+        if data.claim.as_ref() != seen && data.claim.as_ref() != Some(claim) {
+            return Ok(false);
         }
         data.claim = Some(claim.clone());
         *lock(&self.handle.claim) = Some(claim.clone());
-        Ok(())
+        Ok(true)
     }
 
     async fn disown(&self) -> Result<(), StoreError> {

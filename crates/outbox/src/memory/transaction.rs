@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{
@@ -13,7 +12,7 @@ use crate::{
     entry::{CommitId, Content},
     event::{Event, Key, NewEvent},
     place::Place,
-    writer::{EntryPlan, Expected, Receipt, WriteError, plan, time_ordered_id},
+    writer::{EntryPlan, Expected, Receipt, WriteError, counted_bytes, plan, time_ordered_id},
 };
 
 /// A transaction on a [`MemoryStore`](super::MemoryStore): its writes appear all at once with
@@ -168,7 +167,7 @@ impl MemoryTransaction {
 fn check_sizes(data: &Data, plans: &[EntryPlan]) -> Result<(), WriteError> {
     let Some(limit) = data.routes.values().map(|route| route.max_event_bytes).min() else { return Ok(()) };
     for (index, event) in plans.iter().flat_map(|plan| &plan.events) {
-        let bytes = event.data().map_or(0, Bytes::len);
+        let bytes = counted_bytes(event);
         if bytes as u64 > limit {
             return Err(WriteError::TooLarge { index: *index, bytes, limit });
         }

@@ -180,7 +180,9 @@ impl RelayBuilder {
         if self.failover < Duration::from_millis(100) {
             return Err(RelayError::Invalid("a failover time below 100 ms cannot be kept: raise it".to_owned()));
         }
-        let status = Status::new(self.routes.iter().map(|(route, _)| route.name.clone()));
+        let status = Status::new(
+            self.routes.iter().map(|(route, sink)| (route.name.clone(), route.duplicates_after_crash(&sink.limits()))),
+        );
         let parts = Parts {
             holder: self.holder.unwrap_or_else(|| format!("process {}", std::process::id())),
             name: self.name,

@@ -1,8 +1,11 @@
 //! Who owns the source: taking the lease, renewing it, and knowing when it is gone.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{sync::watch, time::sleep};
@@ -13,6 +16,9 @@ use crate::{
     clock::{Clock, Moment},
     error::{ErrorKind, StoreError},
 };
+
+/// How often a standby says that the bookkeeping does not answer.
+const COMPLAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// Tells whether this relay still owns the source. Asked before every effect.
 #[derive(Clone)]
@@ -81,8 +87,9 @@ impl Drop for Renewal {
 /// Waits until the lease can be taken, and takes it. A lease that its owner gave up is taken at once; one that is not
 /// renewed, once it stood still for the failover time by our own clock. No wall clocks are compared.
 pub(super) async fn acquire(parts: &Arc<Parts>) -> Result<Acquired, StoreError> {
-    let pause = (parts.failover / 20).min(std::time::Duration::from_millis(250));
+    let pause = (parts.failover / 20).min(Duration::from_millis(250));
     let mut watched: Option<(LeaseView, Moment)> = None;
+    let mut complained: Option<Moment> = None;
     loop {
         match try_take(parts, &mut watched).await {
             Ok(Some((lease, taken))) => {
@@ -91,7 +98,13 @@ pub(super) async fn acquire(parts: &Arc<Parts>) -> Result<Acquired, StoreError> 
                 return Ok(Acquired { guard, renewal });
             }
             Ok(None) => {}
-            Err(error) if error.kind().retry() => tracing::warn!(%error, "the lease cannot be read; trying again"),
+            Err(error) if error.kind().retry() => {
+                let now = parts.clock.moment();
+                if complained.is_none_or(|last| now.since(last) >= COMPLAIN_AFTER) {
+                    complained = Some(now);
+                    tracing::warn!(%error, "the lease cannot be taken now; trying again");
+                }
+            }
             Err(error) => return Err(error.context("taking the lease")),
         }
         sleep(pause).await;

@@ -16,17 +16,17 @@ use tokio::{
 
 use super::{
     builder::Parts,
+    claim,
     lease::{Guard, Renewal},
     metric, reader, retention,
     route::{self, Plan},
 };
 use crate::{
     bookkeeping::{HealthState, Replay, RouteHealth},
-    entry::CommitId,
     error::{ErrorKind, StoreError},
     route::{AfterDeadLetter, RouteName, RouteSettings},
     source::PartitionId,
-    store::{Agreement, Claim, Registration},
+    store::{Agreement, Registration},
 };
 
 /// How often the owner looks whether an operator changed something.
@@ -89,7 +89,7 @@ async fn work(
     guard: &Guard,
     mut shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> Result<Ended, StoreError> {
-    claim(parts, guard).await?;
+    claim::claim(parts, guard).await?;
     let partitions: Vec<PartitionId> = parts.source.partitions().await?.into_iter().map(|p| p.id).collect();
     for partition in &partitions {
         check_history(parts, partition).await?;
@@ -153,12 +153,6 @@ fn finished(ended: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Re
     })
 }
 
-async fn claim(parts: &Parts, guard: &Guard) -> Result<(), StoreError> {
-    let nonce = CommitId(parts.entropy.sixteen()).to_string();
-    let claim = Claim { bookkeeping: parts.bookkeeping.id().await?, epoch: guard.lease().epoch, nonce };
-    parts.store.claim(&claim).await
-}
-
 /// Stops if the store holds another history than was read before.
 async fn check_history(parts: &Parts, partition: &PartitionId) -> Result<(), StoreError> {
     let witnesses = parts.bookkeeping.witnesses(partition).await?;
@@ -187,7 +181,7 @@ async fn register(parts: &Parts) -> Result<BTreeMap<RouteName, Registration>, St
             filter: settings.filter.clone(),
             start: settings.start,
             start_position: None,
-            max_event_bytes: payload_limit(sink.limits().max_event_bytes),
+            max_event_bytes: sink.limits().max_counted_bytes(),
             gapless: is_gapless(settings, before),
             registered: parts.clock.wall(),
         };
@@ -204,13 +198,6 @@ async fn register(parts: &Parts) -> Result<BTreeMap<RouteName, Registration>, St
     #[expect(clippy::cast_precision_loss, reason = "there are few routes")]
     metrics::gauge!(metric::UNCONFIGURED_ROUTES).set(unconfigured.len() as f64);
     Ok(registered)
-}
-
-/// The payload that surely fits into an event of `max_event_bytes`: the envelope takes up to 8 KiB.
-fn payload_limit(max_event_bytes: usize) -> u64 {
-    const ENVELOPE: usize = 8 << 10;
-    let limit = if max_event_bytes > 2 * ENVELOPE { max_event_bytes - ENVELOPE } else { max_event_bytes };
-    u64::try_from(limit).unwrap_or(u64::MAX)
 }
 
 /// Whether the route takes every event of each key it takes. A changed filter ends that for good: the consumer has

@@ -36,7 +36,7 @@ mod steps;
 pub(super) use plan::Plan;
 
 /// One partition of the source, as this route reads it.
-struct Lane {
+struct Progress {
     partition: PartitionId,
     pipeline: Pipeline,
     /// Where it asks for records next.
@@ -64,7 +64,7 @@ struct Task {
     counts: Arc<RouteCounts>,
     readers: Readers,
     reply: mpsc::UnboundedSender<Delivery>,
-    lanes: Vec<Lane>,
+    partitions: Vec<Progress>,
     keeper: Keeper,
     keeper_wake: Option<Moment>,
     keeper_finished: bool,
@@ -116,7 +116,7 @@ pub(super) async fn run(
 
 impl Task {
     fn is_finished(&self) -> bool {
-        let pipelines = self.lanes.iter().all(|lane| lane.finished);
+        let pipelines = self.partitions.iter().all(|progress| progress.finished);
         let replayed = self.replay.is_some() && self.keeper.lanes() == 0 && self.jobs.is_empty();
         pipelines && (self.keeper_finished || replayed)
     }
@@ -133,7 +133,7 @@ impl Task {
     /// The next time that a machine asked for; far away if none did.
     fn wake_at(&self) -> Instant {
         const FAR: Duration = Duration::from_secs(3600);
-        let wakes = self.lanes.iter().filter_map(|lane| lane.wake).chain(self.keeper_wake);
+        let wakes = self.partitions.iter().filter_map(|progress| progress.wake).chain(self.keeper_wake);
         let wait = wakes.min().map_or(FAR, |wake| wake.since(self.now()));
         Instant::now() + wait
     }
@@ -150,12 +150,11 @@ impl Task {
     /// Notes a replay that has read all of its range as finished, so that neither retention nor whoever asked for it
     /// waits for what it keeps. It reads no more from then on, for what it read may be purged.
     async fn note_replayed(&mut self) -> Result<(), StoreError> {
-        let done = !self.draining && self.lanes.iter().all(|lane| lane.finished);
+        let done = !self.draining && self.partitions.iter().all(|progress| progress.finished);
         let Some(replay) = &mut self.replay else { return Ok(()) };
         if done && !replay.finished {
-            let finished = Replay { finished: true, ..replay.clone() };
-            self.parts.bookkeeping.put_replay(&finished).await?;
-            *replay = finished;
+            self.parts.bookkeeping.note_replayed(self.guard.lease(), &replay.id).await?;
+            replay.finished = true;
         }
         if replay.finished {
             self.readers.clear();

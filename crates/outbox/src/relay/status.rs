@@ -20,6 +20,8 @@ pub struct RelayStatus {
     pub owner: bool,
     /// The epoch of its lease, while it owns the source.
     pub epoch: Option<u64>,
+    /// Why it has stopped, if it has and was not asked to. It does not go on by itself.
+    pub stopped: Option<String>,
     /// Its routes.
     pub routes: Vec<RouteStatus>,
 }
@@ -39,6 +41,8 @@ pub struct RouteStatus {
     pub in_flight: u64,
     /// Lanes in trouble.
     pub troubled: u64,
+    /// Events that are published again at most after a crash of the relay.
+    pub duplicates_after_crash: u64,
 }
 
 /// Whether a route's events flow.
@@ -56,6 +60,11 @@ pub enum RouteState {
     },
     /// So many keys are in trouble that nothing new is read.
     Overloaded,
+    /// The relay has stopped and does not go on by itself.
+    Stopped {
+        /// What is wrong and what to do.
+        reason: String,
+    },
 }
 
 /// A view of a relay while it runs. Cheap to clone.
@@ -75,6 +84,7 @@ impl RelayHandle {
         RelayStatus {
             owner: epoch > 0,
             epoch: (epoch > 0).then_some(epoch),
+            stopped: self.status.stopped(),
             routes: self.status.routes.iter().map(|(name, route)| route.view(name)).collect(),
         }
     }
@@ -83,12 +93,31 @@ impl RelayHandle {
 pub(super) struct Status {
     /// 0 while the relay stands by: epochs start at 1.
     epoch: AtomicU64,
+    stopped: Mutex<Option<String>>,
     routes: BTreeMap<RouteName, Arc<RouteCounts>>,
 }
 
 impl Status {
-    pub(super) fn new(routes: impl Iterator<Item = RouteName>) -> Self {
-        Self { epoch: AtomicU64::new(0), routes: routes.map(|name| (name, Arc::default())).collect() }
+    /// Routes with the duplicates that a crash may bring them.
+    pub(super) fn new(routes: impl Iterator<Item = (RouteName, u64)>) -> Self {
+        let counts = |duplicates| Arc::new(RouteCounts { duplicates, ..RouteCounts::default() });
+        Self {
+            epoch: AtomicU64::new(0),
+            stopped: Mutex::default(),
+            routes: routes.map(|(name, duplicates)| (name, counts(duplicates))).collect(),
+        }
+    }
+
+    /// The relay ends because of `reason`, and its routes with it.
+    pub(super) fn stop(&self, reason: &str) {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        for route in self.routes.values() {
+            route.set_state(RouteState::Stopped { reason: reason.to_owned() });
+        }
+    }
+
+    fn stopped(&self) -> Option<String> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn own(&self, epoch: u64) {
@@ -114,6 +143,7 @@ pub(super) struct RouteCounts {
     pub(super) not_accepted: AtomicU64,
     pub(super) in_flight: AtomicU64,
     pub(super) troubled: AtomicU64,
+    duplicates: u64,
     state: Mutex<Option<RouteState>>,
 }
 
@@ -131,6 +161,7 @@ impl RouteCounts {
             not_accepted: self.not_accepted.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             troubled: self.troubled.load(Ordering::Relaxed),
+            duplicates_after_crash: self.duplicates,
         }
     }
 }
@@ -142,5 +173,54 @@ impl From<Health> for RouteState {
             Health::BackingOff { reason } => Self::BackingOff { reason },
             Health::Overloaded => Self::Overloaded,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::{
+        memory::{ManualClock, MemoryBookkeeping, MemorySink, MemoryStore, SeededEntropy},
+        relay::{Relay, RouteState},
+        route::{RouteName, RouteSettings},
+        store::BusinessStore as _,
+    };
+
+    /// A relay with a bookkeeping of its own.
+    fn relay(store: &MemoryStore, seed: u64) -> Relay {
+        let settings = RouteSettings::new(RouteName::new("all").unwrap());
+        let store = Arc::new(store.reopen());
+        Relay::builder()
+            .source(store.clone())
+            .store(store)
+            .bookkeeping(Arc::new(MemoryBookkeeping::new(&SeededEntropy::new(seed))))
+            .route(settings, Arc::new(MemorySink::default()))
+            .build()
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_cannot_go_on_says_so_and_so_do_its_routes() {
+        let store =
+            MemoryStore::new("/tests", Arc::new(ManualClock::default()), Arc::new(SeededEntropy::new(1))).unwrap();
+        let first = relay(&store, 2);
+        let owner = first.handle();
+        let owns = async {
+            while !(owner.status().owner && store.reopen().identity().await.unwrap().claim.is_some()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        first.run(owns).await.unwrap();
+        assert_eq!(owner.status().stopped, None, "it was asked to");
+
+        let second = relay(&store, 3);
+        let handle = second.handle();
+        let error = second.run(std::future::pending()).await.unwrap_err().to_string();
+        let status = handle.status();
+        assert_eq!((status.owner, status.stopped), (false, Some(error.clone())));
+        assert_eq!(status.routes[0].state, RouteState::Stopped { reason: error });
+        // The window, and what half of the sink's calls hold.
+        assert_eq!(status.routes[0].duplicates_after_crash, 8_192 + 4 * 100);
     }
 }

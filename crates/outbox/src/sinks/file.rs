@@ -90,6 +90,15 @@ impl FileSink {
         Ok(Self { writer: Arc::new(Mutex::new(writer)), path })
     }
 
+    /// Whether [`open`](Self::open) would succeed at `path`, without making, mending or changing anything; `false` if it
+    /// would make the file. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn check_path(path: impl AsRef<Path>) -> Result<bool, FileSinkError> {
+        opening::check(path.as_ref())
+    }
+
     /// Carries out `work` on a thread that may block, one at a time.
     async fn blocking(
         &self,

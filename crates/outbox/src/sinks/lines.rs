@@ -6,8 +6,8 @@ use crate::{
     sink::{Batch, SinkLimits},
 };
 
-/// What a sink of lines takes in a call. Calls come one after another, or lines would mix.
-pub(super) const LIMITS: SinkLimits = SinkLimits {
+/// What a sink of lines takes in a call: a file, standard output. Calls come one after another, or lines would mix.
+pub const LIMITS: SinkLimits = SinkLimits {
     ordered_calls: true,
     max_events: 500,
     max_bytes: 8 * 1024 * 1024,

@@ -3,10 +3,15 @@
 use std::{
     fmt,
     io::{self, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, oneshot},
+    time::timeout,
+};
 
 use super::lines;
 use crate::{
@@ -19,13 +24,18 @@ use crate::{
 ///
 /// *Durability*: none. An event counts as accepted once the operating system has taken its line; what the program
 /// behind a pipe does with it is unknown. *Duplicates*: after a failed write, whole lines of the call may be there
-/// already, and the last one may be torn; it is ended before the next call's first line.
+/// already, and the last one may be torn; it is ended before the next call's first line. *Cancellation*: a write to a pipe
+/// that nobody reads goes on after its call was dropped, for as long as the pipe is open; until it has ended, every call
+/// fails as the sink's fault, and no further thread waits. It holds up neither the runtime's nor the process's end.
 ///
 /// Line breaks inside a JSON payload become spaces.
 #[derive(Clone)]
 pub struct StdoutSink {
     output: Arc<Mutex<Output>>,
 }
+
+/// How long a call waits for one of another route to end before it counts as stuck.
+const TURN: Duration = Duration::from_secs(1);
 
 struct Output {
     writer: Box<dyn Write + Send>,
@@ -85,12 +95,8 @@ impl Sink for StdoutSink {
     }
 
     async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
-        let lines = lines::encode(batch);
-        let output = Arc::clone(&self.output);
-        // A reader that does not read blocks the write, and must not block the runtime.
-        let written =
-            tokio::task::spawn_blocking(move || output.lock().unwrap_or_else(PoisonError::into_inner).append(&lines));
-        match written.await {
+        let Ok(output) = timeout(TURN, Arc::clone(&self.output).lock_owned()).await else { return Err(stuck()) };
+        match written(output, lines::encode(batch))?.await {
             Ok(Ok(())) => Ok(vec![Outcome::Accepted; batch.events.len()]),
             Ok(Err(error)) => Err(failure(error)),
             Err(stopped) => Err(SinkError::new(Fault::Unknown, "writing to standard output was cut short")
@@ -98,6 +104,34 @@ impl Sink for StdoutSink {
                 .because(stopped)),
         }
     }
+}
+
+/// Writes on a thread of its own: a reader that does not read blocks it, and a runtime would wait for its threads when it
+/// ends. Whoever has the output has the only such thread.
+fn written(
+    mut output: OwnedMutexGuard<Output>,
+    lines: Vec<u8>,
+) -> Result<oneshot::Receiver<io::Result<()>>, SinkError> {
+    let (done, written) = oneshot::channel();
+    let write = move || {
+        let result = output.append(&lines);
+        drop(output);
+        // Nobody waits for it any more if the call was dropped.
+        let _ = done.send(result);
+    };
+    match std::thread::Builder::new().name("outbox-stdout".to_owned()).spawn(write) {
+        Ok(_) => Ok(written),
+        Err(error) => {
+            let message = "no thread to write to standard output could be started: raise the limit on threads";
+            Err(SinkError::new(Fault::Sink, message).because(error))
+        }
+    }
+}
+
+fn stuck() -> SinkError {
+    let message = "nobody reads standard output: an earlier write to it has not ended; let the program behind the pipe \
+                   go on, or start the relay again together with it";
+    SinkError::new(Fault::Sink, message)
 }
 
 fn failure(error: io::Error) -> SinkError {
@@ -142,6 +176,29 @@ mod tests {
         assert!(error.message.contains("nobody reads"), "{error}");
     }
 
+    #[test]
+    fn behind_a_write_that_is_stuck_calls_fail_and_the_runtime_ends() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        // More than any pipe holds.
+        let large = batch(1..=50_000);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let sink = StdoutSink::to(writer);
+            let dropped = timeout(Duration::from_millis(1), sink.publish(&large)).await;
+            assert!(dropped.is_err(), "the pipe took everything");
+            for _ in 0..3 {
+                let error = sink.publish(&batch(1..=1)).await.unwrap_err();
+                assert_eq!((error.fault, error.uncertain), (Fault::Sink, false));
+                assert!(error.message.contains("nobody reads"), "{error}");
+            }
+        });
+        // Waits for the runtime's threads; the test would not end.
+        drop(runtime);
+        let mut output = String::new();
+        reader.read_to_string(&mut output).unwrap();
+        assert_eq!(output.lines().count(), 50_000, "no call but the first has written anything");
+    }
+
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_full_device_is_the_sinks_fault() {
@@ -152,7 +209,7 @@ mod tests {
 
     /// Takes half of the first write, then fails once.
     struct Halving {
-        taken: Arc<Mutex<Vec<u8>>>,
+        taken: Arc<std::sync::Mutex<Vec<u8>>>,
         writes: usize,
     }
 
@@ -175,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_torn_line_is_ended_before_the_next_one() {
-        let taken = Arc::new(Mutex::new(Vec::new()));
+        let taken = Arc::new(std::sync::Mutex::new(Vec::new()));
         let sink = StdoutSink::to(Halving { taken: Arc::clone(&taken), writes: 0 });
         sink.publish(&batch(1..=1)).await.unwrap_err();
         sink.publish(&batch(1..=1)).await.unwrap();

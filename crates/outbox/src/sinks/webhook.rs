@@ -139,7 +139,7 @@ impl Sink for WebhookSink {
                 | StatusCode::GATEWAY_TIMEOUT
         );
         if gone || status.is_redirection() {
-            let message = answer::describe(&self.origin, status, "");
+            let message = answer::describe(&self.origin, status);
             return Err(SinkError::new(Fault::Sink, message));
         }
         Ok(())

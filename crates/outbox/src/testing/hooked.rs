@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     bookkeeping::{
         Bookkeeping, Checkpoint, DeadLetter, Keep, KeepOutcome, Kept, KeptCounts, KeptId, Lane, Lease, LeaseView,
-        Operator, Replay, RouteHealth, Selector, SettleOutcome, Settlement, Trouble,
+        Operator, Replay, RouteHealth, Selector, SettleOutcome, Settlement, Tombstone, Trouble,
     },
     entry::Position,
     error::StoreError,
@@ -47,6 +47,8 @@ pub enum Io {
     Take,
     Renew,
     Release,
+    Claims,
+    NoteClaims,
     Checkpoints,
     Checkpoint,
     Witnesses,
@@ -57,6 +59,7 @@ pub enum Io {
     Settle,
     Tombstones,
     ForgetTombstones,
+    NoteReplayed,
     NoteHealth,
     OperatorChanges,
     KeptCounts,
@@ -150,8 +153,8 @@ impl<B: BusinessStore + ?Sized, H: Hook> BusinessStore for Hooked<B, H> {
         self.run(Io::Identity, self.inner.identity()).await
     }
 
-    async fn claim(&self, claim: &Claim) -> Result<(), StoreError> {
-        self.run(Io::Claim, self.inner.claim(claim)).await
+    async fn claim(&self, claim: &Claim, seen: Option<&Claim>) -> Result<bool, StoreError> {
+        self.run(Io::Claim, self.inner.claim(claim, seen)).await
     }
 
     async fn disown(&self) -> Result<(), StoreError> {
@@ -215,6 +218,14 @@ impl<B: Bookkeeping + ?Sized, H: Hook> Bookkeeping for Hooked<B, H> {
         self.run(Io::Release, self.inner.release(lease)).await
     }
 
+    async fn claims(&self, name: &str) -> Result<Vec<Claim>, StoreError> {
+        self.run(Io::Claims, self.inner.claims(name)).await
+    }
+
+    async fn note_claims(&self, lease: &Lease, claims: &[Claim]) -> Result<(), StoreError> {
+        self.run(Io::NoteClaims, self.inner.note_claims(lease, claims)).await
+    }
+
     async fn checkpoints(&self, route: &RouteName) -> Result<Vec<Checkpoint>, StoreError> {
         self.run(Io::Checkpoints, self.inner.checkpoints(route)).await
     }
@@ -269,12 +280,21 @@ impl<B: Bookkeeping + ?Sized, H: Hook> Bookkeeping for Hooked<B, H> {
         self.run(Io::Settle, self.inner.settle(lease, route, settlement)).await
     }
 
-    async fn tombstones(&self, route: &RouteName) -> Result<Vec<(Arc<str>, PartitionId, Position)>, StoreError> {
+    async fn tombstones(&self, route: &RouteName) -> Result<Vec<Tombstone>, StoreError> {
         self.run(Io::Tombstones, self.inner.tombstones(route)).await
     }
 
-    async fn forget_tombstones(&self, lease: &Lease, route: &RouteName, ids: &[Arc<str>]) -> Result<(), StoreError> {
-        self.run(Io::ForgetTombstones, self.inner.forget_tombstones(lease, route, ids)).await
+    async fn forget_tombstones(
+        &self,
+        lease: &Lease,
+        route: &RouteName,
+        passed: &[Tombstone],
+    ) -> Result<(), StoreError> {
+        self.run(Io::ForgetTombstones, self.inner.forget_tombstones(lease, route, passed)).await
+    }
+
+    async fn note_replayed(&self, lease: &Lease, replay: &str) -> Result<(), StoreError> {
+        self.run(Io::NoteReplayed, self.inner.note_replayed(lease, replay)).await
     }
 
     async fn note_health(&self, lease: &Lease, route: &RouteName, health: &RouteHealth) -> Result<(), StoreError> {

@@ -79,6 +79,8 @@ struct Gate {
 enum Mode {
     Counting,
     CrashAt(u64),
+    CrashAtIo(Io, Side, usize),
+    StallAt(u64),
     ByHand,
 }
 
@@ -88,6 +90,7 @@ struct State {
     /// Whether nothing goes on any more.
     stopped: bool,
     crashed: Option<Step>,
+    stalled: Option<Step>,
     waiting: BTreeMap<u64, Step>,
     passed: BTreeSet<u64>,
 }
@@ -108,6 +111,18 @@ impl StepGate {
         Self::new(Mode::CrashAt(number))
     }
 
+    /// A gate at which everything stops for good before, or after, the `nth` I/O of this kind, counted from 1. Where
+    /// threads decide what comes first, a step's number does not say what it is; this does.
+    pub fn crash_at_io(io: Io, side: Side, nth: usize) -> Self {
+        Self::new(Mode::CrashAtIo(io, side, nth))
+    }
+
+    /// A gate at whose step `number` that one call stands for good, while everything else goes on: I/Os that are under
+    /// way together may end in any order. See [`stalled`](Self::stalled) and [`crash`](Self::crash).
+    pub fn stall_at(number: u64) -> Self {
+        Self::new(Mode::StallAt(number))
+    }
+
     /// A gate at which each step waits until it is told to go on.
     pub fn by_hand() -> Self {
         Self::new(Mode::ByHand)
@@ -126,6 +141,11 @@ impl StepGate {
     /// Waits until the step is reached at which everything stops.
     pub async fn crashed(&self) -> Step {
         self.found(|state| state.crashed).await
+    }
+
+    /// Waits until the step is reached whose call stands for good.
+    pub async fn stalled(&self) -> Step {
+        self.found(|state| state.stalled).await
     }
 
     /// Waits until an I/O stands at a gate that is worked by hand, and gives the earliest such step.
@@ -206,7 +226,7 @@ impl StepGate {
         }
     }
 
-    /// Counts a step; gives whether everything stops here.
+    /// Counts a step; gives whether its call stops here.
     fn count(&self, io: Io, side: Side) -> (Step, bool) {
         let mut state = self.state();
         let step = Step { number: state.trace.len() as u64 + 1, io, side };
@@ -214,13 +234,28 @@ impl StepGate {
             return (step, true);
         }
         state.trace.push(step);
-        match self.0.mode {
-            Mode::CrashAt(number) if number == step.number => {
-                state.stopped = true;
-                state.crashed = Some(step);
+        let crashes = match self.0.mode {
+            Mode::Counting => false,
+            Mode::CrashAt(number) => number == step.number,
+            Mode::CrashAtIo(io, side, nth) => {
+                let of_this_kind = |step: &&Step| (step.io, step.side) == (io, side);
+                of_this_kind(&&step) && state.trace.iter().filter(of_this_kind).count() == nth
             }
-            Mode::ByHand => _ = state.waiting.insert(step.number, step),
-            Mode::CrashAt(_) | Mode::Counting => {}
+            Mode::StallAt(number) => {
+                if number == step.number {
+                    state.stalled = Some(step);
+                    return (step, true);
+                }
+                false
+            }
+            Mode::ByHand => {
+                state.waiting.insert(step.number, step);
+                false
+            }
+        };
+        if crashes {
+            state.stopped = true;
+            state.crashed = Some(step);
         }
         (step, state.stopped)
     }
@@ -329,6 +364,36 @@ mod tests {
         assert!(!first.is_finished() && !second.is_finished());
         assert_eq!(memory.paused().await.unwrap(), [RouteName::new("a").unwrap()]);
         assert_eq!(gate.steps(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_crash_can_be_told_by_the_kind_of_io() {
+        let memory = memory();
+        let gate = StepGate::crash_at_io(Io::Pause, Side::After, 2);
+        let gated = gate.bookkeeping(memory.clone());
+        let relay = tokio::spawn(async move {
+            gated.paused().await.unwrap();
+            pause(gated.clone(), "a").await;
+            pause(gated.clone(), "b").await;
+        });
+        assert_eq!(gate.crashed().await, Step { number: 6, io: Io::Pause, side: Side::After });
+        assert!(!relay.is_finished());
+        assert_eq!(memory.paused().await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_stalled_io_holds_up_no_other_until_everything_stops() {
+        let memory = memory();
+        let gate = StepGate::stall_at(1);
+        let stalled = tokio::spawn(pause(gate.bookkeeping(memory.clone()), "a"));
+        assert_eq!(gate.stalled().await.number, 1);
+        pause(gate.bookkeeping(memory.clone()), "b").await;
+        assert!(!stalled.is_finished());
+        gate.crash();
+        let late = tokio::spawn(pause(gate.bookkeeping(memory.clone()), "c"));
+        tokio::task::yield_now().await;
+        assert!(!late.is_finished());
+        assert_eq!(memory.paused().await.unwrap(), [RouteName::new("b").unwrap()]);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use crate::{
     },
     config::Config,
     exit::Failure,
-    wiring::Stores,
+    wiring::{self, Stores},
 };
 
 /// Everything that `status` shows.
@@ -70,6 +70,8 @@ pub(crate) struct RouteView {
     pub retrying: u64,
     pub dead: u64,
     pub parked: u64,
+    /// Events that come again at most after a crash of the relay; known of configured routes.
+    pub duplicates_after_crash: Option<u64>,
     pub state: State,
     pub reason: Option<String>,
     pub since: Option<Timestamp>,
@@ -119,6 +121,7 @@ impl Report {
             let mut view = look(stores, &registration, &paused).await?;
             view.sink = Some(route.sink.shown());
             view.configured = true;
+            view.duplicates_after_crash = Some(route.settings.duplicates_after_crash(&wiring::limits(route)));
             if found.is_none() {
                 (view.registered, view.gapless, view.state) = (false, None, State::New);
             }
@@ -201,6 +204,7 @@ async fn look(stores: &Stores, registration: &Registration, paused: &[RouteName]
         retrying,
         dead,
         parked,
+        duplicates_after_crash: None,
         state: if pausing { State::Paused } else { state },
         reason: if pausing { None } else { reason },
         since: if pausing { None } else { since },

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     config::Config,
-    output::{Align, Cell, Paint, Table, age, counted, number, plain, short, since, wrapped},
+    output::{Align, Cell, Paint, Table, WIDTH, age, counted, number, plain, short, since, wrapped},
 };
 
 use super::report::{RelayView, Report, RouteView, State};
@@ -35,10 +35,25 @@ pub(crate) fn render(report: &Report, config: &Config, paint: Paint) -> String {
         };
         lines.push(format!("\nreplay {} to {}: {left} left{kept}", plain(&replay.id), plain(&replay.route)));
     }
+    lines.extend(duplicates(&report.routes).iter().map(|line| paint.faint(line)));
     if report.routes.iter().any(|route| route.dead > 0) {
         lines.push(paint.faint("\noutbox dead-letters list shows what was given up on, and why"));
     }
     lines.join("\n")
+}
+
+/// What a crash of the relay would publish again: the bound, not what it would be now.
+fn duplicates(routes: &[RouteView]) -> Vec<String> {
+    let bound = |route: &RouteView| {
+        route.duplicates_after_crash.map(|events| format!("{} {}", plain(&route.name), number(events)))
+    };
+    let bounds: Vec<_> = routes.iter().filter_map(bound).collect();
+    if bounds.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = wrapped(&format!("duplicates after a crash at most: {}", bounds.join(", ")), WIDTH);
+    lines.insert(0, String::new());
+    lines
 }
 
 fn relay(relay: &RelayView, paint: Paint) -> String {
@@ -135,6 +150,7 @@ mod tests {
             retrying: 12,
             dead: 3,
             parked: 1_234,
+            duplicates_after_crash: Some(8_200),
             state,
             reason: Some(
                 "https://notifications.example.com answered 503, and said nothing else about it at all".to_owned(),

@@ -82,7 +82,7 @@ fn webhook_sink(folder: &Path, section: &Section<'_>) -> Option<WebhookSettings>
     let largest = bytes(section, "max_event_bytes", settings.max_bytes, "1 MiB");
     let settings = WebhookSettings { max_event_bytes: largest, ..settings };
     if settings.encoding != Encoding::Batch && section.has("max_events") && settings.max_events > 1 {
-        let help = "leave it out, or write `mode = \"batch\"`";
+        let help = "leave it out, or write `encoding = \"batch\"`";
         section.problem("max_events", "only a batch holds more than one event", help);
     }
     section.finish();
@@ -92,7 +92,6 @@ fn webhook_sink(folder: &Path, section: &Section<'_>) -> Option<WebhookSettings>
         Err(SettingsError { field, problem }) => {
             let (message, help) = problem.split_once(": ").unwrap_or((&problem, "see docs/configuration.md"));
             let key = match field {
-                "encoding" => "mode",
                 "max_calls" => "concurrency",
                 field => field,
             };
@@ -102,16 +101,16 @@ fn webhook_sink(folder: &Path, section: &Section<'_>) -> Option<WebhookSettings>
     }
 }
 
-/// CloudEvents calls it the content mode.
+/// CloudEvents calls it the content mode; the word mode is that of an inbox.
 fn encoding(section: &Section<'_>) -> Encoding {
-    match section.text("mode").as_deref() {
+    match section.text("encoding").as_deref() {
         None => Encoding::default(),
         Some("structured") => Encoding::Structured,
         Some("batch") => Encoding::Batch,
         Some("binary") => Encoding::Binary,
         Some(other) => {
             let help = "write \"structured\", \"batch\" or \"binary\"";
-            section.problem("mode", format!("`{other}` is not a mode"), help);
+            section.problem("encoding", format!("`{other}` is not an encoding"), help);
             Encoding::default()
         }
     }

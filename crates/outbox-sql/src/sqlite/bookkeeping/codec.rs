@@ -1,11 +1,9 @@
 //! How kept events and fronts are stored.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use outbox::{
     ErrorKind, Event, Key, PartitionId, Position, StoreError, Undecodable,
-    bookkeeping::{Front, FrontState, Kept, KeptContent, KeptId, Lane, Trouble},
+    bookkeeping::{Front, FrontState, Kept, KeptContent, KeptId, Lane, Tombstone, Trouble},
     cloudevents::{Envelope, json},
 };
 use rusqlite::Row;
@@ -193,7 +191,7 @@ pub(super) fn time(text: &str) -> Result<Timestamp, jiff::Error> {
 }
 
 /// A tombstone's columns.
-pub(super) fn tombstone(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, PartitionId, Position)> {
+pub(super) fn tombstone(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
     Ok((
         row.get_ref(0)?.as_str()?.into(),
         PartitionId::new(row.get_ref(1)?.as_str()?),

@@ -18,6 +18,14 @@ CREATE TABLE leases (
     duration_us INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- Claims of the business database, noted before they are made: one that is not here was made by a copy of this file.
+CREATE TABLE claims (
+    lease TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    nonce TEXT NOT NULL,
+    PRIMARY KEY (lease, epoch, nonce)
+) WITHOUT ROWID;
+
 CREATE TABLE checkpoints (
     route TEXT NOT NULL,
     partition TEXT NOT NULL,

@@ -90,6 +90,6 @@ pub(super) fn release(connection: &Connection, lease: &Lease) -> Result<(), Stor
 }
 
 /// As `SQLite` stores it.
-fn number(value: u64) -> i64 {
+pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

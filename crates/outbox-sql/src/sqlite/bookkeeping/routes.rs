@@ -1,10 +1,13 @@
 //! What belongs to a route as a whole: renaming, forgetting, replays.
 
 use jiff::Timestamp;
-use outbox::{ErrorKind, PartitionId, Position, RouteName, StoreError, bookkeeping::Replay};
+use outbox::{
+    ErrorKind, PartitionId, Position, RouteName, StoreError,
+    bookkeeping::{Lease, Replay},
+};
 use rusqlite::{Connection, Row, params};
 
-use super::{codec, operator::changed};
+use super::{codec, leases::fence, operator::changed};
 use crate::sqlite::failure::store_error;
 
 /// Every table with a column `route`.
@@ -76,6 +79,14 @@ pub(super) fn put_replay(connection: &Connection, replay: &Replay) -> Result<(),
         )
         .map_err(store_error(PUTTING))?;
     changed(connection)
+}
+
+pub(super) fn note_replayed(connection: &Connection, lease: &Lease, replay: &str) -> Result<(), StoreError> {
+    fence(connection, lease)?;
+    connection
+        .execute("UPDATE replays SET finished = 1 WHERE id = ?1", [replay])
+        .map(|_| ())
+        .map_err(store_error("noting a replay as finished"))
 }
 
 /// A row of `replays`.

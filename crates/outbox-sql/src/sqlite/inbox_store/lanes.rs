@@ -1,10 +1,10 @@
 //! Marks and troubles of lanes.
 
 use outbox::{
-    ErrorKind, Lane, Place, StoreError,
+    ErrorKind, Key, Lane, Place, StoreError,
     inbox_store::{InboxCounts, InboxTotals, LaneChange, LaneId, LaneRecord, LaneStep, Life, Trouble, TroubleState},
 };
-use rusqlite::{OptionalExtension, Params, Row, params};
+use rusqlite::{CachedStatement, OptionalExtension, Params, Row, params};
 
 use super::{
     super::failure::store_error,
@@ -35,10 +35,11 @@ pub(super) fn load(tx: &mut SqliteTx<'_>, wanted: &[LaneId]) -> Result<Vec<LaneR
 }
 
 pub(super) fn advance(tx: &mut SqliteTx<'_>, steps: &[LaneStep<'_>]) -> Result<Vec<bool>, StoreError> {
-    let mut update = tx.prepare(
+    let attempted = store_error("moving the mark of a key on");
+    let mut update = Update::new(tx.prepare(
         "UPDATE outbox_inbox_marks SET incarnation = ?6, sequence = ?7, idx = ?8 \
          WHERE producer = ?1 AND key = ?2 AND incarnation = ?3 AND sequence = ?4 AND idx = ?5 AND NOT troubled",
-    )?;
+    )?);
     let mut moved = Vec::with_capacity(steps.len());
     for LaneStep { lane, from, to } in steps {
         let Lane::Key(key) = &lane.lane else {
@@ -47,26 +48,57 @@ pub(super) fn advance(tx: &mut SqliteTx<'_>, steps: &[LaneStep<'_>]) -> Result<V
         };
         let producer = tx.producer(&lane.producer)?;
         let written = if *from == Place::ORIGIN {
-            tx.prepare(
-                "INSERT INTO outbox_inbox_marks (producer, key, incarnation, sequence, idx, life, troubled) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, 0, 0) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![producer, key.as_str(), to.incarnation, to.sequence.cast_signed(), to.index])
+            begin(tx, producer, key, *to)?
         } else {
-            update.execute(params![
-                producer,
-                key.as_str(),
-                from.incarnation,
-                from.sequence.cast_signed(),
-                from.index,
-                to.incarnation,
-                to.sequence.cast_signed(),
-                to.index
-            ])
+            update.execute(producer, key, *from, *to)
         };
-        moved.push(written.map_err(store_error("moving the mark of a key on"))? == 1);
+        moved.push(written.map_err(&attempted)? == 1);
     }
     Ok(moved)
+}
+
+/// Makes the mark of a key that has none.
+fn begin(tx: &SqliteTx<'_>, producer: i64, key: &Key, to: Place) -> Result<rusqlite::Result<usize>, StoreError> {
+    let mut insert = tx.prepare(
+        "INSERT INTO outbox_inbox_marks (producer, key, incarnation, sequence, idx, life, troubled) \
+         VALUES (?1, ?2, ?3, ?4, ?5, 0, 0) ON CONFLICT DO NOTHING",
+    )?;
+    Ok(insert.execute(params![producer, key.as_str(), to.incarnation, to.sequence.cast_signed(), to.index]))
+}
+
+/// A statement that moves marks on, and what is bound to it: most steps differ in little, and binding is a good part of
+/// what a step takes.
+struct Update<'t> {
+    statement: CachedStatement<'t>,
+    bound: [Option<i64>; 9],
+}
+
+impl<'t> Update<'t> {
+    fn new(statement: CachedStatement<'t>) -> Self {
+        Self { statement, bound: [None; 9] }
+    }
+
+    fn execute(&mut self, producer: i64, key: &Key, from: Place, to: Place) -> rusqlite::Result<usize> {
+        self.bind(1, producer)?;
+        self.statement.raw_bind_parameter(2, key.as_str())?;
+        self.bind_place(3, from)?;
+        self.bind_place(6, to)?;
+        self.statement.raw_execute()
+    }
+
+    fn bind_place(&mut self, first: usize, place: Place) -> rusqlite::Result<()> {
+        self.bind(first, place.incarnation.into())?;
+        self.bind(first + 1, place.sequence.cast_signed())?;
+        self.bind(first + 2, place.index.into())
+    }
+
+    fn bind(&mut self, index: usize, value: i64) -> rusqlite::Result<()> {
+        if self.bound[index] != Some(value) {
+            self.statement.raw_bind_parameter(index, value)?;
+            self.bound[index] = Some(value);
+        }
+        Ok(())
+    }
 }
 
 fn read_mark(row: &Row<'_>) -> rusqlite::Result<LaneRecord> {

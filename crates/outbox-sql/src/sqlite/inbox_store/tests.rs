@@ -12,6 +12,8 @@ use tower::Layer;
 
 use super::*;
 
+mod in_turn;
+
 const EFFECTS: &str = "CREATE TABLE IF NOT EXISTS effects (n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL)";
 
 /// An inbox in a file of its own, with its effects in a table beside it.

@@ -9,7 +9,7 @@ use crate::sqlite::{
     connection::{FileIdentity, Opened},
     decode::{COLUMNS, Decoder},
     failure::store_error,
-    history::{Known, Mark, missing_entry},
+    history::{Known, Seen, missing_entry},
     schema,
     store::Inner,
 };
@@ -28,7 +28,7 @@ pub(crate) struct Found {
     pub(crate) records: Vec<Arc<Record>>,
     pub(crate) more: bool,
     /// The last entry of the page.
-    pub(crate) last: Option<Mark>,
+    pub(crate) last: Option<Seen>,
     /// The highest id of the snapshot, if the page holds anything not known to be durable.
     pub(crate) unsynced: Option<i64>,
 }
@@ -65,7 +65,7 @@ impl Reader {
         let mut rows = statement.query([after]).map_err(store_error(READING))?;
         if after > 0 {
             let anchor = match rows.next().map_err(store_error(READING))? {
-                Some(row) => Decoder::mark(row).map_err(store_error(READING))?,
+                Some(row) => Decoder::seen(row).map_err(store_error(READING))?,
                 None => return Err(missing_entry(&snapshot, &store.path, after)),
             };
             if anchor.id != after {
@@ -88,18 +88,18 @@ fn take(
     decoder: &mut Decoder,
     rows: &mut Rows<'_>,
     limit: Limit,
-) -> rusqlite::Result<(Vec<Arc<Record>>, bool, Option<Mark>)> {
+) -> rusqlite::Result<(Vec<Arc<Record>>, bool, Option<Seen>)> {
     let (mut records, mut events, mut bytes, mut last) = (Vec::new(), 0, 0, None);
     while let Some(row) = rows.next()? {
         if last.is_some() && (events >= limit.events || bytes >= limit.bytes) {
             return Ok((records, true, last));
         }
-        let (mark, record) = decoder.record(row)?;
+        let (seen, record) = decoder.record(row)?;
         let (further, weight) = (record.len(), record.weight());
         if last.is_some() && (events + further > limit.events || bytes + weight > limit.bytes) {
             return Ok((records, true, last));
         }
-        last = Some(mark);
+        last = Some(seen);
         (events, bytes) = (events + further, bytes + weight);
         records.push(Arc::new(record));
     }

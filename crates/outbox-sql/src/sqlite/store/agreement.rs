@@ -10,7 +10,7 @@ use super::{Inner, start};
 use crate::sqlite::{
     blocking::locked,
     failure::store_error,
-    history::{Mark, commit_at},
+    history::{Seen, commit_at},
 };
 
 const COMPARING: &str = "comparing the database with what was read before";
@@ -22,38 +22,38 @@ impl Inner {
     /// whose entry was purged says nothing: retention removes entries from the front only, and never the newest that
     /// was read.
     pub(super) fn agreement(&self, witnesses: &[Witness]) -> Result<Agreement, StoreError> {
-        let mut marks = witnesses
+        let mut seen = witnesses
             .iter()
-            .map(|witness| Ok(Mark { id: start::parse(&witness.position)?, commit: witness.commit }))
+            .map(|witness| Ok(Seen { id: start::parse(&witness.position)?, commit: witness.commit }))
             .collect::<Result<Vec<_>, StoreError>>()?;
-        marks.sort_by_key(|mark| std::cmp::Reverse(mark.id));
+        seen.sort_by_key(|one| std::cmp::Reverse(one.id));
         let agreement = self.with_reader(|reader| {
             let transaction = reader.connection().unchecked_transaction().map_err(store_error(COMPARING))?;
-            compare(&transaction, &marks)
+            compare(&transaction, &seen)
         })?;
-        if let (Agreement::Whole, Some(newest)) = (&agreement, marks.first()) {
+        if let (Agreement::Whole, Some(newest)) = (&agreement, seen.first()) {
             locked(&self.history).remember(*newest);
         }
         Ok(agreement)
     }
 }
 
-/// `marks`, the highest id first.
-fn compare(connection: &Connection, marks: &[Mark]) -> Result<Agreement, StoreError> {
-    let Some(newest) = marks.first() else { return Ok(Agreement::Whole) };
+/// `seen`, the highest id first.
+fn compare(connection: &Connection, seen: &[Seen]) -> Result<Agreement, StoreError> {
+    let Some(newest) = seen.first() else { return Ok(Agreement::Whole) };
     if commit_at(connection, newest.id)? == Some(newest.commit) {
         return Ok(Agreement::Whole);
     }
     let oldest_kept = count(connection, "SELECT coalesce(min(id), 0) FROM outbox_entries", [])?;
     let (mut lost, mut agreed) = (newest.id, None);
-    for mark in marks {
-        match commit_at(connection, mark.id)? {
-            Some(commit) if commit == mark.commit => {
-                agreed = Some(mark.id);
+    for one in seen {
+        match commit_at(connection, one.id)? {
+            Some(commit) if commit == one.commit => {
+                agreed = Some(one.id);
                 break;
             }
-            None if mark.id < oldest_kept => break,
-            Some(CommitId(_)) | None => lost = mark.id,
+            None if one.id < oldest_kept => break,
+            Some(CommitId(_)) | None => lost = one.id,
         }
     }
     let behind =

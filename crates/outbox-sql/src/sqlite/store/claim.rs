@@ -18,31 +18,32 @@ use crate::sqlite::{
 /// Who the store is.
 pub(super) fn identity(connection: &Connection) -> Result<StoreIdentity, StoreError> {
     let meta = schema::check(connection)?;
-    Ok(StoreIdentity {
-        id: meta.store_id,
-        incarnation: meta.incarnation,
-        producer: meta.producer,
-        bookkeeping: meta.bookkeeping,
-    })
+    let claim = meta.claim();
+    Ok(StoreIdentity { id: meta.store_id, incarnation: meta.incarnation, producer: meta.producer, claim })
 }
 
 impl Inner {
-    /// Compare and set under the write lock; a repeated claim, as after a lost answer, is granted again.
-    pub(super) fn claim(&self, claim: Claim) -> Result<(), StoreError> {
-        self.write("claiming the database", |tx| {
+    /// Compare and set under the write lock.
+    pub(super) fn claim(&self, claim: Claim, seen: Option<&Claim>) -> Result<bool, StoreError> {
+        let is_ours = self.write("claiming the database", |tx| {
             let meta = schema::check(tx)?;
             self.check_store(&meta.store_id)?;
-            grant(&self.path, &claim, &meta)?;
+            let now = meta.claim();
+            if now.as_ref() != seen && now.as_ref() != Some(&claim) {
+                return Ok(false);
+            }
             let epoch = i64::try_from(claim.epoch).unwrap_or(i64::MAX);
             tx.execute(
                 "UPDATE outbox_meta SET bookkeeping = ?1, claim_epoch = ?2, claim_nonce = ?3",
                 (&claim.bookkeeping, epoch, &claim.nonce),
             )
             .map_err(store_error("claiming the database"))?;
-            Ok(())
+            Ok(true)
         })?;
-        *locked(&self.claimed) = Some(claim);
-        Ok(())
+        if is_ours {
+            *locked(&self.claimed) = Some(claim);
+        }
+        Ok(is_ours)
     }
 
     pub(super) fn disown(&self) -> Result<(), StoreError> {
@@ -53,29 +54,6 @@ impl Inner {
         })?;
         *locked(&self.claimed) = None;
         Ok(())
-    }
-}
-
-fn grant(path: &Path, claim: &Claim, meta: &Meta) -> Result<(), StoreError> {
-    let path = path.display();
-    match &meta.bookkeeping {
-        None => Ok(()),
-        Some(owner) if *owner != claim.bookkeeping => Err(StoreError::new(
-            ErrorKind::Ownership,
-            format!(
-                "the database `{path}` is read by bookkeeping {owner}, not by {}: name that bookkeeping's file; if it is lost, run `outbox adopt`",
-                claim.bookkeeping
-            ),
-        )),
-        Some(_) if claim.epoch > meta.claim_epoch => Ok(()),
-        Some(_) if claim.epoch == meta.claim_epoch && meta.claim_nonce.as_ref() == Some(&claim.nonce) => Ok(()),
-        Some(owner) => Err(StoreError::new(
-            ErrorKind::Ownership,
-            format!(
-                "the database `{path}` was claimed under epoch {} of bookkeeping {owner}, and this copy of it is at epoch {}: another copy of the bookkeeping is in use, or this one is an old backup. Keep one of them; for this one, run `outbox adopt`",
-                meta.claim_epoch, claim.epoch
-            ),
-        )),
     }
 }
 

@@ -19,13 +19,15 @@ use crate::{
 };
 
 /// An event that has arrived, and what it will be judged by.
-struct Arrival<'e> {
+pub(super) struct Arrival<'e> {
     index: usize,
-    event: &'e Event,
-    basis: Basis,
-    lane: LaneId,
+    pub(super) event: &'e Event,
+    pub(super) basis: Basis,
+    pub(super) lane: LaneId,
     /// For an event that is recognised by its id: whether the id is new.
     new: bool,
+    /// Whether its key's mark was moved on for it already.
+    pub(super) advanced: bool,
 }
 
 impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
@@ -33,11 +35,13 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
     pub(super) async fn admit_all(&mut self, incoming: &[Incoming]) -> Result<BTreeSet<LaneId>, Abort> {
         self.done.applied = vec![Applied::Duplicate; incoming.len()];
         let mut arrivals = self.arrivals(incoming);
+        self.advance(&mut arrivals).await?;
         let touched = self.load_lanes(&arrivals).await?;
         self.refuse_unnumbered(&mut arrivals);
         self.remember(&mut arrivals).await?;
         for arrival in &arrivals {
-            self.done.applied[arrival.index] = self.admit(arrival).await?;
+            let applied = if arrival.advanced { self.follow(arrival.event).await } else { self.admit(arrival).await };
+            self.done.applied[arrival.index] = applied?;
         }
         for (index, message) in incoming.iter().enumerate() {
             if let Incoming::Undecodable { message, reason } = message {
@@ -57,7 +61,7 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
             .map(|(index, event)| {
                 let basis = Basis::of(&self.settings.mode, event, self.now);
                 let lane = basis.lane(event);
-                Arrival { index, event, basis, lane, new: true }
+                Arrival { index, event, basis, lane, new: true, advanced: false }
             })
             .collect();
         arrivals.sort_by(|left, right| {
@@ -98,10 +102,9 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
     /// Loads the keys of the arrivals and of what caused them, in one go.
     async fn load_lanes(&mut self, arrivals: &[Arrival<'_>]) -> Result<BTreeSet<LaneId>, StoreError> {
         let keyed = |lane: &LaneId| matches!(lane.lane, Lane::Key(_));
-        let touched: BTreeSet<_> =
-            arrivals.iter().map(|arrival| &arrival.lane).filter(|lane| keyed(lane)).cloned().collect();
-        let causes = arrivals
-            .iter()
+        let loaded = || arrivals.iter().filter(|arrival| !arrival.advanced);
+        let touched: BTreeSet<_> = loaded().map(|arrival| &arrival.lane).filter(|lane| keyed(lane)).cloned().collect();
+        let causes = loaded()
             .filter_map(|arrival| Cause::to_wait_for(&self.settings.mode, &arrival.lane, arrival.event))
             .map(|cause| cause.lane())
             .filter(keyed);

@@ -20,6 +20,9 @@ pub(crate) enum Attempt {
 
 /// Makes attempts: by calling the handler, or by leaving them to whoever claims the event.
 pub(crate) trait Executor<T>: Send + 'static {
+    /// Whether an attempt is answered within its transaction.
+    const AT_ONCE: bool;
+
     async fn attempt(&mut self, tx: &mut T, isolation: Isolation, event: &Event) -> Result<Attempt, Abort>;
 }
 
@@ -27,6 +30,8 @@ pub(crate) trait Executor<T>: Send + 'static {
 pub(crate) struct Direct<H>(pub(crate) Arc<H>);
 
 impl<T: InboxTx, H: Handler<T>> Executor<T> for Direct<H> {
+    const AT_ONCE: bool = true;
+
     async fn attempt(&mut self, tx: &mut T, isolation: Isolation, event: &Event) -> Result<Attempt, Abort> {
         if isolation == Isolation::Each {
             tx.guard().await?;
@@ -49,6 +54,8 @@ pub(crate) struct Deferring {
 }
 
 impl<T> Executor<T> for Deferring {
+    const AT_ONCE: bool = false;
+
     async fn attempt(&mut self, _: &mut T, _: Isolation, _: &Event) -> Result<Attempt, Abort> {
         Ok(Attempt::Deferred(self.expiry))
     }

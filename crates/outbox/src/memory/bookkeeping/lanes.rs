@@ -10,7 +10,7 @@ use super::{Numbers, witnesses::Witnesses};
 use crate::{
     bookkeeping::{
         Checkpoint, Front, FrontState, Keep, KeepOutcome, Kept, KeptContent, KeptCounts, KeptId, Lane, RouteHealth,
-        SettleOutcome, Settlement, Trouble,
+        SettleOutcome, Settlement, Tombstone, Trouble,
     },
     entry::Position,
     source::PartitionId,
@@ -21,22 +21,22 @@ pub(super) struct RouteState {
     pub(super) checkpoints: BTreeMap<PartitionId, Checkpoint>,
     pub(super) witnesses: BTreeMap<PartitionId, Witnesses>,
     pub(super) lanes: BTreeMap<Lane, LaneState>,
-    /// Discarded events that a restart may read again.
-    pub(super) tombstones: Vec<Tombstone>,
+    /// Discarded and erased events that a restart may read again.
+    pub(super) graves: Vec<Grave>,
     pub(super) health: Option<RouteHealth>,
     pub(super) paused: bool,
 }
 
 /// A discarded event: by its id alone it could not be told from another one that a producer gave the same.
 #[derive(Clone, PartialEq)]
-pub(super) struct Tombstone {
-    pub(super) id: Arc<str>,
-    pub(super) partition: PartitionId,
-    pub(super) position: Position,
+pub(super) struct Grave {
+    id: Arc<str>,
+    partition: PartitionId,
+    position: Position,
     index: u32,
 }
 
-impl Tombstone {
+impl Grave {
     fn of(content: &KeptContent, partition: &PartitionId, position: &Position) -> Self {
         Self {
             id: content.id().into(),
@@ -44,6 +44,10 @@ impl Tombstone {
             position: position.clone(),
             index: content.index(),
         }
+    }
+
+    pub(super) fn tombstone(&self) -> Tombstone {
+        (self.id.clone(), self.partition.clone(), self.position.clone())
     }
 }
 
@@ -60,7 +64,7 @@ impl RouteState {
     pub(super) fn is_blank(&self) -> bool {
         self.checkpoints.is_empty()
             && self.lanes.is_empty()
-            && self.tombstones.is_empty()
+            && self.graves.is_empty()
             && self.health.is_none()
             && !self.paused
     }
@@ -80,7 +84,7 @@ impl RouteState {
 
     pub(super) fn keep(&mut self, numbers: &mut Numbers, partition: &PartitionId, keep: &Keep) -> KeepOutcome {
         let is_discarded = |(content, position): &(KeptContent, Position)| {
-            !self.tombstones.is_empty() && self.tombstones.contains(&Tombstone::of(content, partition, position))
+            !self.graves.is_empty() && self.graves.contains(&Grave::of(content, partition, position))
         };
         let fresh = keep.events.iter().filter(|event| !is_discarded(event));
         let fresh: Vec<_> = fresh.cloned().collect();
@@ -108,13 +112,9 @@ impl RouteState {
             return SettleOutcome::Changed;
         }
         let is_done = |kept: &mut Kept| settlement.remove.contains(&kept.id);
-        for done in lane.events.extract_if(.., is_done) {
-            if settlement.discarded {
-                let tombstone = Tombstone::of(&done.content, &done.partition, &done.position);
-                if !self.tombstones.contains(&tombstone) {
-                    self.tombstones.push(tombstone);
-                }
-            }
+        let done: Vec<_> = lane.events.extract_if(.., is_done).collect();
+        if settlement.discarded {
+            bury(&mut self.graves, &done);
         }
         if lane.events.is_empty() {
             self.lanes.remove(&settlement.lane);
@@ -137,6 +137,16 @@ impl RouteState {
             }
         }
         counts
+    }
+}
+
+/// Leaves tombstones, so that a restart that reads these events again does not publish them.
+pub(super) fn bury(graves: &mut Vec<Grave>, gone: &[Kept]) {
+    for kept in gone {
+        let grave = Grave::of(&kept.content, &kept.partition, &kept.position);
+        if !graves.contains(&grave) {
+            graves.push(grave);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{
     MemoryBookkeeping, Numbers, State,
-    lanes::{LaneState, RouteState},
+    lanes::{LaneState, RouteState, bury},
 };
 use crate::{
     bookkeeping::{
@@ -55,17 +55,17 @@ impl State {
     }
 }
 
-/// Removes what is of `key` from a route; lanes that are left empty are released. Gives how many events it was.
+/// Removes what is of `key` from a route, and leaves tombstones; lanes that are left empty are released. Gives how many
+/// events it was.
 fn erase_from(route: &mut RouteState, key: &Key, numbers: &mut Numbers) -> u64 {
     let mut erased = 0;
     route.lanes.retain(|_, lane| {
-        let before = lane.events.len();
-        lane.events.retain(|kept| key_of(&kept.content) != Some(key));
-        let gone = before - lane.events.len();
-        if gone > 0 {
+        let gone: Vec<_> = lane.events.extract_if(.., |kept| key_of(&kept.content) == Some(key)).collect();
+        if !gone.is_empty() {
             lane.generation = Numbers::next(&mut numbers.generation);
         }
-        erased += gone as u64;
+        bury(&mut route.graves, &gone);
+        erased += gone.len() as u64;
         !lane.events.is_empty()
     });
     erased

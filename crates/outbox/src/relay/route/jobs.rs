@@ -2,7 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
 use futures_util::FutureExt;
@@ -36,6 +36,12 @@ pub(super) enum Done {
         call: CallId,
         events: Vec<EventRef>,
         result: Result<Vec<Outcome>, SinkError>,
+    },
+    /// The call did not go out: the route was drained or paused while it waited for its turn.
+    NotCalled {
+        machine: Machine,
+        call: CallId,
+        events: usize,
     },
     Kept {
         index: usize,
@@ -90,13 +96,12 @@ impl Task {
                 turn = its_turn => Some(turn),
             };
             if turn.is_none() || !guard.holds() {
-                let error = SinkError::new(Fault::Sink, "the route was stopped before this call went out");
-                return Done::Called { machine, call, events: batch.events, result: Err(error) };
+                return Done::NotCalled { machine, call, events: batch.events.len() };
             }
             let started = clock.moment();
-            let published = AssertUnwindSafe(timeout(limit, sink.publish(&batch))).catch_unwind().await;
+            let published = AssertUnwindSafe(timeout(limit, async { sink.publish(&batch).await })).catch_unwind().await;
             let result = match published {
-                Ok(Ok(result)) => result,
+                Ok(Ok(result)) => result.and_then(|outcomes| one_for_each(outcomes, batch.events.len())),
                 Ok(Err(_)) => Err(SinkError::new(Fault::Unknown, "the sink gave no answer in time").uncertain()),
                 Err(_) => Err(SinkError::new(Fault::Unknown, "the sink panicked; please report it").uncertain()),
             };
@@ -108,7 +113,7 @@ impl Task {
 
     pub(super) fn keep(&mut self, index: usize, write: WriteId, keep: Keep) {
         let (bookkeeping, guard) = (self.parts.bookkeeping.clone(), self.guard.clone());
-        let (route, partition) = (self.name.clone(), self.lanes[index].partition.clone());
+        let (route, partition) = (self.name.clone(), self.partitions[index].partition.clone());
         self.jobs.spawn(async move {
             let result = bookkeeping.keep(guard.lease(), &route, &partition, &keep).await;
             Done::Kept { index, write, lane: keep.lane, front: keep.front, result }
@@ -130,14 +135,13 @@ impl Task {
             let result = async {
                 bookkeeping.checkpoint(guard.lease(), &route, &checkpoint, witness.as_ref()).await?;
                 if tombstones {
-                    let passed: Vec<Arc<str>> = bookkeeping
+                    let passed: Vec<_> = bookkeeping
                         .tombstones(&route)
                         .await?
                         .into_iter()
                         .filter(|(_, partition, position)| {
                             *partition == checkpoint.partition && source.order(position, &checkpoint.position).is_le()
                         })
-                        .map(|(id, ..)| id)
                         .collect();
                     if !passed.is_empty() {
                         bookkeeping.forget_tombstones(guard.lease(), &route, &passed).await?;
@@ -195,11 +199,12 @@ impl Task {
         })?;
         match done {
             Done::Called { machine, call, events, result } => self.called(machine, call, &events, result),
+            Done::NotCalled { machine, call, events } => self.not_called(machine, call, events),
             Done::Kept { index, write, lane, front, result } => self.kept(index, write, lane, front, result),
             Done::Checkpointed { index, write, position, result } => {
                 let input = match transient(result)? {
                     Ok(()) => {
-                        self.lanes[index].stored = position;
+                        self.partitions[index].stored = position;
                         metrics::counter!(metric::CHECKPOINTS, "route" => self.name.to_string()).increment(1);
                         pipeline::Input::Stored { write }
                     }
@@ -270,6 +275,15 @@ impl Task {
         }
     }
 
+    /// The events come again later. Neither they nor the sink are to blame.
+    fn not_called(&mut self, machine: Machine, call: CallId, events: usize) -> Result<(), StoreError> {
+        let outcomes = vec![Outcome::Throttled { after: None }; events];
+        match machine {
+            Machine::Pipeline(index) => self.pipeline_input(index, pipeline::Input::Answered { call, outcomes }),
+            Machine::Keeper => self.keeper_input(keeper::Input::Answered { call, outcomes }),
+        }
+    }
+
     fn kept(
         &mut self,
         index: usize,
@@ -329,6 +343,15 @@ fn transient<T>(result: Result<T, StoreError>) -> Result<Result<T, StoreError>, 
         }
         Ok(value) => Ok(Ok(value)),
     }
+}
+
+/// Outcomes that cannot be told apart acknowledge nothing, and are counted as nothing that was published.
+fn one_for_each(outcomes: Vec<Outcome>, events: usize) -> Result<Vec<Outcome>, SinkError> {
+    if outcomes.len() == events {
+        return Ok(outcomes);
+    }
+    let message = format!("the sink gave {} outcomes for {events} events; please report it", outcomes.len());
+    Err(SinkError::new(Fault::Unknown, message).uncertain())
 }
 
 /// What the sink said, with its causes.

@@ -7,7 +7,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Control, Lane, Limiter, Pipeline, Plan, Position, Readers, StoreError, Task, steps};
+use super::{Control, Limiter, Pipeline, Plan, Position, Progress, Readers, StoreError, Task, steps};
 use crate::{
     bookkeeping::{FrontState, HealthState, RouteHealth, Trouble},
     event::Event,
@@ -49,7 +49,7 @@ impl Task {
             limiter,
             readers,
             reply,
-            lanes: Vec::new(),
+            partitions: Vec::new(),
             keeper,
             keeper_wake: None,
             keeper_finished: false,
@@ -75,7 +75,7 @@ impl Task {
             checkpoint_after: task.parts.checkpoint_after,
             seed: task.parts.entropy.seed(),
         };
-        task.add_lanes(&plan, &pipeline, &troubles).await?;
+        task.add_partitions(&plan, &pipeline, &troubles).await?;
         for trouble in &troubles {
             let draft = task.draft(trouble);
             task.keeper_input(keeper::Input::Trouble(draft))?;
@@ -94,7 +94,7 @@ impl Task {
         self.parts.bookkeeping.note_health(self.guard.lease(), &self.name, &health).await
     }
 
-    async fn add_lanes(
+    async fn add_partitions(
         &mut self,
         plan: &Plan,
         settings: &pipeline::Settings,
@@ -110,6 +110,8 @@ impl Task {
                 None => self.parts.source.start(&partition, &plan.registration).await?,
             };
             let end = plan.replay.as_ref().and_then(|replay| end_of(replay, &partition));
+            // A replay with nothing left to read is done: it would wait for an event that is none of its own.
+            let read_out = end.as_ref().is_some_and(|end| self.parts.source.order(&position, end).is_ge());
             let resume = Resume {
                 position: position.clone(),
                 troubled: troubles.iter().map(|trouble| trouble.lane.clone()).collect(),
@@ -120,14 +122,14 @@ impl Task {
                     .collect(),
             };
             let done = plan.replay.as_ref().is_some_and(|replay| replay.finished);
-            self.lanes.push(Lane {
+            self.partitions.push(Progress {
                 partition,
                 pipeline: Pipeline::new(settings.clone(), resume),
                 stored: position.clone(),
                 after: position,
                 end,
                 wake: None,
-                finished: done || checkpoint.is_some_and(|checkpoint| checkpoint.finished),
+                finished: done || read_out || checkpoint.is_some_and(|checkpoint| checkpoint.finished),
             });
         }
         Ok(())
@@ -175,6 +177,8 @@ impl Task {
         }
         if control.operator != self.operator {
             self.operator = control.operator;
+            // What was erased has left some.
+            let _x = !self.parts.bookkeeping.tombstones(&self.name).await?.is_empty();
             let troubles = self.troubles().await?.iter().map(|trouble| self.draft(trouble)).collect();
             self.keeper_input(keeper::Input::Troubles(troubles))?;
         }

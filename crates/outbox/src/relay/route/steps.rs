@@ -37,9 +37,9 @@ impl Task {
 
     pub(super) fn tick(&mut self) -> Result<(), StoreError> {
         let now = self.now();
-        for index in 0..self.lanes.len() {
-            if self.lanes[index].wake.is_none_or(|wake| wake <= now) {
-                self.lanes[index].wake = None;
+        for index in 0..self.partitions.len() {
+            if self.partitions[index].wake.is_none_or(|wake| wake <= now) {
+                self.partitions[index].wake = None;
                 self.pipeline_input(index, pipeline::Input::Tick)?;
             }
         }
@@ -51,7 +51,7 @@ impl Task {
     }
 
     pub(super) fn pause_or_resume(&mut self) -> Result<(), StoreError> {
-        for index in 0..self.lanes.len() {
+        for index in 0..self.partitions.len() {
             let input = if self.paused { pipeline::Input::Pause } else { pipeline::Input::Resume };
             self.pipeline_input(index, input)?;
         }
@@ -61,18 +61,18 @@ impl Task {
     }
 
     pub(super) fn drain(&mut self) -> Result<(), StoreError> {
-        for index in 0..self.lanes.len() {
+        for index in 0..self.partitions.len() {
             self.pipeline_input(index, pipeline::Input::Drain)?;
         }
         self.keeper_input(keeper::Input::Drain)
     }
 
     pub(super) fn delivered(&mut self, delivery: Delivery) -> Result<(), StoreError> {
-        let Some(index) = self.lanes.iter().position(|lane| lane.partition == delivery.partition) else {
+        let Some(index) = self.partitions.iter().position(|progress| progress.partition == delivery.partition) else {
             return Ok(());
         };
         let Delivery { mut records, mut next, mut end, .. } = delivery;
-        if let Some(last) = &self.lanes[index].end {
+        if let Some(last) = &self.partitions[index].end {
             let source = &self.parts.source;
             let within = records.iter().take_while(|record| source.order(&record.position, last).is_le()).count();
             if within < records.len() || source.order(&next, last).is_ge() {
@@ -81,7 +81,7 @@ impl Task {
                 end = true;
             }
         }
-        self.lanes[index].after = next.clone();
+        self.partitions[index].after = next.clone();
         self.pipeline_input(index, pipeline::Input::Read { records, next, end })
     }
 
@@ -89,7 +89,7 @@ impl Task {
         self.still_owner()?;
         let now = self.now();
         let mut effects = std::mem::take(&mut self.pipeline_effects);
-        self.lanes[index].pipeline.step(now, input, &mut effects);
+        self.partitions[index].pipeline.step(now, input, &mut effects);
         for effect in effects.drain(..) {
             self.carry_out(index, effect);
         }
@@ -111,7 +111,7 @@ impl Task {
         }
         self.keeper_effects = effects;
         for lane in released {
-            for index in 0..self.lanes.len() {
+            for index in 0..self.partitions.len() {
                 self.pipeline_input(index, pipeline::Input::Released { lane: lane.clone() })?;
             }
         }
@@ -119,12 +119,12 @@ impl Task {
     }
 
     fn carry_out(&mut self, index: usize, effect: pipeline::Effect) {
-        let lane = &mut self.lanes[index];
+        let progress = &mut self.partitions[index];
         match effect {
             pipeline::Effect::Read { credit } => {
                 let request =
-                    Request { route: self.name.clone(), after: lane.after.clone(), credit, reply: self.reply.clone() };
-                if let Some(reader) = self.readers.get(&lane.partition) {
+                    Request { route: self.name.clone(), after: progress.after.clone(), credit, reply: self.reply.clone() };
+                if let Some(reader) = self.readers.get(&progress.partition) {
                     // A reader that is gone has failed, which stops the relay.
                     let _ = reader.send(request);
                 }
@@ -135,15 +135,15 @@ impl Task {
                 self.keep(index, write, Keep { lane: name, front, events });
             }
             pipeline::Effect::Checkpoint { write, position, witness, finished } => {
-                let checkpoint = Checkpoint { partition: lane.partition.clone(), position, finished };
+                let checkpoint = Checkpoint { partition: progress.partition.clone(), position, finished };
                 self.checkpoint(index, write, checkpoint, witness);
             }
-            pipeline::Effect::WakeAt(moment) => lane.wake = Some(moment),
+            pipeline::Effect::WakeAt(moment) => progress.wake = Some(moment),
             pipeline::Effect::Health(health) => {
                 self.health.pipeline = Some(health);
                 self.note_health();
             }
-            pipeline::Effect::Finished => lane.finished = true,
+            pipeline::Effect::Finished => progress.finished = true,
         }
     }
 
@@ -228,8 +228,8 @@ impl Task {
         }
         let mut entries = 0;
         let mut oldest = None;
-        for lane in &self.lanes {
-            if let Ok(backlog) = self.parts.source.backlog(&lane.partition, &lane.stored).await {
+        for progress in &self.partitions {
+            if let Ok(backlog) = self.parts.source.backlog(&progress.partition, &progress.stored).await {
                 entries += backlog.entries;
                 oldest = [oldest, backlog.oldest].into_iter().flatten().min();
             }
@@ -240,7 +240,7 @@ impl Task {
     }
 
     pub(super) fn in_flight(&self) -> u64 {
-        let pipelines: usize = self.lanes.iter().map(|lane| lane.pipeline.in_flight()).sum();
+        let pipelines: usize = self.partitions.iter().map(|progress| progress.pipeline.in_flight()).sum();
         (pipelines + self.keeper.in_flight()) as u64
     }
 }

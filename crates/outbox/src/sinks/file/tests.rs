@@ -155,3 +155,30 @@ async fn a_sink_whose_file_is_there_passes_its_check() {
     sink.check().await.unwrap();
     assert_eq!(fs::read(&place.path).unwrap(), b"");
 }
+
+#[test]
+fn checking_a_path_makes_and_mends_nothing() {
+    let place = place();
+    assert!(!FileSink::check_path(&place.path).unwrap());
+    assert!(!place.path.exists());
+    let torn = br#"{"specversion":"1.0","id"#;
+    fs::write(&place.path, torn).unwrap();
+    assert!(FileSink::check_path(&place.path).unwrap());
+    assert_eq!(fs::read(&place.path).unwrap(), torn);
+}
+
+#[test]
+fn checking_a_path_finds_what_opening_it_would() {
+    let place = place();
+    let error = FileSink::check_path(place.path.join("below")).unwrap_err();
+    assert!(matches!(error, FileSinkError::Open { .. }), "{error}");
+    let error = FileSink::check_path(place.path.parent().unwrap()).unwrap_err();
+    assert!(matches!(error, FileSinkError::NotAFile { .. }), "{error}");
+    fs::write(&place.path, "shopping list").unwrap();
+    let error = FileSink::check_path(&place.path).unwrap_err();
+    assert!(matches!(error, FileSinkError::Foreign { .. }), "{error}");
+    fs::remove_file(&place.path).unwrap();
+    let _sink = FileSink::open(&place.path).unwrap();
+    let error = FileSink::check_path(&place.path).unwrap_err();
+    assert!(matches!(error, FileSinkError::Locked { .. }), "{error}");
+}

@@ -1,4 +1,8 @@
 //! Reading answers, within bounds, whatever the target sends.
+//!
+//! What stands in an error's body may be what was sent, so it goes nowhere but into the reason of an event that is refused
+//! by name, which the bookkeeping keeps with the event itself. What the failure of a call says ends up in logs and in the
+//! status: it has the status and the remedy, and nothing of the body.
 
 use std::time::Duration;
 
@@ -51,14 +55,15 @@ pub(super) async fn read(
         Meaning::Unknown => Fault::Unknown,
     };
     let asked = retry_after::read(response.headers(), now);
-    let message = describe(origin, status, &explanation(&mut response).await);
+    drain(&mut response).await;
+    let message = describe(origin, status);
     let error = SinkError::new(fault, message).retry_after(asked);
     Err(if fault == Fault::Unknown { error.uncertain() } else { error })
 }
 
-/// Says what `origin` answered, and the remedy.
-pub(super) fn describe(origin: &str, status: StatusCode, explanation: &str) -> String {
-    format!("{origin} answered {}", reason(status, explanation))
+/// Says what `origin` answered, and the remedy, for everybody to read.
+pub(super) fn describe(origin: &str, status: StatusCode) -> String {
+    format!("{origin} answered {}", reason(status, ""))
 }
 
 fn reason(status: StatusCode, explanation: &str) -> String {
@@ -87,7 +92,7 @@ async fn drain(response: &mut Response) {
             }
         }
     };
-    // The events are accepted already; a body that never ends must not hold them.
+    // The status has said everything; a body that never ends must not hold the events.
     let _ = tokio::time::timeout(BODY_PATIENCE, to_the_end).await;
 }
 
@@ -154,11 +159,21 @@ async fn read_outcomes(response: Response, origin: &str, events: usize) -> Resul
         Err(error) => return Err(failure::of_call(error, origin)),
     };
     let Outcomes { outcomes } = serde_json::from_slice(&body)
-        .map_err(|error| unusable("with a body that is not the JSON of outcomes").because(error))?;
+        .map_err(|error| unusable(&format!("with a body that is not the JSON of outcomes ({})", where_not(&error))))?;
     if outcomes.len() != events {
         return Err(unusable(&format!("with {} outcomes for {events} events", outcomes.len())));
     }
     Ok(outcomes.into_iter().map(outcome).collect())
+}
+
+/// Where a body is no JSON, or not the expected one. The parser's own words may hold what stands there.
+fn where_not(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Io | serde_json::error::Category::Eof => "it ends too early",
+        serde_json::error::Category::Syntax => "no JSON",
+        serde_json::error::Category::Data => "other JSON",
+    };
+    format!("{what} at line {}, column {}", error.line(), error.column())
 }
 
 fn has_outcomes(response: &Response) -> bool {

@@ -92,6 +92,21 @@ impl WebhookSettings {
         }
     }
 
+    /// What a sink with these settings takes, if they are valid.
+    pub fn limits(&self) -> SinkLimits {
+        let batches = self.encoding == Encoding::Batch;
+        // The array's brackets.
+        let framing = if batches { 2 } else { 0 };
+        let max_bytes = self.max_bytes.saturating_sub(framing);
+        SinkLimits {
+            ordered_calls: batches,
+            max_events: if batches { self.max_events } else { 1 },
+            max_bytes,
+            max_event_bytes: self.max_event_bytes.min(max_bytes),
+            max_calls: self.max_calls,
+        }
+    }
+
     /// Checks every setting, without any effect.
     ///
     /// # Errors
@@ -205,17 +220,7 @@ fn check_limits(settings: &WebhookSettings) -> Result<SinkLimits, SettingsError>
     if settings.max_event_bytes > settings.max_bytes {
         return refused("max_event_bytes", "is more than `max_bytes`: an event has to fit into a call");
     }
-    let batches = settings.encoding == Encoding::Batch;
-    // The array's brackets.
-    let framing = if batches { 2 } else { 0 };
-    let max_bytes = settings.max_bytes - framing;
-    Ok(SinkLimits {
-        ordered_calls: batches,
-        max_events: if batches { settings.max_events } else { 1 },
-        max_bytes,
-        max_event_bytes: settings.max_event_bytes.min(max_bytes),
-        max_calls: settings.max_calls,
-    })
+    Ok(settings.limits())
 }
 
 /// Headers that the sink or HTTP itself sets.

@@ -88,7 +88,28 @@ async fn a_refused_batch_of_several_blames_an_event_without_saying_which() {
 async fn missing_rights_are_the_sinks_fault_with_the_remedy() {
     let error = failed("401 Unauthorized", "").await;
     assert_eq!((error.fault, error.uncertain), (Fault::Sink, false));
-    assert!(error.message.contains("why") && error.message.contains("credentials"), "{error}");
+    assert!(error.message.contains("401") && error.message.contains("credentials"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_target_says_is_in_no_message_of_a_failed_call_for_it_may_be_a_payload() {
+    let echo = "card 4111-1111";
+    let mut said = Vec::new();
+    for status in ["302 Found", "401 Unauthorized", "404 Not Found", "429 Too Many Requests", "500 Oh"] {
+        said.push(answered(status, "", echo).await.unwrap_err());
+    }
+    for body in
+        [format!(r#"{{"outcomes":"{echo}"}}"#), format!(r#"{{"outcomes":[{{"status":"{echo}"}}]}}"#), echo.into()]
+    {
+        let server = Server::start(outcomes_reply(&body)).await;
+        said.push(sink(batches(&server)).publish(&batch(1..=1)).await.unwrap_err());
+    }
+    // Of several events nobody knows yet whom it is about.
+    let server = Server::start(Reply::status("422 Unprocessable Entity", "", echo)).await;
+    said.push(sink(batches(&server)).publish(&batch(1..=2)).await.unwrap_err());
+    for error in said {
+        assert!(!format!("{error:?}").contains("4111"), "{error:?}");
+    }
 }
 
 #[tokio::test]

@@ -156,3 +156,50 @@ async fn no_event_is_larger_than_its_stated_size() {
         }
     }
 }
+
+/// An event with as much of everything as there can be.
+fn largest(text: &str, payload: (&'static str, Vec<u8>), extensions: usize) -> NewEvent {
+    let attribute = || text.repeat(1024 / text.len());
+    let builder = NewEvent::builder(attribute()).id(attribute()).key(text.repeat(512 / text.len()));
+    let builder = builder.subject(attribute()).bytes(payload.0, payload.1);
+    let named = (0..extensions).fold(builder, |builder, number| builder.extension(format!("x{number}"), attribute()));
+    named.build().unwrap()
+}
+
+#[test]
+fn what_the_writer_takes_for_a_limit_fits_in_every_encoding() {
+    let limits = |max_event_bytes| crate::SinkLimits {
+        ordered_calls: true,
+        max_events: 1,
+        max_bytes: max_event_bytes,
+        max_event_bytes,
+        max_calls: 1,
+    };
+    for max_event_bytes in [32 << 10, 256 << 10, 1 << 20] {
+        let limit = usize::try_from(limits(max_event_bytes).max_counted_bytes()).unwrap();
+        for text in ["x", "\"", "\\", " ", "\u{e9}", "\u{1F600}"] {
+            for extensions in [0, 1, 50] {
+                let without = crate::writer::counted_bytes(&largest(text, ("a/b", Vec::new()), extensions));
+                let Some(rest) = limit.checked_sub(without) else { continue };
+                let embedded = format!("\"{}\"", "y".repeat(rest - 2)).into_bytes();
+                let over_lines = format!("[{}]", "\n".repeat(rest - 2)).into_bytes();
+                for payload in [("a/b", vec![255; rest]), ("application/json", embedded), ("a/json", over_lines)] {
+                    let new = largest(text, payload, extensions);
+                    assert_eq!(crate::writer::counted_bytes(&new), limit);
+                    let source = "/".repeat(1024).into();
+                    let placing = Some(crate::Placing {
+                        place: crate::Place::new(u32::MAX, u64::MAX, 998),
+                        count: 999,
+                        after: crate::Place::new(u32::MAX, u64::MAX - 1, 0),
+                    });
+                    let identity = Identity { source: &source, placing, recorded: None, fallback_id: "1" };
+                    let event = Event::from_new(new, identity).unwrap();
+                    for encoding in [Encoding::Binary, Encoding::Structured, Encoding::Batch] {
+                        let size = request::size(&event, encoding);
+                        assert!(size <= max_event_bytes, "{encoding:?}, {text}, {extensions}: {size}");
+                    }
+                }
+            }
+        }
+    }
+}

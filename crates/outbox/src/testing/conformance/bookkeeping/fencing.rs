@@ -56,7 +56,7 @@ impl Scene {
         let (bookkeeping, route) = (&self.bookkeeping, route("a"));
         let park: Keep = keep("kept", None, [3]);
         let open = keep("new", Some(retrying(1)), [1]);
-        let tombstone = ["discarded@1.1.0".into()];
+        let tombstone = [("discarded@1.1.0".into(), partition(), position(1))];
         vec![
             ("renew", bookkeeping.renew(lease).await),
             ("checkpoint", bookkeeping.checkpoint(lease, &route, &checkpoint(2), Some(&witness(2))).await),
@@ -64,6 +64,7 @@ impl Scene {
             ("keep, to open", bookkeeping.keep(lease, &route, &partition(), &open).await.map(|_| ())),
             ("settle", bookkeeping.settle(lease, &route, &self.settlement).await.map(|_| ())),
             ("forget_tombstones", bookkeeping.forget_tombstones(lease, &route, &tombstone).await),
+            ("note_replayed", bookkeeping.note_replayed(lease, "r1").await),
             ("note_health", bookkeeping.note_health(lease, &route, &health("fenced")).await),
         ]
     }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     bookkeeping::{Bookkeeping, Lease, LeaseView},
     error::ErrorKind,
+    store::Claim,
     testing::{
         conformance::{RACES, in_time},
         sample::take,
@@ -26,6 +27,8 @@ pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Bookkeeping>) {
     releasing_a_lost_lease_does_nothing(&*fresh().await).await;
     leases_of_different_names_are_apart(&*fresh().await).await;
     of_challengers_one_wins(fresh().await).await;
+    noted_claims_come_back_in_the_order_of_their_epochs(&*fresh().await).await;
+    claims_are_noted_only_by_the_leases_owner(&*fresh().await).await;
 }
 
 async fn look(bookkeeping: &dyn Bookkeeping, name: &str) -> LeaseView {
@@ -170,4 +173,36 @@ pub async fn of_challengers_one_wins(bookkeeping: Arc<dyn Bookkeeping>) {
         }
         assert_eq!(winners, 1, "{RULE}");
     }
+}
+
+async fn claims(bookkeeping: &dyn Bookkeeping, epochs: impl IntoIterator<Item = u64>) -> Vec<Claim> {
+    let id = bookkeeping.id().await.expect("a bookkeeping has an id");
+    let claim = |epoch| Claim { bookkeeping: id.clone(), epoch, nonce: format!("nonce {epoch}") };
+    epochs.into_iter().map(claim).collect()
+}
+
+/// What is noted takes the place of what was noted before under the same lease, and under no other.
+pub async fn noted_claims_come_back_in_the_order_of_their_epochs(bookkeeping: &dyn Bookkeeping) {
+    const RULE: &str = "noted claims come back in the order of their epochs";
+    let (lease, other) = (take(bookkeeping, "relay").await, take(bookkeeping, "other").await);
+    let noted = async |name: &str| bookkeeping.claims(name).await.expect("noted claims can be read");
+    assert_eq!(noted("relay").await, [], "{RULE}: none at first");
+    for claims in [claims(bookkeeping, [1, 2, 10]).await, claims(bookkeeping, [10, 11]).await] {
+        bookkeeping.note_claims(&lease, &claims).await.expect("an owner notes claims");
+        assert_eq!(noted("relay").await, claims, "{RULE}");
+    }
+    bookkeeping.note_claims(&other, &claims(bookkeeping, [5]).await).await.expect("an owner notes claims");
+    assert_eq!(noted("relay").await, claims(bookkeeping, [10, 11]).await, "{RULE}: each lease has its own");
+}
+
+/// One whose lease was taken away notes nothing.
+pub async fn claims_are_noted_only_by_the_leases_owner(bookkeeping: &dyn Bookkeeping) {
+    const RULE: &str = "claims are noted only by the lease's owner";
+    let lost = take(bookkeeping, "relay").await;
+    let lease = take(bookkeeping, "relay").await;
+    let own = claims(bookkeeping, [lease.epoch]).await;
+    bookkeeping.note_claims(&lease, &own).await.expect("an owner notes claims");
+    let refused = bookkeeping.note_claims(&lost, &claims(bookkeeping, [lost.epoch]).await).await;
+    assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Fenced), "{RULE}");
+    assert_eq!(bookkeeping.claims("relay").await.expect("noted claims can be read"), own, "{RULE}");
 }

@@ -155,4 +155,11 @@ pub async fn erasing_a_key_leaves_nothing_of_it(operator: Arc<dyn Operator>) {
     let counts = operator.kept_counts(&route("a")).await.expect("kept events can be counted");
     assert_eq!(counts, KeptCounts { retrying: 0, dead: 1, parked: 0, lanes: 1 }, "{RULE}");
     assert_eq!(operator.erase(&key("k")).await.expect("a key can be erased again"), 0, "{RULE}: once");
+    for (name, erased) in [("a", 1..=3), ("b", 1..=1)] {
+        let tombstones = operator.tombstones(&route(name)).await.expect("tombstones can be read");
+        assert_eq!(tombstones.len(), erased.clone().count(), "{RULE}: but tombstones: {tombstones:?}");
+        keep_it(&*operator, &lease, name, &keep("k", Some(retrying(1)), erased)).await;
+        let kept = kept_ids(&*operator, &route(name), &lane("k")).await;
+        assert_eq!(kept, Vec::<String>::new(), "{RULE}: what is read again is not kept again");
+    }
 }

@@ -79,7 +79,16 @@ pub async fn replays_are_listed_the_finished_ones_last(operator: Arc<dyn Operato
     let listed: BTreeSet<_> = operator.replays().await.expect("replays can be listed").iter().map(id_of).collect();
     assert_eq!(listed, ["one", "two"].map(str::to_owned).into(), "{RULE}");
     let done = Replay { finished: true, ..replay("one") };
-    operator.put_replay(&done).await.expect("a replay can be finished");
+    let lease = take(&*operator, "relay").await;
+    let former = Lease { epoch: lease.epoch - 1, ..lease.clone() };
+    let refused = operator.note_replayed(&former, "one").await.map_err(|error| error.kind());
+    assert_eq!(refused, Err(ErrorKind::Fenced), "{RULE}: only the owner says what is done");
+    assert_eq!(operator.replays().await.expect("replays can be listed").iter().filter(|one| one.finished).count(), 0);
+    let before = operator.operator_changes().await.expect("changes can be counted");
+    for id in ["one", "unknown"] {
+        operator.note_replayed(&lease, id).await.expect("a replay can be finished");
+    }
+    assert_eq!(operator.operator_changes().await.expect("changes can be counted"), before, "{RULE}: by its relay");
     assert_eq!(
         operator.replays().await.expect("replays can be listed"),
         [plain, done],

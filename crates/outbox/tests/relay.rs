@@ -1,0 +1,36 @@
+//! The relay in one process, on the backends in memory and on paused time: what flows, who owns the source, what an
+//! operator changes, what goes wrong.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "relay/frail.rs"]
+mod frail;
+#[path = "relay/logged.rs"]
+mod logged;
+#[path = "relay/rig.rs"]
+mod rig;
+#[path = "relay/watched.rs"]
+mod watched;
+
+#[path = "relay/dead_letters.rs"]
+mod dead_letters;
+#[path = "relay/erasing.rs"]
+mod erasing;
+#[path = "relay/failures.rs"]
+mod failures;
+#[path = "relay/flow.rs"]
+mod flow;
+#[path = "relay/operator.rs"]
+mod operator;
+#[path = "relay/ownership.rs"]
+mod ownership;
+#[path = "relay/replay.rs"]
+mod replay;
+#[path = "relay/retention.rs"]
+mod retention;
+#[path = "relay/routes.rs"]
+mod routes;
+#[path = "relay/stopping.rs"]
+mod stopping;
+#[path = "relay/stores.rs"]
+mod stores;

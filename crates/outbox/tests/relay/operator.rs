@@ -1,0 +1,179 @@
+//! What an operator does while a relay runs, and between two runs.
+
+use std::sync::Arc;
+
+use outbox::{
+    BusinessStore as _, Filter, NewEvent, Operator, RouteSettings,
+    bookkeeping::Selector,
+    memory::MemorySink,
+    testing::faults::{FaultySink, SinkFault, SinkFaults},
+};
+use tokio::time::sleep;
+
+use crate::rig::{Rig, arrived, eventually, millis, no_breach, route, run, seconds, settings};
+
+#[tokio::test(start_paused = true)]
+async fn a_redriven_dead_letter_goes_out_before_what_is_parked_behind_it() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.refuse("a@1.2.0", true, "no such customer");
+    let mut written = rig.write("a", 5);
+    rig.write("b", 5);
+    let relay = rig.run(sink.clone());
+    rig.keeps("all", 1, 3).await;
+    arrived(&sink, 6).await;
+    let letter = rig.dead_letters("all").await.pop().unwrap();
+    assert_eq!((letter.kept.content.id(), &*letter.front.reason, letter.parked), ("a@1.2.0", "no such customer", 3));
+    written.extend(rig.write("a", 5));
+    rig.keeps("all", 1, 8).await;
+    sink.mend();
+    rig.redrive("all").await;
+    arrived(&sink, 15).await;
+    rig.keeps("all", 0, 0).await;
+    written.extend(rig.write("a", 5));
+    arrived(&sink, 20).await;
+    relay.stop().await;
+    let of_a: Vec<String> = sink.ids().into_iter().filter(|id| id.starts_with("a@")).collect();
+    assert_eq!(of_a, written);
+    no_breach(&sink);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redriven_event_that_is_refused_again_is_a_dead_letter_again() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.refuse("a@1.1.0", true, "no");
+    rig.write("a", 3);
+    let relay = rig.run(sink.clone());
+    rig.keeps("all", 1, 2).await;
+    rig.redrive("all").await;
+    let calls = sink.calls();
+    eventually("it was tried again", async || sink.calls() > calls).await;
+    rig.keeps("all", 1, 2).await;
+    relay.stop().await;
+    assert_eq!(sink.ids(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_discarded_event_leaves_a_marker_in_its_place() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let faults = SinkFaults::default();
+    faults.once(SinkFault::Refuse { event: "a@1.2.0".to_owned(), permanent: true });
+    let written = rig.write("a", 4);
+    let relay = run(rig.relay().route(settings("all"), Arc::new(FaultySink::new(sink.clone(), faults))));
+    rig.keeps("all", 1, 2).await;
+    rig.bookkeeping.discard(&route("all"), &Selector::default(), "a test order").await.unwrap();
+    arrived(&sink, 4).await;
+    rig.keeps("all", 0, 0).await;
+    relay.stop().await;
+    assert_eq!(sink.ids(), written);
+    let marker = &sink.accepted()[1].event;
+    assert_eq!((marker.kind(), marker.subject(), marker.data()), ("outbox.skipped", Some("a test order"), None));
+    assert_eq!(marker.placing().unwrap().place.to_string(), "1.2.0");
+    no_breach(&sink);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_discarded_event_goes_without_a_marker_where_the_route_has_gaps() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.refuse("a@1.2.0", true, "no");
+    rig.write("a", 4);
+    let filter = Filter { types: vec!["test.*".to_owned()], ..Filter::default() };
+    let relay = run(rig.relay().route(RouteSettings { filter, ..settings("all") }, sink.clone()));
+    rig.keeps("all", 1, 2).await;
+    rig.bookkeeping.discard(&route("all"), &Selector::default(), "no").await.unwrap();
+    arrived(&sink, 3).await;
+    rig.keeps("all", 0, 0).await;
+    relay.stop().await;
+    assert_eq!(sink.ids(), ["a@1.1.0", "a@1.3.0", "a@1.4.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_discarded_event_does_not_come_back_after_a_crash() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.refuse("a@1.1.0", true, "no");
+    rig.write("a", 2);
+    let filter = Filter { types: vec!["test.*".to_owned()], ..Filter::default() };
+    let relay = |limit| {
+        let settings = RouteSettings { filter: filter.clone(), ..settings("all") };
+        run(rig.relay().checkpoint_after(limit).route(settings, sink.clone()))
+    };
+    // The first checkpoint comes at once, before anything is done; the next one would take an hour.
+    let first = relay(seconds(3600));
+    rig.keeps("all", 1, 1).await;
+    rig.bookkeeping.discard(&route("all"), &Selector::default(), "no").await.unwrap();
+    arrived(&sink, 1).await;
+    rig.keeps("all", 0, 0).await;
+    first.kill().await;
+    sink.mend();
+    let second = relay(millis(10));
+    rig.write("a", 1);
+    eventually("the rest arrives", async || sink.ids().contains(&"a@1.3.0".to_owned())).await;
+    second.stop().await;
+    assert!(!sink.ids().contains(&"a@1.1.0".to_owned()), "{:?}", sink.ids());
+}
+
+#[tokio::test(start_paused = true)]
+async fn erasing_a_key_frees_it() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.refuse("a@1.1.0", true, "no");
+    rig.write("a", 3);
+    let relay = rig.run(sink.clone());
+    rig.keeps("all", 1, 2).await;
+    assert_eq!(rig.bookkeeping.erase(&crate::rig::key("a")).await.unwrap(), 3);
+    sleep(seconds(5)).await;
+    rig.write("a", 2);
+    arrived(&sink, 2).await;
+    relay.stop().await;
+    assert_eq!(sink.ids(), ["a@1.4.0", "a@1.5.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_route_goes_on_where_it_was_with_what_it_keeps() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.refuse("a@1.2.0", true, "no");
+    rig.write("a", 4);
+    rig.write("b", 1);
+    let relay = run(rig.relay().route(settings("old"), sink.clone()));
+    rig.keeps("old", 1, 2).await;
+    arrived(&sink, 2).await;
+    relay.stop().await;
+    rig.bookkeeping.rename_route(&route("old"), &route("new")).await.unwrap();
+    rig.store.rename_route(&route("old"), &route("new")).await.unwrap();
+    rig.write("b", 1);
+    sink.mend();
+    let relay = run(rig.relay().route(settings("new"), sink.clone()));
+    arrived(&sink, 3).await;
+    rig.keeps("new", 1, 2).await;
+    rig.redrive("new").await;
+    arrived(&sink, 6).await;
+    relay.stop().await;
+    assert_eq!(sink.ids().len(), 6);
+    assert_eq!(rig.store.routes().await.unwrap().len(), 1);
+    no_breach(&sink);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redriven_event_without_a_key_holds_nobody_and_arrives() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.refuse("order-7", true, "no");
+    let of_id = |id: &str| NewEvent::builder("t").id(id).json(&1).build().unwrap();
+    let relay = rig.run(sink.clone());
+    for id in ["order-6", "order-7", "order-8"] {
+        rig.store.write([of_id(id)]).unwrap();
+    }
+    arrived(&sink, 2).await;
+    rig.keeps("all", 1, 0).await;
+    sink.mend();
+    rig.redrive("all").await;
+    arrived(&sink, 3).await;
+    rig.keeps("all", 0, 0).await;
+    relay.stop().await;
+    assert_eq!(sink.ids(), ["order-6", "order-8", "order-7"]);
+}

@@ -1,0 +1,245 @@
+//! Who owns the source: leases, takeovers, and what an owner does that is none any more.
+
+use std::{sync::Arc, time::Duration};
+
+use outbox::{
+    ErrorKind,
+    bookkeeping::Bookkeeping as _,
+    memory::{ManualClock, MemorySink},
+    testing::{
+        Io,
+        faults::{SinkFault, StoreFault},
+    },
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    frail::{Frail, frail},
+    rig::{Rig, arrived, eventually, millis, no_breach, route, run, seconds, settings},
+};
+
+const FAILOVER: Duration = seconds(10);
+
+async fn epoch(rig: &Rig) -> u64 {
+    rig.bookkeeping.lease("relay").await.unwrap().epoch
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_takes_over_at_once_after_a_clean_stop() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let owner = rig.run(sink.clone());
+    owner.owns().await;
+    let standby = rig.run(sink.clone());
+    sleep(seconds(60)).await;
+    assert!(!standby.is_owner());
+    let mut written = rig.write("a", 100);
+    arrived(&sink, 100).await;
+    owner.stop().await;
+    let begun = Instant::now();
+    standby.owns().await;
+    assert!(begun.elapsed() < millis(300), "it took {:?}", begun.elapsed());
+    written.extend(rig.write("a", 5));
+    arrived(&sink, 105).await;
+    standby.stop().await;
+    assert_eq!(sink.ids(), written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_waits_the_failover_time_after_an_owner_fell_silent() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let owner = rig.run(sink.clone());
+    owner.owns().await;
+    let standby = rig.run(sink.clone());
+    sleep(seconds(60)).await;
+    let before = rig.bookkeeping.lease("relay").await.unwrap().beat;
+    eventually("the owner renews", async || rig.bookkeeping.lease("relay").await.unwrap().beat > before).await;
+    let renewed = Instant::now();
+    owner.kill().await;
+    let written = rig.write("a", 1);
+    standby.owns().await;
+    let took = renewed.elapsed();
+    assert!(took >= FAILOVER && took < FAILOVER + millis(600), "it took {took:?}");
+    arrived(&sink, 1).await;
+    standby.stop().await;
+    assert_eq!(sink.ids(), written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_measures_the_silence_by_its_own_clock() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let owner = rig.run(sink.clone());
+    owner.owns().await;
+    let clock = Arc::new(ManualClock::default());
+    let standby = run(rig.relay().clock(clock.clone()).route(settings("all"), sink.clone()));
+    sleep(seconds(1)).await;
+    owner.kill().await;
+    sleep(seconds(3600)).await;
+    assert!(!standby.is_owner(), "no time has passed for it");
+    clock.advance(FAILOVER.saturating_sub(millis(1)));
+    sleep(seconds(60)).await;
+    assert!(!standby.is_owner(), "not yet the failover time");
+    clock.advance(millis(1));
+    standby.owns().await;
+    standby.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_waits_as_long_as_the_owner_said_where_that_is_longer() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let owner = run(rig.relay().failover(seconds(120)).route(settings("all"), sink.clone()));
+    owner.owns().await;
+    let standby = run(rig.relay().failover(seconds(1)).route(settings("all"), sink.clone()));
+    sleep(seconds(1)).await;
+    let begun = Instant::now();
+    owner.kill().await;
+    standby.owns().await;
+    assert!(begun.elapsed() > seconds(100), "it took over after {:?}", begun.elapsed());
+    standby.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_standbys_one_takes_over() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let relays: Vec<_> = (0..5).map(|_| rig.run(sink.clone())).collect();
+    let owners = || relays.iter().filter(|relay| relay.is_owner()).count();
+    eventually("one owns", async || owners() == 1).await;
+    for _ in 0..200 {
+        sleep(millis(250)).await;
+        assert_eq!(owners(), 1);
+    }
+    assert_eq!(epoch(&rig).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_froze_writes_nothing_after_another_took_over() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let frozen = frail(&rig, &sink);
+    let mut written = rig.write("a", 5);
+    arrived(&sink, 5).await;
+    rig.caught_up("all").await;
+    for io in [Io::Renew, Io::Checkpoint, Io::OperatorChanges, Io::KeptCounts, Io::Keep, Io::Settle, Io::NoteHealth] {
+        frozen.store.always(io, StoreFault::Hang);
+    }
+    frozen.sink.always(SinkFault::Hang);
+    written.extend(rig.write("a", 5));
+    frozen.sink.hanging_at_least(1).await;
+
+    let next = rig.run(sink.clone());
+    next.owns().await;
+    arrived(&sink, 10).await;
+    rig.caught_up("all").await;
+    let checkpoint = rig.checkpoint(&route("all")).await;
+    frozen.done.clear();
+    frozen.store.mend();
+    frozen.sink.mend();
+    frozen.store.release();
+    frozen.sink.release();
+    sleep(seconds(120)).await;
+    assert_eq!(frozen.done.writes(), []);
+    assert_eq!(rig.checkpoint(&route("all")).await, checkpoint);
+    assert!(next.is_owner() && !frozen.relay.is_owner());
+    assert!(sink.ids().len() <= written.len() + 5, "more was published again than was in flight");
+
+    // It stands by, and is as good as any other afterwards.
+    next.stop().await;
+    frozen.relay.owns().await;
+    let published = sink.ids().len();
+    rig.write("a", 1);
+    arrived(&sink, published + 1).await;
+    frozen.relay.stop().await;
+    assert_eq!(epoch(&rig).await, 3);
+    no_breach(&sink);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_clock_jumped_past_its_lease_publishes_nothing_before_it_owns_again() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let clock = Arc::new(ManualClock::default());
+    let relay = run(rig.relay().clock(clock.clone()).route(settings("all"), sink.clone()));
+    let mut written = rig.write("a", 1);
+    arrived(&sink, 1).await;
+    // As after a suspension, just before it would have renewed again.
+    clock.advance(FAILOVER);
+    written.extend(rig.write("a", 1));
+    eventually("it knows that it does not own the source", async || !relay.is_owner()).await;
+    sleep(seconds(60)).await;
+    assert_eq!((sink.ids().len(), relay.is_owner()), (1, false));
+    clock.advance(FAILOVER);
+    arrived(&sink, 2).await;
+    assert_eq!(epoch(&rig).await, 2);
+    relay.stop().await;
+    assert_eq!(sink.ids()[..], written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_cannot_renew_stops_before_its_lease_ends() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let Frail { relay, store, .. } = frail(&rig, &sink);
+    relay.owns().await;
+    let begun = Instant::now();
+    store.always(Io::Renew, StoreFault::Fail(ErrorKind::Unavailable));
+    eventually("it stops", async || !relay.is_owner()).await;
+    assert!(begun.elapsed() <= FAILOVER, "it stopped after {:?}", begun.elapsed());
+    rig.write("a", 1);
+    sleep(seconds(1)).await;
+    assert_eq!(sink.calls(), 0);
+    store.mend();
+    relay.owns().await;
+    arrived(&sink, 1).await;
+    relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_now_and_then_does_no_harm() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let Frail { relay, store, .. } = frail(&rig, &sink);
+    for _ in 0..10 {
+        store.once(Io::Renew, StoreFault::Fail(ErrorKind::Unavailable));
+        store.once(Io::Renew, StoreFault::LoseAnswer);
+        rig.write("a", 1);
+        sleep(seconds(7)).await;
+        assert!(relay.is_owner());
+        sleep(seconds(7)).await;
+    }
+    assert_eq!((epoch(&rig).await, sink.ids().len()), (1, 10));
+    relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_lease_was_taken_while_it_was_well_gives_way() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let owner = frail(&rig, &sink);
+    let mut written = rig.write("a", 3);
+    arrived(&sink, 3).await;
+    rig.caught_up("all").await;
+    let clock = Arc::new(ManualClock::default());
+    let hasty = run(rig.relay().clock(clock.clone()).route(settings("all"), sink.clone()));
+    sleep(seconds(1)).await;
+    clock.advance(FAILOVER);
+    hasty.owns().await;
+    owner.done.clear();
+    written.extend(rig.write("a", 3));
+    eventually("the other gives way", async || !owner.relay.is_owner()).await;
+    arrived(&sink, 6).await;
+    rig.caught_up("all").await;
+    assert_eq!(owner.done.writes(), []);
+    assert!(hasty.is_owner());
+    no_breach(&sink);
+    let mut ids = sink.ids();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids, written);
+    hasty.stop().await;
+    owner.relay.owns().await;
+    owner.relay.stop().await;
+}
