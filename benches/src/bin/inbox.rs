@@ -85,9 +85,11 @@ async fn inbox(path: &Path, events: &[Event]) -> f64 {
     let service = InboxLayer::in_order(store).layer(handler_fn(effect));
     let mut spent = Duration::ZERO;
     for batches in at_hand(events) {
+        let incoming = |batch: Vec<Event>| batch.into_iter().map(Incoming::Event).collect();
+        let batches: Vec<Vec<Incoming>> = batches.into_iter().map(incoming).collect();
         let started = Instant::now();
         for batch in batches {
-            let applied = service.apply(batch.into_iter().map(Incoming::Event).collect()).await.unwrap();
+            let applied = service.apply(batch).await.unwrap();
             assert!(applied.len() == BATCH && applied.iter().all(|applied| *applied == Applied::Applied));
         }
         spent += started.elapsed();

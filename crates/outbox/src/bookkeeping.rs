@@ -194,12 +194,8 @@ pub trait Bookkeeping: Send + Sync {
     ///
     /// # Errors
     /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if the lease is lost.
-    async fn forget_tombstones(
-        &self,
-        lease: &Lease,
-        route: &RouteName,
-        passed: &[Tombstone],
-    ) -> Result<(), StoreError>;
+    async fn forget_tombstones(&self, lease: &Lease, route: &RouteName, passed: &[Tombstone])
+    -> Result<(), StoreError>;
 
     /// Notes a replay as finished: all of its range has been read. Nothing happens if nobody asked for it, or it was
     /// cancelled meanwhile. No operator's change.

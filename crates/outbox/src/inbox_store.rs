@@ -352,6 +352,14 @@ pub trait InboxTx {
     /// As the store gave it.
     async fn accept(&mut self) -> Result<(), StoreError>;
 
+    /// Makes sure that a handler that had the transaction left it open: what came after would commit by itself.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn still_open(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Lanes in trouble whose `due` is `now` or earlier, the earliest first, `limit` at most.
     ///
     /// # Errors
@@ -365,11 +373,12 @@ pub trait InboxTx {
     /// As the store gave it.
     async fn troubled(&mut self, after: Option<&LaneId>, limit: usize) -> Result<Vec<KeptLane>, StoreError>;
 
-    /// Forgets up to `limit` ids that expired and are done with. Gives how many.
+    /// Looks at `limit` remembered ids at most, in an order of the store's own, behind `after`; forgets those that expired
+    /// and are done with.
     ///
     /// # Errors
     /// As the store gave it.
-    async fn purge_ids(&mut self, now: Timestamp, limit: usize) -> Result<u64, StoreError>;
+    async fn purge_ids(&mut self, now: Timestamp, after: u64, limit: usize) -> Result<PurgedIds, StoreError>;
 
     /// What the inbox holds.
     ///
@@ -388,6 +397,15 @@ pub trait InboxTx {
     /// # Errors
     /// As the store gave it.
     async fn forget(&mut self, producer: &str) -> Result<u64, StoreError>;
+}
+
+/// What became of some remembered ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PurgedIds {
+    /// How many were forgotten.
+    pub forgotten: u64,
+    /// Behind what to go on; `None` at the end.
+    pub after: Option<u64>,
 }
 
 /// How far a lane's next events take its mark.
@@ -450,6 +468,12 @@ pub trait Job<Tx>: Send + 'static {
 
     /// Whether it writes nothing, so that a store need not keep writers out.
     fn only_reads(&self) -> bool {
+        false
+    }
+
+    /// Whether to run it once more, after it failed alone: it will leave out what it failed over. Asked after each such
+    /// failure, until it says no.
+    fn again(&mut self) -> bool {
         false
     }
 

@@ -58,7 +58,10 @@ async fn every_write_of_a_relay_that_lost_its_lease_is_refused() {
         ("checkpoint", books.checkpoint(&zombie, &route, &checkpoint(9), Some(&witness(9))).await),
         ("keep", books.keep(&zombie, &route, &partition(), &keep).await.map(drop)),
         ("settle", books.settle(&zombie, &route, &settlement).await.map(drop)),
-        ("forget_tombstones", books.forget_tombstones(&zombie, &route, &[("x".into(), partition(), Position::new("1"))]).await),
+        (
+            "forget_tombstones",
+            books.forget_tombstones(&zombie, &route, &[("x".into(), partition(), Position::new("1"))]).await,
+        ),
         ("note_replayed", books.note_replayed(&zombie, "x").await),
         ("note_health", books.note_health(&zombie, &route, &health).await),
     ];

@@ -126,7 +126,7 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
         self.core.bind().await?;
         let executor = self.deferring();
         let events: Vec<_> = incoming.iter().map(event_of).map(|event| event.map(name)).collect();
-        let job = ApplyJob { incoming, executor, settings: self.core.settings.clone(), now: self.core.clock.wall() };
+        let job = ApplyJob::new(incoming, executor, self.core.settings.clone(), self.core.clock.wall());
         let mut passed = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
         for (claimed, applied) in self.carry_out_all(std::mem::take(&mut passed.claims)).await? {
             let claimed = name(&claimed);
@@ -155,7 +155,7 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
             }
         }
         while self.sweep_some(Scope::Due, &mut swept).await?.1 {}
-        while self.sweep_some(Scope::Ids, &mut swept).await?.1 {}
+        self.core.forget_ids().await?;
         Ok(swept)
     }
 

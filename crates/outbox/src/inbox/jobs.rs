@@ -13,11 +13,11 @@ use super::{
 use crate::{
     bookkeeping::Lane,
     error::StoreError,
-    inbox_store::{Abort, InboxTx, Isolation, Job, LaneChange, LaneId, Life},
+    inbox_store::{Abort, InboxTx, Isolation, Job, LaneChange, LaneId, Life, PurgedIds},
 };
 
-/// Ids forgotten in one transaction at most.
-const PURGE: usize = 500;
+/// Ids looked at in one transaction at most.
+const PURGE: usize = 1_000;
 /// Lanes looked at in one transaction of a sweep at most.
 const SWEEP: usize = 64;
 
@@ -36,10 +36,20 @@ impl<T: InboxTx> Job<T> for BindJob {
 
 /// Takes what has arrived.
 pub(crate) struct ApplyJob<X> {
-    pub(crate) incoming: Vec<Incoming>,
-    pub(crate) executor: X,
-    pub(crate) settings: Arc<InboxSettings>,
-    pub(crate) now: Timestamp,
+    incoming: Vec<Incoming>,
+    executor: X,
+    settings: Arc<InboxSettings>,
+    now: Timestamp,
+    /// Where it notes which kept event it is at.
+    blame: Blame,
+    /// It failed over a kept event once, and leaves those to the sweeper, which counts such failures.
+    only_arrivals: bool,
+}
+
+impl<X> ApplyJob<X> {
+    pub(crate) fn new(incoming: Vec<Incoming>, executor: X, settings: Arc<InboxSettings>, now: Timestamp) -> Self {
+        Self { incoming, executor, settings, now, blame: Blame::default(), only_arrivals: false }
+    }
 }
 
 impl<T: InboxTx, X: Executor<T>> Job<T> for ApplyJob<X> {
@@ -49,8 +59,16 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for ApplyJob<X> {
         self.incoming.len()
     }
 
+    fn again(&mut self) -> bool {
+        let first = !self.only_arrivals;
+        self.only_arrivals = self.blame.take().is_some();
+        first && self.only_arrivals
+    }
+
     async fn run(&mut self, tx: &mut T, isolation: Isolation) -> Result<Passed, Abort> {
-        Pass::new(tx, &mut self.executor, &self.settings, self.now, isolation).apply(&self.incoming).await
+        self.blame.set(None);
+        let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, isolation).blaming(&self.blame);
+        if self.only_arrivals { pass.without_draining() } else { pass }.apply(&self.incoming).await
     }
 }
 
@@ -61,8 +79,6 @@ pub(crate) enum Scope {
     Due,
     /// All that keep something, behind this one.
     All { after: Option<LaneId> },
-    /// None: only ids that expired are forgotten.
-    Ids,
 }
 
 /// What one transaction of a sweep has done.
@@ -74,7 +90,7 @@ pub(crate) struct Sweep {
     pub(crate) more: bool,
 }
 
-/// Tries what is due and drains what is ready, or forgets ids that expired.
+/// Tries what is due and drains what is ready.
 pub(crate) struct SweepJob<X> {
     pub(crate) executor: X,
     pub(crate) settings: Arc<InboxSettings>,
@@ -94,11 +110,6 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
     async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Sweep, Abort> {
         self.blame.set(None);
         let mut lanes = match &self.scope {
-            Scope::Ids => {
-                let forgotten = tx.purge_ids(self.now, PURGE).await?;
-                let more = usize::try_from(forgotten).is_ok_and(|forgotten| forgotten == PURGE);
-                return Ok(Sweep { passed: Passed::default(), lanes: 0, after: None, more });
-            }
             Scope::Due => tx.due(self.now, SWEEP).await?,
             Scope::All { after } => {
                 tx.troubled(after.as_ref(), SWEEP).await?.into_iter().map(|kept| kept.lane).collect()
@@ -107,7 +118,7 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
         let full = lanes.len() == SWEEP;
         let after = match self.scope {
             Scope::All { .. } if full => lanes.last().cloned(),
-            Scope::All { .. } | Scope::Due | Scope::Ids => None,
+            Scope::All { .. } | Scope::Due => None,
         };
         lanes.sort();
         // What is kept has failed before, so each attempt stands for itself at once.
@@ -115,6 +126,20 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
         let passed = pass.sweep(&lanes).await?;
         let more = full || passed.more;
         Ok(Sweep { passed, lanes: lanes.len() as u64, after, more })
+    }
+}
+
+/// Forgets ids that expired.
+pub(crate) struct PurgeIdsJob {
+    pub(crate) now: Timestamp,
+    pub(crate) after: u64,
+}
+
+impl<T: InboxTx> Job<T> for PurgeIdsJob {
+    type Output = PurgedIds;
+
+    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<PurgedIds, Abort> {
+        Ok(tx.purge_ids(self.now, self.after, PURGE).await?)
     }
 }
 

@@ -146,6 +146,9 @@ impl<S: Clone + Send + 'static> InboxStore for MemoryInbox<S> {
                         inner.state = state;
                         match failed {
                             Some(Err(Abort::Redo)) if isolation == Isolation::Whole => isolation = Isolation::Each,
+                            Some(Err(Abort::Store(_))) | None if Job::<MemoryTx<'_, S>>::again(&mut job) => {
+                                isolation = Isolation::Whole;
+                            }
                             Some(Err(Abort::Store(error))) => return Err(error),
                             Some(Err(Abort::Redo) | Ok(_)) | None => return Err(waited()),
                         }

@@ -115,6 +115,12 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
         }
     }
 
+    /// Leaves what is kept and ready to the next pass.
+    pub(crate) fn without_draining(mut self) -> Self {
+        self.budget = 0;
+        self
+    }
+
     /// Takes `incoming`, drains what that makes ready, and records all of it.
     pub(crate) async fn apply(mut self, incoming: &[Incoming]) -> Result<Passed, Abort> {
         let touched = self.admit_all(incoming).await?;

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +18,7 @@ use tower::Service;
 use super::{
     applied::Applied,
     handler::Handler,
-    jobs::{ApplyJob, BindJob, FailJob, Scope, SeedJob, Sweep, SweepJob},
+    jobs::{ApplyJob, BindJob, FailJob, PurgeIdsJob, Scope, SeedJob, Sweep, SweepJob},
     metric,
     operator::InboxOperator,
     pass::{Blame, Direct, Passed, failed_with},
@@ -78,6 +81,8 @@ pub(crate) struct Core<S> {
     bound: Arc<OnceCell<()>>,
     /// Something kept is ready before its time.
     pub(crate) ready: Arc<Notify>,
+    /// Behind which remembered id the next sweep looks for such as expired out of turn.
+    looked: Arc<AtomicU64>,
 }
 
 impl<S: Clone> Clone for Core<S> {
@@ -88,13 +93,21 @@ impl<S: Clone> Clone for Core<S> {
             clock: self.clock.clone(),
             bound: self.bound.clone(),
             ready: self.ready.clone(),
+            looked: self.looked.clone(),
         }
     }
 }
 
 impl<S: InboxStore> Core<S> {
     pub(crate) fn new(store: S, settings: InboxSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { store, settings: Arc::new(settings), clock, bound: Arc::default(), ready: Arc::default() }
+        Self {
+            store,
+            settings: Arc::new(settings),
+            clock,
+            bound: Arc::default(),
+            ready: Arc::default(),
+            looked: Arc::default(),
+        }
     }
 
     /// Checks once that the settings make sense and that the store's records fit the mode.
@@ -104,6 +117,31 @@ impl<S: InboxStore> Core<S> {
             self.store.transact(BindJob { mode: self.settings.mode.name() }).await
         };
         self.bound.get_or_try_init(bind).await.copied()
+    }
+
+    /// Forgets ids that expired, in transactions of a bounded size: the oldest, for ids expire roughly in the order they
+    /// came; and such as expired out of turn, which each sweep looks for where the last one stopped.
+    pub(crate) async fn forget_ids(&self) -> Result<(), StoreError> {
+        if self.forget_ids_behind(0, 1).await?.is_none() {
+            return Ok(());
+        }
+        let looked = self.looked.load(Ordering::Relaxed);
+        let end = self.forget_ids_behind(looked, LOOKS_FOR_IDS).await?;
+        self.looked.store(end.unwrap_or(0), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Goes on until it has looked `in_vain` times, and gives where; `None` at the end.
+    async fn forget_ids_behind(&self, mut after: u64, mut in_vain: u32) -> Result<Option<u64>, StoreError> {
+        loop {
+            let job = PurgeIdsJob { now: self.clock.wall(), after };
+            let purged = self.store.transact(job).await.map_err(|error| self.failed(error))?;
+            in_vain -= u32::from(purged.forgotten == 0);
+            match purged.after {
+                Some(next) if in_vain > 0 => after = next,
+                end => return Ok(end),
+            }
+        }
     }
 
     /// Counts what became of events, and wakes the sweeper if there is more to do.
@@ -126,6 +164,9 @@ impl<S: InboxStore> Core<S> {
         error
     }
 }
+
+/// How often a sweep looks further for ids that expired out of turn, and finds none.
+const LOOKS_FOR_IDS: u32 = 16;
 
 /// How often the sweeper looks at every lane in trouble, in rounds.
 const FULL_SWEEP_EVERY: u32 = 30;
@@ -198,12 +239,8 @@ where
             return Ok(Vec::new());
         }
         self.core.bind().await?;
-        let job = ApplyJob {
-            incoming,
-            executor: Direct(self.handler.clone()),
-            settings: self.core.settings.clone(),
-            now: self.core.clock.wall(),
-        };
+        let executor = Direct(self.handler.clone());
+        let job = ApplyJob::new(incoming, executor, self.core.settings.clone(), self.core.clock.wall());
         let passed = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
         self.core.note(&passed);
         Ok(passed.applied)
@@ -225,7 +262,7 @@ where
         }
         // What the first look left for the next transaction is due by now.
         while self.sweep_some(Scope::Due, &mut swept).await?.more {}
-        while self.sweep_some(Scope::Ids, &mut swept).await?.more {}
+        self.core.forget_ids().await?;
         Ok(swept)
     }
 

@@ -46,7 +46,7 @@ impl Pipeline {
             while batch.events > 0 {
                 let Some(lane) = self.next_ready() else { break };
                 if !self.fill(&mut batch, lane, share) {
-                    self.ready.push_front(lane);
+                    self.settle_lane(lane);
                     break;
                 }
             }
@@ -60,14 +60,15 @@ impl Pipeline {
             let lane = pipeline.lanes.get(id);
             lane.state == State::Ready && lane.queue.front().is_some_and(|item| item.failures.is_none() && !item.doomed)
         };
-        if let Some(index) = self.ready.iter().position(|&id| unblamed(self, id)) {
-            if let Some(id) = self.ready.remove(index) {
-                self.ready.push_front(id);
-            }
+        let first = self.ready.iter().copied().find(|&(_, id)| unblamed(self, id));
+        let lane = if let Some(ready) = first {
+            self.ready.remove(&ready);
+            ready.1
         } else if let Some(group) = self.due_group(now) {
             return Some(group);
-        }
-        let lane = self.next_ready()?;
+        } else {
+            self.next_ready()?
+        };
         let mut batch = Batch { items: Vec::new(), events: 1, bytes: self.settings.sink.max_bytes };
         self.fill(&mut batch, lane, 1);
         Some(batch.items)
@@ -80,7 +81,7 @@ impl Pipeline {
 
     /// The next lane whose first event may go out; one whose first event never goes out is set aside.
     fn next_ready(&mut self) -> Option<LaneId> {
-        while let Some(id) = self.ready.pop_front() {
+        while let Some((_, id)) = self.ready.pop_first() {
             if self.lanes.get(id).state != State::Ready {
                 continue;
             }

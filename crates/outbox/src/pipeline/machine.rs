@@ -38,8 +38,9 @@ pub struct Pipeline {
     pub(super) rng: Rng,
     pub(super) window: Window,
     pub(super) lanes: Lanes,
-    /// Lanes that could be published, the one that waits longest first.
-    pub(super) ready: VecDeque<LaneId>,
+    /// Lanes that could be published, each with the slot of its first event. The one furthest back goes first, so that
+    /// what is done grows from the front and a restart repeats little.
+    pub(super) ready: BTreeSet<(u64, LaneId)>,
     /// Parts of calls that were rejected as a whole, to be tried by themselves.
     pub(super) groups: VecDeque<Group>,
     /// Lanes whose events have to be stored.
@@ -96,7 +97,7 @@ impl Pipeline {
             rng: Rng::with_seed(settings.seed),
             window: Window::new(limit, resume.position),
             lanes,
-            ready: VecDeque::new(),
+            ready: BTreeSet::new(),
             groups: VecDeque::new(),
             to_keep: VecDeque::new(),
             calls: BTreeMap::new(),
@@ -231,13 +232,14 @@ impl Pipeline {
         if lane.held == 0 {
             self.hot.remove(&id);
             self.lanes.leave_if_empty(id);
-        } else if lane.queue.is_empty() {
-            lane.state = State::Idle;
-        } else if lane.owner == Owner::Pipeline {
+            return;
+        }
+        lane.state = State::Idle;
+        let Some(first) = lane.queue.front() else { return };
+        if lane.owner == Owner::Pipeline {
             lane.state = State::Ready;
-            self.ready.push_back(id);
+            self.ready.insert((first.slot, id));
         } else {
-            lane.state = State::Idle;
             self.to_keep.push_back(id);
         }
     }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::builder::Parts;
 use crate::{
@@ -137,10 +140,12 @@ async fn renew(parts: Arc<Parts>, guard: Guard) {
     loop {
         sleep(parts.failover / 3).await;
         let asked = parts.clock.moment();
-        match parts.bookkeeping.renew(guard.lease()).await {
-            Ok(()) => *guard.until() = asked + parts.failover,
-            Err(error) if error.kind() == ErrorKind::Fenced => guard.lose(),
-            Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+        let left = guard.until().since(asked);
+        match timeout(left, parts.bookkeeping.renew(guard.lease())).await {
+            Ok(Ok(())) => *guard.until() = asked + parts.failover,
+            Ok(Err(error)) if error.kind() == ErrorKind::Fenced => guard.lose(),
+            Ok(Err(error)) => tracing::warn!(%error, "the lease could not be renewed"),
+            Err(_) => tracing::warn!("the bookkeeping did not answer a renewal of the lease until it ended"),
         }
         if !guard.holds() {
             guard.lose();
@@ -151,7 +156,11 @@ async fn renew(parts: Arc<Parts>, guard: Guard) {
 
 /// Gives the lease up, so that a standby takes over at once.
 pub(super) async fn release(parts: &Parts, guard: &Guard) {
-    if let Err(error) = parts.bookkeeping.release(guard.lease()).await {
-        tracing::warn!(%error, "the lease could not be released; a standby waits for the failover time");
+    match timeout(parts.failover, parts.bookkeeping.release(guard.lease())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the lease could not be released; a standby waits for the failover time");
+        }
+        Err(_) => tracing::warn!("the bookkeeping does not answer; a standby waits for the failover time"),
     }
 }

@@ -89,6 +89,38 @@ async fn work(
     guard: &Guard,
     mut shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> Result<Ended, StoreError> {
+    let started = tokio::select! {
+        biased;
+        () = &mut shutdown => return Ok(Ended::Drained),
+        started = start(parts, guard) => started?,
+    };
+    let Started { mut owner, mut reading } = started;
+    let mut purging = JoinSet::new();
+    purging.spawn(retention::run(parts.clone(), guard.clone()));
+    let mut poll = interval(OPERATOR_POLL);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return owner.drain().await,
+            Some(ended) = owner.routes.join_next() => finished(ended)?,
+            Some(ended) = reading.join_next() => finished(ended)?,
+            Some(ended) = purging.join_next() => finished(ended)?,
+            _ = poll.tick() => tokio::select! {
+                biased;
+                () = &mut shutdown => return owner.drain().await,
+                looked = owner.look_at_operator() => looked?,
+            },
+        }
+    }
+}
+
+/// An owner at work, and the tasks that read for it.
+struct Started<'a> {
+    owner: Owner<'a>,
+    reading: JoinSet<Result<(), StoreError>>,
+}
+
+async fn start<'a>(parts: &'a Arc<Parts>, guard: &'a Guard) -> Result<Started<'a>, StoreError> {
     claim::claim(parts, guard).await?;
     let partitions: Vec<PartitionId> = parts.source.partitions().await?.into_iter().map(|p| p.id).collect();
     for partition in &partitions {
@@ -119,20 +151,7 @@ async fn work(
     owner.look_at_operator().await?;
     owner.start_routes();
     check_sinks(parts);
-    let mut purging = JoinSet::new();
-    purging.spawn(retention::run(parts.clone(), guard.clone()));
-
-    let mut poll = interval(OPERATOR_POLL);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut shutdown => return owner.drain().await,
-            Some(ended) = owner.routes.join_next() => finished(ended)?,
-            Some(ended) = reading.join_next() => finished(ended)?,
-            Some(ended) = purging.join_next() => finished(ended)?,
-            _ = poll.tick() => owner.look_at_operator().await?,
-        }
-    }
+    Ok(Started { owner, reading })
 }
 
 /// Notes for those who ask later why nothing goes out.

@@ -3,19 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use outbox::{
-    ErrorKind,
+    ErrorKind, Operator,
     bookkeeping::Bookkeeping as _,
     memory::{ManualClock, MemorySink},
     testing::{
         Io,
-        faults::{SinkFault, StoreFault},
+        faults::{FaultyBookkeeping, SinkFault, StoreFault, StoreFaults},
     },
 };
 use tokio::time::{Instant, sleep};
 
 use crate::{
     frail::{Frail, frail},
-    rig::{Rig, arrived, eventually, millis, no_breach, route, run, seconds, settings},
+    rig::{Rig, arrived, eventually, millis, no_breach, route, run, seconds, settings, soon},
 };
 
 const FAILOVER: Duration = seconds(10);
@@ -242,4 +242,40 @@ async fn an_owner_whose_lease_was_taken_while_it_was_well_gives_way() {
     hasty.stop().await;
     owner.relay.owns().await;
     owner.relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_renewal_is_never_answered_stops_before_its_lease_ends() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let Frail { relay, store, .. } = frail(&rig, &sink);
+    relay.owns().await;
+    let begun = Instant::now();
+    store.always(Io::Renew, StoreFault::Hang);
+    soon("it stops", async {
+        while relay.is_owner() {
+            sleep(millis(5)).await;
+        }
+    })
+    .await;
+    assert!(begun.elapsed() <= FAILOVER, "it stopped after {:?}", begun.elapsed());
+    store.mend();
+    store.release();
+    rig.write("a", 1);
+    arrived(&sink, 1).await;
+    relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_is_asked_to_stop_while_its_store_hangs_stops() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let faults = StoreFaults::default();
+    faults.always(Io::Id, StoreFault::Hang);
+    let bookkeeping = FaultyBookkeeping::new(rig.bookkeeping.clone() as Arc<dyn Operator>, faults.clone());
+    let mut relay = run(rig.relay().bookkeeping(Arc::new(bookkeeping)).route(settings("all"), sink));
+    faults.hanging_at_least(1).await;
+    relay.ask_to_stop();
+    relay.ended().await.unwrap();
+    assert!(rig.bookkeeping.lease("relay").await.unwrap().released);
 }

@@ -12,6 +12,7 @@ use tower::Layer;
 
 use super::*;
 
+mod culprit;
 mod in_turn;
 
 const EFFECTS: &str = "CREATE TABLE IF NOT EXISTS effects (n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL)";
@@ -220,6 +221,27 @@ async fn ids_not_done_with_keep_no_other_from_being_forgotten() {
     clock.advance(std::time::Duration::from_secs(10 * 365 * 24 * 3600));
     service.sweep().await.unwrap();
     assert_eq!(service.operator().totals().await.unwrap().ids, 0);
+}
+
+#[tokio::test]
+async fn ids_that_expired_are_forgotten_behind_any_number_that_have_not() {
+    let bench = Bench::new();
+    let store = bench.open();
+    Connection::open(bench.path())
+        .unwrap()
+        .execute_batch(
+            "INSERT INTO outbox_inbox_producers (id, consumer, producer) VALUES (7, 'tests', '/orders');
+             INSERT INTO outbox_inbox_ids (producer, id, expires, done) \
+             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 40000) \
+             SELECT 7, n, CASE WHEN n <= 30000 THEN 9000000000000000 ELSE 0 END, 1 FROM n",
+        )
+        .unwrap();
+    let service = InboxLayer::once(store).layer(Scripted(Script::default()));
+    // One sweep looks at some of them only; the next goes on.
+    service.sweep().await.unwrap();
+    assert!(service.operator().totals().await.unwrap().ids > 30_000);
+    service.sweep().await.unwrap();
+    assert_eq!(service.operator().totals().await.unwrap().ids, 30_000);
 }
 
 #[tokio::test]

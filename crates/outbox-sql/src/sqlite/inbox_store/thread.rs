@@ -31,6 +31,7 @@ const LOOKS: usize = 100;
 pub(super) trait Queued: Send {
     fn weight(&self) -> usize;
     fn only_reads(&self) -> bool;
+    fn again(&mut self) -> bool;
     fn run(&mut self, tx: &mut SqliteTx<'_>, isolation: Isolation) -> Result<(), Abort>;
     /// Answers whoever waits: with what the last run gave, or with why it did not commit.
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
@@ -60,6 +61,10 @@ where
 
     fn only_reads(&self) -> bool {
         reads_of(&self.job)
+    }
+
+    fn again(&mut self) -> bool {
+        Job::<SqliteTx<'static>>::again(&mut self.job)
     }
 
     fn run(&mut self, tx: &mut SqliteTx<'_>, isolation: Isolation) -> Result<(), Abort> {
@@ -152,6 +157,7 @@ impl Worker<'_> {
                     self.work(vec![job]);
                 }
             }
+            Err(Failure::Job(Abort::Store(_))) if group.iter_mut().any(|job| job.again()) => self.work(group),
             Err(Failure::Job(Abort::Store(error)) | Failure::Database(error)) => {
                 for job in group {
                     job.finish(Err(again(&error)));

@@ -9,7 +9,7 @@ use outbox::{
     inbox::memory::other_mode,
     inbox_store::{
         EventId, InboxCounts, InboxKept, InboxTotals, InboxTx, KeptLane, KeptMessage, LaneChange, LaneId, LaneRecord,
-        LaneStep,
+        LaneStep, PurgedIds,
     },
 };
 use rusqlite::{CachedStatement, OptionalExtension, Transaction};
@@ -263,6 +263,10 @@ impl InboxTx for SqliteTx<'_> {
         self.point("RELEASE outbox_effect")
     }
 
+    async fn still_open(&mut self) -> Result<(), StoreError> {
+        self.check_open()
+    }
+
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<LaneId>, StoreError> {
         lanes::read_lanes(
             self,
@@ -290,17 +294,20 @@ impl InboxTx for SqliteTx<'_> {
         Ok(troubled)
     }
 
-    async fn purge_ids(&mut self, now: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        // Ids expire roughly in the order they came, so only the oldest are looked at: no index on the expiry, which
-        // every event would have to pay for. Those not done with, which may stay for long, do not count among them.
-        let purged = self
-            .prepare(
-                "DELETE FROM outbox_inbox_ids WHERE n IN (SELECT n FROM (SELECT n, expires FROM outbox_inbox_ids \
-                 WHERE done ORDER BY n LIMIT 5000) WHERE expires <= ?1 LIMIT ?2)",
-            )?
-            .execute((micros(now), rows(limit)))
-            .map_err(store_error("forgetting ids that expired"))?;
-        Ok(purged as u64)
+    async fn purge_ids(&mut self, now: Timestamp, after: u64, limit: usize) -> Result<PurgedIds, StoreError> {
+        // By the numbers that ids were given as they came: no index on the expiry, which every event would have to pay for.
+        let after = after.cast_signed();
+        let attempted = store_error("forgetting ids that expired");
+        let last: Option<i64> = self
+            .prepare("SELECT max(n) FROM (SELECT n FROM outbox_inbox_ids WHERE n > ?1 ORDER BY n LIMIT ?2)")?
+            .query_row((after, rows(limit)), |row| row.get(0))
+            .map_err(&attempted)?;
+        let Some(last) = last else { return Ok(PurgedIds::default()) };
+        let forgotten = self
+            .prepare("DELETE FROM outbox_inbox_ids WHERE n > ?1 AND n <= ?2 AND done AND expires <= ?3")?
+            .execute((after, last, micros(now)))
+            .map_err(&attempted)?;
+        Ok(PurgedIds { forgotten: forgotten as u64, after: Some(last.cast_unsigned()) })
     }
 
     async fn totals(&mut self) -> Result<InboxTotals, StoreError> {

@@ -10,7 +10,7 @@ use crate::{
     error::StoreError,
     inbox_store::{
         EventId, InboxCounts, InboxKept, InboxTotals, InboxTx, KeptLane, KeptMessage, LaneChange, LaneId, LaneRecord,
-        TroubleState,
+        PurgedIds, TroubleState,
     },
     place::Place,
 };
@@ -155,19 +155,23 @@ impl<S: Clone + Send + 'static> InboxTx for MemoryTx<'_, S> {
         Ok(troubled)
     }
 
-    async fn purge_ids(&mut self, now: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn purge_ids(&mut self, now: Timestamp, after: u64, limit: usize) -> Result<PurgedIds, StoreError> {
+        let skip = usize::try_from(after).unwrap_or(usize::MAX);
+        let looked = self.inner.ids.iter().skip(skip).take(limit).count();
         let expired: Vec<_> = self
             .inner
             .ids
             .iter()
+            .skip(skip)
+            .take(limit)
             .filter(|(_, (expires, done))| *done && *expires <= now)
             .map(|(id, _)| id.clone())
-            .take(limit)
             .collect();
         for id in &expired {
             self.inner.ids.set(id.clone(), None);
         }
-        Ok(expired.len() as u64)
+        let left = after + (looked - expired.len()) as u64;
+        Ok(PurgedIds { forgotten: expired.len() as u64, after: (left < self.inner.ids.len()).then_some(left) })
     }
 
     async fn totals(&mut self) -> Result<InboxTotals, StoreError> {

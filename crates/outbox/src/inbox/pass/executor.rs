@@ -40,7 +40,7 @@ impl<T: InboxTx, H: Handler<T>> Executor<T> for Direct<H> {
         let answer = answer.unwrap_or_else(|_| Answer::retry("the handler panicked"));
         match (&answer, isolation) {
             (Answer::Done, Isolation::Each) => tx.accept().await?,
-            (Answer::Done, Isolation::Whole) => {}
+            (Answer::Done, Isolation::Whole) => tx.still_open().await?,
             (Answer::Retry { .. } | Answer::GiveUp { .. }, Isolation::Each) => tx.undo().await?,
             (Answer::Retry { .. } | Answer::GiveUp { .. }, Isolation::Whole) => return Err(Abort::Redo),
         }

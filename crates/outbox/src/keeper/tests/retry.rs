@@ -44,7 +44,7 @@ fn delays_grow_from_attempt_to_attempt() {
     let mut longest = [Duration::ZERO; 6];
     for seed in 0..50 {
         let retry = RetryPolicy { attempts: 100, ..settings().retry };
-        let mut rig = rig(Settings { seed, retry, ..settings() });
+        let mut rig = rig(Settings { retry, seed, ..settings() });
         rig.keep("a", [1]);
         for longest in &mut longest {
             rig.wait_for_call();

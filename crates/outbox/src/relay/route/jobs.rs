@@ -1,9 +1,6 @@
 //! The I/O that machines asked for, each a task of its own, and what its result means for them.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::atomic::Ordering,
-};
+use std::{panic::AssertUnwindSafe, sync::atomic::Ordering};
 
 use futures_util::FutureExt;
 use tokio::{task::JoinError, time::timeout};

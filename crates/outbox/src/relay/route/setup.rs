@@ -178,7 +178,7 @@ impl Task {
         if control.operator != self.operator {
             self.operator = control.operator;
             // What was erased has left some.
-            let _x = !self.parts.bookkeeping.tombstones(&self.name).await?.is_empty();
+            self.tombstones |= !self.parts.bookkeeping.tombstones(&self.name).await?.is_empty();
             let troubles = self.troubles().await?.iter().map(|trouble| self.draft(trouble)).collect();
             self.keeper_input(keeper::Input::Troubles(troubles))?;
         }

@@ -122,8 +122,12 @@ impl Task {
         let progress = &mut self.partitions[index];
         match effect {
             pipeline::Effect::Read { credit } => {
-                let request =
-                    Request { route: self.name.clone(), after: progress.after.clone(), credit, reply: self.reply.clone() };
+                let request = Request {
+                    route: self.name.clone(),
+                    after: progress.after.clone(),
+                    credit,
+                    reply: self.reply.clone(),
+                };
                 if let Some(reader) = self.readers.get(&progress.partition) {
                     // A reader that is gone has failed, which stops the relay.
                     let _ = reader.send(request);

@@ -119,6 +119,7 @@ async fn go_on(world: &World) -> Result<(), String> {
     world.target.answer(LAST_REPLAYED, slow());
     let replay = Replay { id, route, filter, event: None, since: None, until: None, ends, finished: false };
     world.books.put_replay(&replay).await.map_err(|error| told(&error))?;
+    world.replay_retained().await.map_err(|error| told(&error))?;
     let begun = async || Ok(world.target.arrivals().iter().any(|arrival| arrival.replay.is_some()));
     world.until("the replay has begun", begun).await
 }

@@ -48,6 +48,8 @@ pub(super) struct World {
     pub(super) partition: PartitionId,
     beginning: Position,
     committed: Mutex<Vec<Committed>>,
+    /// What was retained when a replay was asked for: retention waits for it.
+    to_replay: Mutex<Vec<Committed>>,
 }
 
 impl World {
@@ -71,8 +73,9 @@ impl World {
             registered: clock.wall(),
         };
         let beginning = source.start(&partition, &registration).await?;
-        let (replay, target, committed) = (route.replay(replay), Target::default(), Mutex::default());
-        Ok(Self { stores, target, clock, route, replay, source, books, partition, beginning, committed })
+        let (replay, target) = (route.replay(replay), Target::default());
+        let (committed, to_replay) = (Mutex::default(), Mutex::default());
+        Ok(Self { stores, target, clock, route, replay, source, books, partition, beginning, committed, to_replay })
     }
 
     /// Commits each of `commits` in a transaction of its own.
@@ -107,6 +110,18 @@ impl World {
     /// What is still retained of it.
     pub(super) async fn retained(&self) -> Result<Vec<Committed>, StoreError> {
         self.read_after(&self.beginning).await
+    }
+
+    /// Notes that a replay was asked for, of what is retained now.
+    pub(super) async fn replay_retained(&self) -> Result<(), StoreError> {
+        let retained = self.retained().await?;
+        *self.to_replay.lock().unwrap_or_else(PoisonError::into_inner) = retained;
+        Ok(())
+    }
+
+    /// What was retained when a replay was asked for.
+    pub(super) fn to_replay(&self) -> Vec<Committed> {
+        self.to_replay.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where everything that was committed ends.

@@ -23,7 +23,7 @@ fn made(kind: &str, source: &str, key: &str, sequence: u64) -> Event {
     outbox::cloudevents::json::decode(&outbox::cloudevents::json::encode(&event, envelope)).unwrap()
 }
 
-fn placed(key: &str, sequence: u64) -> Event {
+pub(super) fn placed(key: &str, sequence: u64) -> Event {
     made("t", "/orders", key, sequence)
 }
 
@@ -95,7 +95,8 @@ async fn two_producers_of_one_key_have_a_mark_each_in_one_batch() {
 #[tokio::test]
 async fn a_change_after_a_removal_is_ignored_in_its_turn() {
     let bench = Bench::new();
-    let kinds = Kinds { change: ["change".to_owned()].into(), remove: ["remove".to_owned()].into(), ..Kinds::default() };
+    let kinds =
+        Kinds { change: ["change".to_owned()].into(), remove: ["remove".to_owned()].into(), ..Kinds::default() };
     let service = InboxLayer::in_order(bench.open()).kinds(kinds).layer(Scripted(Script::default()));
     let event = |kind, sequence| made(kind, "/orders", "a", sequence);
     take(&service, vec![event("t", 1), event("remove", 2)]).await.unwrap();

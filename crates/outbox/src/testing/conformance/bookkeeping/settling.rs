@@ -167,7 +167,10 @@ pub async fn tombstones_can_be_forgotten(bookkeeping: Arc<dyn Bookkeeping>) {
     // The second one's id, at a position where another event had it.
     let passed = [of("k@1.1.0", 1), of("k@1.3.0", 3), of("unknown", 1), of("k@1.2.0", 1)];
     for _ in 0..2 {
-        bookkeeping.forget_tombstones(&lease, &route("a"), &passed).await.expect("tombstones can be forgotten, and again");
+        bookkeeping
+            .forget_tombstones(&lease, &route("a"), &passed)
+            .await
+            .expect("tombstones can be forgotten, and again");
         let tombstones = bookkeeping.tombstones(&route("a")).await.expect("tombstones can be read");
         let left: Vec<_> = tombstones.iter().map(|(id, ..)| &**id).collect();
         assert_eq!(left, ["k@1.2.0"], "{RULE}: only those that are named");
