@@ -24,7 +24,6 @@ use crate::{
 #[command(after_help = "\
 Stop the relay first, and, where the database was restored, the service that writes to it. Without \
 --yes nothing is changed. docs/runbook.md has the whole procedure.")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, and goes with each other one")]
 pub(crate) struct Args {
     /// Do it, rather than explain what would be done
     #[arg(long)]
@@ -39,9 +38,6 @@ pub(crate) struct Args {
     /// With a new bookkeeping: publish nothing that is in the database already
     #[arg(long)]
     from_now: bool,
-    /// Take the database over even from a bookkeeping that may still be in use elsewhere
-    #[arg(long)]
-    take_over: bool,
 }
 
 /// What becomes of entries behind the last agreement: older than the copy, or written since it was put back.
@@ -93,14 +89,10 @@ pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
     if args.restored && losses.is_empty() {
         losses = unseen_losses(&stores, &mut report).await?;
     }
-    let disown = foreign || args.take_over || args.restored;
+    let disown = foreign || args.restored;
     if !disown && losses.is_empty() {
         report.found.push("database and bookkeeping belong together and agree on history".to_owned());
         report.found.push("if both were put back from backups, say --restored: nothing in the files tells".to_owned());
-        report.found.push(
-            "if a relay says nevertheless that another copy of the bookkeeping is in use: keep one of the two, and say --take-over here"
-                .to_owned(),
-        );
         show(out, &report, args);
         return Ok(Exit::Ok);
     }

@@ -72,7 +72,7 @@ fn nothing_is_adopted_while_a_relay_runs() {
     place.place_orders(1);
     let relay = place.relay();
     place.wait_until(|status| status["relay"]["released"] == false && status["relay"]["epoch"] == 1);
-    let ran = place.run(&["adopt", "--yes", "--take-over"]);
+    let ran = place.run(&["adopt", "--yes", "--restored"]);
     assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
     assert!(ran.err.contains("a relay is running"), "{}", ran.err);
     assert_eq!(relay.stop().code, 0);

@@ -106,7 +106,7 @@ fn a_doubled_bookkeeping_is_refused_and_the_first_goes_on_until_one_is_chosen() 
 
     // The operator decides for the copy.
     assert_eq!(first.stop().code, 0);
-    let done = rig.json(&["--config", "copy.toml", "adopt", "--take-over", "--yes"]);
+    let done = rig.json(&["--config", "copy.toml", "adopt", "--yes"]);
     assert_eq!(done["done"], true, "{done:#}");
     let second = rig.relay_of("copy.toml");
     rig.write(EVENTS + 50..EVENTS + 70, 10, 10);
