@@ -1,11 +1,11 @@
 //! Events: CloudEvents 1.0 with the attributes that order and cause need.
 
-use std::{collections::BTreeMap, fmt, io::Write as _, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::place::Placing;
+use crate::place::{Place, Placing};
 
 mod attribute;
 mod new_event;
@@ -278,14 +278,20 @@ pub struct Identity<'a> {
 fn derived_id(key: &Key, placing: &Placing) -> Arc<str> {
     // Every event passes here: the text is put together on the stack, so that it is allocated once.
     let mut text = [0; MAX_KEY_BYTES + 64];
-    let mut rest = &mut text[..];
-    let whole = write!(rest, "{key}@{}", placing.place).is_ok();
-    let left = rest.len();
-    let written = text.len() - left;
-    match std::str::from_utf8(&text[..written]) {
-        Ok(id) if whole => id.into(),
-        _ => format!("{key}@{}", placing.place).into(),
-    }
+    let mut end = 0;
+    let mut push = |part: &str| {
+        text[end..end + part.len()].copy_from_slice(part.as_bytes());
+        end += part.len();
+    };
+    let Place { incarnation, sequence, index } = placing.place;
+    push(key.as_str());
+    push("@");
+    push(itoa::Buffer::new().format(incarnation));
+    push(".");
+    push(itoa::Buffer::new().format(sequence));
+    push(".");
+    push(itoa::Buffer::new().format(index));
+    std::str::from_utf8(&text[..end]).unwrap_or_default().into()
 }
 
 /// An event of entry `sequence` of `key`, for tests.

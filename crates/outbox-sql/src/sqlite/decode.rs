@@ -4,9 +4,8 @@
 //! JSON, and its payload is copied once. A row that a foreign writer filled with rubbish becomes
 //! [`Content::Undecodable`] with what is wrong with which column; the rows behind it go on.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use outbox::{
     CommitId, Content, Event, Key, NewEvent, Place, Placing, Position, Record, Undecodable, event::Identity,
@@ -18,9 +17,11 @@ use super::history::Seen;
 
 mod column;
 mod extras;
+mod payloads;
 mod raw;
 
 use column::{Rubbish, Shared};
+use payloads::Payloads;
 
 /// What a query has to select, in this order, for [`Decoder::record`].
 pub(crate) const COLUMNS: &str = "id, key, incarnation, sequence, count, after, commit_id, recorded_at, type, event_id, \
@@ -44,17 +45,26 @@ mod number {
     pub(super) const MORE: usize = 13;
 }
 
+/// What a row has that a foreign writer gave no commit id.
+const NO_COMMIT: CommitId = CommitId([0; 16]);
+
 /// Decodes the rows of one connection.
 pub(crate) struct Decoder {
     producer: Arc<str>,
     kind: Shared,
     content_type: Shared,
+    payloads: Payloads,
 }
 
 impl Decoder {
     /// For the events of `producer`.
     pub(crate) fn new(producer: &str) -> Self {
-        Self { producer: producer.into(), kind: Shared::default(), content_type: Shared::default() }
+        Self {
+            producer: producer.into(),
+            kind: Shared::default(),
+            content_type: Shared::default(),
+            payloads: Payloads::default(),
+        }
     }
 
     /// The producer that the events are given.
@@ -67,7 +77,7 @@ impl Decoder {
     /// # Errors
     /// Only if the row has other columns.
     pub(crate) fn seen(row: &Row<'_>) -> rusqlite::Result<Seen> {
-        Ok(Seen { id: row.get(number::ID)?, commit: commit(row).unwrap_or(CommitId([0; 16])) })
+        Ok(Seen { id: row.get(number::ID)?, commit: commit(row).unwrap_or(NO_COMMIT) })
     }
 
     /// The record of a row with [`COLUMNS`], and which entry it is.
@@ -75,20 +85,24 @@ impl Decoder {
     /// # Errors
     /// Only if the row has other columns; rubbish in them makes the record undecodable.
     pub(crate) fn record(&mut self, row: &Row<'_>) -> rusqlite::Result<(Seen, Record)> {
-        let seen = Self::seen(row)?;
-        let id = seen.id;
-        let recorded = recorded(row).unwrap_or(Timestamp::UNIX_EPOCH);
-        let content = match self.events(row, id) {
+        let (id, commit, recorded) = (row.get(number::ID)?, commit(row), recorded(row));
+        let seen = Seen { id, commit: *commit.as_ref().unwrap_or(&NO_COMMIT) };
+        let time = *recorded.as_ref().unwrap_or(&Timestamp::UNIX_EPOCH);
+        let content = match self.events(row, id, commit, recorded) {
             Ok(events) => Content::Events(events),
             Err(rubbish) => Content::Undecodable(undecodable(row, id, &rubbish)?),
         };
-        Ok((seen, Record { position: position(id), commit: seen.commit, recorded, content }))
+        Ok((seen, Record { position: position(id), commit: seen.commit, recorded: time, content }))
     }
 
-    fn events(&mut self, row: &Row<'_>, id: i64) -> Result<Box<[Event]>, Rubbish> {
-        let commit = commit(row)?;
-        let recorded = recorded(row)?;
-        let count = count(row)?;
+    fn events(
+        &mut self,
+        row: &Row<'_>,
+        id: i64,
+        commit: Result<CommitId, Rubbish>,
+        recorded: Result<Timestamp, Rubbish>,
+    ) -> Result<Box<[Event]>, Rubbish> {
+        let (commit, recorded, count) = (commit?, recorded?, count(row)?);
         let placed = placed(row)?;
         let key = key(row)?;
         if placed.is_some() != key.is_some() {
@@ -122,7 +136,7 @@ impl Decoder {
             .ok_or_else(|| Rubbish::new("type", "is NULL: write what happened, as `order.placed`"))?;
         let event_id = column::text(row, number::EVENT_ID, "event_id")?;
         let content_type = column::text(row, number::CONTENT_TYPE, "content_type")?;
-        let data = column::bytes(row, number::DATA, "data")?.map(Bytes::copy_from_slice);
+        let data = column::bytes(row, number::DATA, "data")?.map(|data| self.payloads.copy(data));
         match column::bytes(row, number::ATTRIBUTES, "attributes")? {
             None => {
                 let (kind, content_type) =
@@ -173,30 +187,14 @@ impl Entry<'_> {
     /// The id of an event that has neither a place nor one of its own: its commit names it, or, where a foreign writer
     /// gave zeros for a commit id, its row.
     fn fallback_id(&self, index: u32) -> String {
-        let entry = if self.commit.0 == [0; 16] { format!("row/{}", self.id) } else { self.commit.to_string() };
+        let entry = if self.commit == NO_COMMIT { format!("row/{}", self.id) } else { self.commit.to_string() };
         if index == 0 { entry } else { format!("{entry}.{index}") }
     }
 }
 
 /// A position is the row's id in decimal.
 pub(crate) fn position(id: i64) -> Position {
-    let mut digits = [0_u8; 20];
-    Position::new(decimal(id.unsigned_abs(), &mut digits))
-}
-
-/// Writes `number` to the end of `digits`: positions are made for every row, and formatting would allocate twice.
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &str {
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    let written: Range<usize> = start..digits.len();
-    std::str::from_utf8(&digits[written]).unwrap_or("0")
+    Position::new(itoa::Buffer::new().format(id))
 }
 
 fn key(row: &Row<'_>) -> Result<Option<Key>, Rubbish> {

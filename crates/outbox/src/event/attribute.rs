@@ -149,7 +149,8 @@ fn is_forbidden(character: char) -> bool {
 /// [`AttributeError`] names what is wrong with `name`.
 pub fn check_uri_reference(name: &str, text: &str) -> Result<(), AttributeError> {
     check_text(name, text, super::MAX_ATTRIBUTE_BYTES)?;
-    if text.contains([' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}']) {
+    let forbidden = |byte| matches!(byte, b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
+    if text.bytes().any(forbidden) {
         return Err(AttributeError::NotUriReference(name.to_owned()));
     }
     Ok(())
