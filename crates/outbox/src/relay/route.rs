@@ -28,6 +28,7 @@ use crate::{
     source::PartitionId,
 };
 
+mod calls;
 mod jobs;
 mod plan;
 mod setup;
@@ -62,6 +63,7 @@ struct Task {
     replay: Option<Replay>,
     limiter: Option<Arc<Limiter>>,
     counts: Arc<RouteCounts>,
+    metrics: calls::Metrics,
     readers: Readers,
     reply: mpsc::UnboundedSender<Delivery>,
     partitions: Vec<Progress>,
@@ -105,7 +107,7 @@ pub(super) async fn run(
                 }
                 Err(_) => return Ok(()),
             },
-            Some(done) = task.jobs.join_next() => task.complete(done)?,
+            Some(done) = task.jobs.join_next() => task.complete_all(done)?,
             Some(delivery) = deliveries.recv() => task.delivered(delivery)?,
             () = sleep_until(wake) => task.tick()?,
             _ = ticks.tick() => task.report().await,

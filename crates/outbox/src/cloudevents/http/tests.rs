@@ -38,6 +38,17 @@ fn on_the_wire(mut event: Event) -> Event {
 
 proptest! {
     #[test]
+    fn the_headers_size_is_never_less_than_what_is_sent(
+        event in arbitrary::event(),
+        gapless: bool,
+        replay in prop::option::of("[ -~]{0,64}"),
+    ) {
+        let sent = headers(&event, Envelope { gapless, replay: replay.as_deref() });
+        let sent: usize = sent.iter().map(|(name, value)| name.len() + ": ".len() + value.len() + "\r\n".len()).sum();
+        prop_assert!(sent <= encoded_headers_size(&event), "{sent}");
+    }
+
+    #[test]
     fn a_binary_event_is_read_back_as_it_was(event in arbitrary::event()) {
         prop_assert!(fits_binary(&event));
         let message = headers(&event, Envelope::default());

@@ -1,9 +1,7 @@
-//! The I/O that machines asked for, each a task of its own, and what its result means for them.
+//! The I/O that machines asked for, each a task of its own, and what its result means for them. Calls to the sink are in
+//! [`calls`](super::calls).
 
-use std::{panic::AssertUnwindSafe, sync::atomic::Ordering};
-
-use futures_util::FutureExt;
-use tokio::{task::JoinError, time::timeout};
+use tokio::task::JoinError;
 
 use super::{ErrorKind, StoreError, Task};
 use crate::{
@@ -13,8 +11,7 @@ use crate::{
     entry::{EventRef, Position},
     keeper::{self, LoadId},
     pipeline::{self, CallId, WriteId},
-    relay::metric,
-    sink::{Batch, Fault, Outcome, SinkError},
+    sink::{Outcome, SinkError},
     store::Witness,
 };
 
@@ -72,42 +69,6 @@ pub(super) enum Done {
 }
 
 impl Task {
-    pub(super) fn publish(&mut self, machine: Machine, call: CallId, events: Vec<EventRef>) {
-        let replay = self.replay.as_ref().map(|replay| replay.id.as_str().into());
-        let batch = Batch { events, gapless: self.gapless, replay };
-        let (sink, guard, limiter) = (self.sink.clone(), self.guard.clone(), self.limiter.clone());
-        let (limit, clock, route) = (self.parts.call_timeout, self.parts.clock.clone(), self.name.to_string());
-        let (calls, mut control, base) = (self.calls.clone(), self.control.clone(), self.base().clone());
-        self.jobs.spawn(async move {
-            let its_turn = async {
-                if let Some(limiter) = limiter {
-                    limiter.acquire(batch.events.len()).await;
-                }
-                calls.acquire_owned().await
-            };
-            let stopped = control.wait_for(|control| control.drain || control.paused.contains(&base));
-            // What still waits for its turn does not go out any more once the route is drained or paused.
-            let turn = tokio::select! {
-                biased;
-                _ = stopped => None,
-                turn = its_turn => Some(turn),
-            };
-            if turn.is_none() || !guard.holds() {
-                return Done::NotCalled { machine, call, events: batch.events.len() };
-            }
-            let started = clock.moment();
-            let published = AssertUnwindSafe(timeout(limit, async { sink.publish(&batch).await })).catch_unwind().await;
-            let result = match published {
-                Ok(Ok(result)) => result.and_then(|outcomes| one_for_each(outcomes, batch.events.len())),
-                Ok(Err(_)) => Err(SinkError::new(Fault::Unknown, "the sink gave no answer in time").uncertain()),
-                Err(_) => Err(SinkError::new(Fault::Unknown, "the sink panicked; please report it").uncertain()),
-            };
-            let seconds = clock.moment().since(started).as_secs_f64();
-            metrics::histogram!(metric::CALL_SECONDS, "route" => route).record(seconds);
-            Done::Called { machine, call, events: batch.events, result }
-        });
-    }
-
     pub(super) fn keep(&mut self, index: usize, write: WriteId, keep: Keep) {
         let (bookkeeping, guard) = (self.parts.bookkeeping.clone(), self.guard.clone());
         let (route, partition) = (self.name.clone(), self.partitions[index].partition.clone());
@@ -189,8 +150,19 @@ impl Task {
         self.jobs.spawn(async move { Done::Noted(bookkeeping.note_health(guard.lease(), &route, &health).await) });
     }
 
+    /// Takes what else is done along, up to a limit, so that many short jobs do not go around the loop one by one.
+    pub(super) fn complete_all(&mut self, first: Result<Done, JoinError>) -> Result<(), StoreError> {
+        const AT_ONCE: usize = 64;
+        self.complete(first)?;
+        for _ in 1..AT_ONCE {
+            let Some(done) = self.jobs.try_join_next() else { break };
+            self.complete(done)?;
+        }
+        Ok(())
+    }
+
     /// Brings a job's result back to the machine that wanted it.
-    pub(super) fn complete(&mut self, done: Result<Done, JoinError>) -> Result<(), StoreError> {
+    fn complete(&mut self, done: Result<Done, JoinError>) -> Result<(), StoreError> {
         let done = done.map_err(|error| {
             StoreError::new(ErrorKind::Invalid, "a task of the relay failed; please report it").because(error)
         })?;
@@ -202,7 +174,7 @@ impl Task {
                 let input = match transient(result)? {
                     Ok(()) => {
                         self.partitions[index].stored = position;
-                        metrics::counter!(metric::CHECKPOINTS, "route" => self.name.to_string()).increment(1);
+                        self.metrics.checkpoints.increment(1);
                         pipeline::Input::Stored { write }
                     }
                     Err(_) => pipeline::Input::StoreFailed { write },
@@ -236,51 +208,6 @@ impl Task {
         }
     }
 
-    fn called(
-        &mut self,
-        machine: Machine,
-        call: CallId,
-        events: &[EventRef],
-        result: Result<Vec<Outcome>, SinkError>,
-    ) -> Result<(), StoreError> {
-        self.count(events, &result);
-        let accepted = result.as_ref().is_ok_and(|outcomes| outcomes.contains(&Outcome::Accepted));
-        match machine {
-            Machine::Pipeline(index) => {
-                let input = match result {
-                    Ok(outcomes) => pipeline::Input::Answered { call, outcomes },
-                    Err(error) => {
-                        let reason = full_reason(&error);
-                        let SinkError { fault, retry_after, .. } = error;
-                        pipeline::Input::CallFailed { call, fault, retry_after, reason }
-                    }
-                };
-                self.pipeline_input(index, input)?;
-                if accepted && self.keeper.lanes() > 0 {
-                    self.keeper_input(keeper::Input::OthersAccepted)?;
-                }
-                Ok(())
-            }
-            Machine::Keeper => self.keeper_input(match result {
-                Ok(outcomes) => keeper::Input::Answered { call, outcomes },
-                Err(error) => {
-                    let reason = full_reason(&error);
-                    let SinkError { fault, retry_after, .. } = error;
-                    keeper::Input::CallFailed { call, fault, retry_after, reason }
-                }
-            }),
-        }
-    }
-
-    /// The events come again later. Neither they nor the sink are to blame.
-    fn not_called(&mut self, machine: Machine, call: CallId, events: usize) -> Result<(), StoreError> {
-        let outcomes = vec![Outcome::Throttled { after: None }; events];
-        match machine {
-            Machine::Pipeline(index) => self.pipeline_input(index, pipeline::Input::Answered { call, outcomes }),
-            Machine::Keeper => self.keeper_input(keeper::Input::Answered { call, outcomes }),
-        }
-    }
-
     fn kept(
         &mut self,
         index: usize,
@@ -305,29 +232,6 @@ impl Task {
         let draft = self.draft(&Trouble { lane, generation, front, kept: 0 });
         self.keeper_input(keeper::Input::Trouble(draft))
     }
-
-    fn count(&self, events: &[EventRef], result: &Result<Vec<Outcome>, SinkError>) {
-        let route = || self.name.to_string();
-        metrics::counter!(metric::CALLS, "route" => route()).increment(1);
-        let not_accepted = |outcome: &'static str, count: u64| {
-            if count > 0 {
-                self.counts.not_accepted.fetch_add(count, Ordering::Relaxed);
-                metrics::counter!(metric::NOT_ACCEPTED, "route" => route(), "outcome" => outcome).increment(count);
-            }
-        };
-        let Ok(outcomes) = result else { return not_accepted("failed", 1) };
-        let how_many = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count() as u64;
-        let accepted = how_many(|outcome| matches!(outcome, Outcome::Accepted));
-        self.counts.published.fetch_add(accepted, Ordering::Relaxed);
-        metrics::counter!(metric::PUBLISHED, "route" => route()).increment(accepted);
-        not_accepted("refused", how_many(|outcome| matches!(outcome, Outcome::Refused { .. })));
-        not_accepted("throttled", how_many(|outcome| matches!(outcome, Outcome::Throttled { .. })));
-        // The first event of a call waited longest: one sample a call says what there is to know.
-        if let (Some(first), Some(Outcome::Accepted)) = (events.first(), outcomes.first()) {
-            let lag = self.parts.clock.wall().duration_since(first.recorded()).as_secs_f64();
-            metrics::histogram!(metric::LAG_SECONDS, "route" => route()).record(lag.max(0.0));
-        }
-    }
 }
 
 /// A failure that may pass is told to the machine, which repeats the write; any other stops the relay.
@@ -340,24 +244,4 @@ fn transient<T>(result: Result<T, StoreError>) -> Result<Result<T, StoreError>, 
         }
         Ok(value) => Ok(Ok(value)),
     }
-}
-
-/// Outcomes that cannot be told apart acknowledge nothing, and are counted as nothing that was published.
-fn one_for_each(outcomes: Vec<Outcome>, events: usize) -> Result<Vec<Outcome>, SinkError> {
-    if outcomes.len() == events {
-        return Ok(outcomes);
-    }
-    let message = format!("the sink gave {} outcomes for {events} events; please report it", outcomes.len());
-    Err(SinkError::new(Fault::Unknown, message).uncertain())
-}
-
-/// What the sink said, with its causes.
-fn full_reason(error: &SinkError) -> String {
-    let mut reason = error.message.clone();
-    let mut cause = error.cause.as_deref().map(|cause| cause as &dyn std::error::Error);
-    while let Some(next) = cause {
-        reason = format!("{reason}: {next}");
-        cause = next.source();
-    }
-    reason
 }

@@ -7,7 +7,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Control, Limiter, Pipeline, Plan, Position, Progress, Readers, StoreError, Task, steps};
+use super::{Control, Limiter, Pipeline, Plan, Position, Progress, Readers, StoreError, Task, calls, steps};
 use crate::{
     bookkeeping::{FrontState, HealthState, RouteHealth, Trouble},
     event::Event,
@@ -40,6 +40,7 @@ impl Task {
         let limiter = plan.settings.rate_limit.map(|rate| Arc::new(Limiter::new(rate, parts.clock.clone())));
         let mut task = Self {
             counts: parts.status.route(&plan.name),
+            metrics: calls::Metrics::of(&plan.name),
             name: plan.name.clone(),
             sink: plan.sink.clone(),
             calls: plan.calls.clone(),

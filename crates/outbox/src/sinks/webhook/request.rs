@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{Encoding, WebhookSink, sensitive};
 use crate::{
     cloudevents::{Envelope, batch, http, json},
-    event::Event,
+    event::{Event, extension},
     signature,
     sink::{Batch, Fault, SinkError},
 };
@@ -28,9 +28,6 @@ const SIGNATURE: HeaderName = HeaderName::from_static(signature::SIGNATURE_HEADE
 /// must not include one if users have a say in it, and they have in a key).
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b'.').add(b';');
 
-/// A replay's id on the wire takes at most this much in a binary request's headers.
-const REPLAY_HEADER_BYTES: usize = 64 * 3 + 16;
-
 /// The bytes of an event by this sink's measure: its part of the body, and in binary encoding of the headers.
 pub(super) fn size(event: &Event, encoding: Encoding) -> usize {
     match encoding {
@@ -38,13 +35,7 @@ pub(super) fn size(event: &Event, encoding: Encoding) -> usize {
         // With the comma behind it.
         Encoding::Batch => json::encoded_size(event) + 1,
         Encoding::Binary if !http::fits_binary(event) => json::encoded_size(event),
-        Encoding::Binary => {
-            let envelope = Envelope { gapless: true, replay: None };
-            let headers = http::headers(event, envelope);
-            // `name: value` and the line break.
-            let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-            headers + REPLAY_HEADER_BYTES + event.data().map_or(0, Bytes::len)
-        }
+        Encoding::Binary => http::encoded_headers_size(event) + event.data().map_or(0, Bytes::len),
     }
 }
 
@@ -98,9 +89,38 @@ fn one_at_a_time(events: usize) -> SinkError {
 
 /// The event's attributes as headers; `None` if one cannot be a header.
 fn attributes(event: &Event, envelope: Envelope<'_>) -> Option<Vec<(HeaderName, HeaderValue)>> {
-    let header =
-        |(name, value): (String, String)| Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(&value).ok()?));
-    http::fits_binary(event).then(|| http::headers(event, envelope).into_iter().map(header).collect())?
+    if !http::fits_binary(event) {
+        return None;
+    }
+    let (mut headers, mut fits) = (Vec::with_capacity(16), true);
+    http::each_attribute(event, envelope, |name, value| match (header_name(name), HeaderValue::from_str(&value)) {
+        (Some(name), Ok(value)) => headers.push((name, value)),
+        _ => fits = false,
+    });
+    if event.data().is_some() {
+        headers.push((CONTENT_TYPE, HeaderValue::from_str(http::media_type(event)).ok()?));
+    }
+    fits.then_some(headers)
+}
+
+/// The header of an attribute. Those that nearly every event has are made once, by the compiler.
+fn header_name(attribute: &str) -> Option<HeaderName> {
+    const fn ce(name: &'static str) -> HeaderName {
+        HeaderName::from_static(name)
+    }
+    Some(match attribute {
+        "specversion" => ce("ce-specversion"),
+        "id" => ce("ce-id"),
+        "source" => ce("ce-source"),
+        "type" => ce("ce-type"),
+        "time" => ce("ce-time"),
+        extension::KEY => ce("ce-partitionkey"),
+        extension::SEQUENCE => ce("ce-sequence"),
+        extension::PLACE => ce("ce-place"),
+        extension::AFTER => ce("ce-after"),
+        extension::GAPLESS => ce("ce-gapless"),
+        other => HeaderName::try_from(format!("{}{other}", http::PREFIX)).ok()?,
+    })
 }
 
 /// What names the request, the same for every attempt; another for a replay, or receivers would take it for a
