@@ -40,7 +40,7 @@ fn records(keys: usize) -> Vec<Arc<Record>> {
                 position: Position::new(number.to_string()),
                 commit: CommitId([0; 16]),
                 recorded: jiff::Timestamp::UNIX_EPOCH,
-                content: Content::Events(Box::new([event])),
+                content: Content::Events(event.into()),
             })
         })
         .collect()

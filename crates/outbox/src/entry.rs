@@ -1,9 +1,14 @@
 //! Entries: the events of one commit for one key, as a source hands them to a relay.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use crate::event::{Event, Key};
 
@@ -104,10 +109,49 @@ pub struct Record {
 #[derive(Clone, Debug)]
 pub enum Content {
     /// The events of one commit for one key, in their order; at least one.
-    Events(Box<[Event]>),
+    Events(Events),
     /// Something that a foreign writer filled with what is not an entry. It becomes a dead letter, and the records
     /// behind it go on.
     Undecodable(Undecodable),
+}
+
+/// The events of an entry. A single one, as nearly all entries have, stands where this does, without an allocation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Events(SmallVec<[Event; 1]>);
+
+impl From<Event> for Events {
+    fn from(event: Event) -> Self {
+        Self(SmallVec::from_buf([event]))
+    }
+}
+
+impl FromIterator<Event> for Events {
+    fn from_iter<I: IntoIterator<Item = Event>>(events: I) -> Self {
+        Self(events.into_iter().collect())
+    }
+}
+
+impl IntoIterator for Events {
+    type Item = Event;
+    type IntoIter = smallvec::IntoIter<[Event; 1]>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl Deref for Events {
+    type Target = [Event];
+
+    fn deref(&self) -> &[Event] {
+        &self.0
+    }
+}
+
+impl DerefMut for Events {
+    fn deref_mut(&mut self) -> &mut [Event] {
+        &mut self.0
+    }
 }
 
 /// A row that cannot be read as an entry.
@@ -175,7 +219,7 @@ impl EventRef {
             position: Position::new(""),
             commit: CommitId([0; 16]),
             recorded: event.time().unwrap_or(Timestamp::UNIX_EPOCH),
-            content: Content::Events(Box::new([event])),
+            content: Content::Events(event.into()),
         };
         Self { record: Arc::new(record), index: 0 }
     }

@@ -39,7 +39,7 @@ pub mod writer;
 
 pub use bookkeeping::{Bookkeeping, Lane, Operator};
 pub use clock::{Clock, Entropy, Moment, System};
-pub use entry::{CommitId, Content, EventRef, Position, Record, Undecodable};
+pub use entry::{CommitId, Content, EventRef, Events, Position, Record, Undecodable};
 pub use error::{ErrorKind, StoreError};
 pub use event::{AttributeError, AttributeValue, Event, Key, NewEvent, TypedError, TypedEvent};
 pub use filter::Filter;

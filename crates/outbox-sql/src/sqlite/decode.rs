@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use outbox::{
-    CommitId, Content, Event, Key, NewEvent, Place, Placing, Position, Record, Undecodable, event::Identity,
+    CommitId, Content, Event, Events, Key, NewEvent, Place, Placing, Position, Record, Undecodable, event::Identity,
     writer::MAX_ENTRY_EVENTS,
 };
 use rusqlite::{Row, types::ValueRef};
@@ -101,7 +101,7 @@ impl Decoder {
         id: i64,
         commit: Result<CommitId, Rubbish>,
         recorded: Result<Timestamp, Rubbish>,
-    ) -> Result<Box<[Event]>, Rubbish> {
+    ) -> Result<Events, Rubbish> {
         let (commit, recorded, count) = (commit?, recorded?, count(row)?);
         let placed = placed(row)?;
         let key = key(row)?;
@@ -123,7 +123,7 @@ impl Decoder {
             return Err(Rubbish::new("count", found));
         }
         if more.is_empty() {
-            return Ok(Box::new([first]));
+            return Ok(first.into());
         }
         let further = more.into_iter().zip(1..).map(|(event, index)| {
             entry.event(event, index).map_err(|error| Rubbish::new("more", format!("event {index}: {error}")))

@@ -57,7 +57,8 @@ impl Source for SqliteStore {
 
     async fn read(&self, _: &PartitionId, after: &Position, limit: Limit) -> Result<Page, StoreError> {
         let after = parse_position(after)?;
-        self.blocking(move |inner| inner.read(after, limit)).await
+        let inner = self.inner.clone();
+        self.inner.reading.run(move || inner.read(after, limit)).await
     }
 
     async fn changed(&self) {

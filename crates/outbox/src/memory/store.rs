@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{MemoryTransaction, lock};
 use crate::{
     clock::{Clock, Entropy},
-    entry::{CommitId, Content, Position, Record, Undecodable},
+    entry::{CommitId, Content, Events, Position, Record, Undecodable},
     error::{ErrorKind, StoreError},
     event::{AttributeError, Event, Identity, Key, NewEvent, check_uri_reference},
     place::{Place, Placing},
@@ -233,7 +233,7 @@ impl Data {
 
 impl Written {
     /// The events as they are published.
-    pub(super) fn events(&self, producer: &Arc<str>, recorded: jiff::Timestamp) -> Result<Box<[Event]>, WriteError> {
+    pub(super) fn events(&self, producer: &Arc<str>, recorded: jiff::Timestamp) -> Result<Events, WriteError> {
         let count = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
         let made = self.events.iter().zip(&self.fallback_ids).zip(0_u32..).map(|((new, fallback_id), index)| {
             let placing = self.first.map(|first| Placing {
@@ -245,7 +245,7 @@ impl Written {
             Event::from_new(new.clone(), identity)
                 .map_err(|error| WriteError::Attribute { index: index as usize, error })
         });
-        made.collect::<Result<Vec<_>, _>>().map(Vec::into_boxed_slice)
+        made.collect()
     }
 
     /// The place of the last event.

@@ -9,8 +9,8 @@ use super::{
     store::{Data, Shared, Written},
 };
 use crate::{
-    entry::{CommitId, Content},
-    event::{Event, Key, NewEvent},
+    entry::{CommitId, Content, Events},
+    event::{Key, NewEvent},
     place::Place,
     writer::{EntryPlan, Expected, Receipt, WriteError, counted_bytes, plan, time_ordered_id},
 };
@@ -42,7 +42,7 @@ struct Staged {
     commit: CommitId,
     recorded: Timestamp,
     key: Option<Key>,
-    events: Box<[Event]>,
+    events: Events,
     written: Arc<Written>,
 }
 

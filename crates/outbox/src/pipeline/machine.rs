@@ -197,7 +197,7 @@ impl Pipeline {
                 self.enqueue(Lane::of_undecodable(row), item, &row.id, &record.position);
             }
             Content::Events(events) => {
-                for (index, event) in (0..).zip(events) {
+                for (index, event) in (0..).zip(events.iter()) {
                     if !(self.settings.takes)(record, event) {
                         self.window.done(slot);
                         continue;

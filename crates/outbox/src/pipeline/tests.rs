@@ -114,7 +114,7 @@ impl Rig {
 
     /// Reads one entry for each event.
     fn read(&mut self, events: impl IntoIterator<Item = Event>) {
-        self.read_contents(events.into_iter().map(|event| Content::Events(Box::new([event]))).collect());
+        self.read_contents(events.into_iter().map(|event| Content::Events(event.into())).collect());
     }
 
     /// The next call, taken from the list.
@@ -216,7 +216,7 @@ fn an_event_too_large_for_the_sink_becomes_a_dead_letter_and_the_rest_goes_on() 
 fn one_undecodable_row_is_set_aside_and_the_rest_goes_on() {
     let mut rig = rig(settings());
     let row = Undecodable { id: "row/1".into(), key: None, reason: "rubbish".to_owned(), raw: bytes::Bytes::new() };
-    let good = Content::Events(Box::new([event("b", 1)]));
+    let good = Content::Events(event("b", 1).into());
     rig.read_contents(vec![Content::Undecodable(row), good]);
     assert_eq!(rig.keeps[0].3, ["row/1"]);
     rig.accept();
@@ -505,7 +505,7 @@ fn a_paused_route_makes_no_call_until_it_is_resumed() {
 #[test]
 fn a_closed_partition_ends_with_a_finished_checkpoint() {
     let mut rig = rig(settings());
-    let records = vec![record(1, Content::Events(Box::new([event("a", 1)])))];
+    let records = vec![record(1, Content::Events(event("a", 1).into()))];
     rig.step(Input::Read { records, next: Position::new("end"), end: true });
     rig.accept();
     rig.store_checkpoints();
@@ -521,7 +521,7 @@ fn what_is_kept_is_a_full_copy() {
         Resume { position: Position::new("0"), troubled: Vec::new(), tombstones: Vec::new() },
     );
     let (now, mut effects) = (Moment::default(), Vec::new());
-    let records = vec![record(1, Content::Events(Box::new([event("a", 1)])))];
+    let records = vec![record(1, Content::Events(event("a", 1).into()))];
     pipeline.step(now, Input::Read { records, next: Position::new("1"), end: false }, &mut effects);
     pipeline.step(now, Input::Answered { call: CallId(1), outcomes: vec![refused(true)] }, &mut effects);
     let kept = effects.iter().find_map(|effect| match effect {

@@ -604,7 +604,7 @@ fn history(rng: &mut Rng, keys: u64) -> Vec<Arc<Record>> {
                 position: Position::new((number + 1).to_string()),
                 commit: CommitId([0; 16]),
                 recorded: jiff::Timestamp::UNIX_EPOCH,
-                content: Content::Events(events.into()),
+                content: Content::Events(events.into_iter().collect()),
             })
         })
         .collect()
