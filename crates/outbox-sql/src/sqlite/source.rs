@@ -57,8 +57,7 @@ impl Source for SqliteStore {
 
     async fn read(&self, _: &PartitionId, after: &Position, limit: Limit) -> Result<Page, StoreError> {
         let after = parse_position(after)?;
-        let inner = self.inner.clone();
-        self.inner.reading.run(move || inner.read(after, limit)).await
+        self.blocking(move |inner| inner.read(after, limit)).await
     }
 
     async fn changed(&self) {

@@ -14,7 +14,7 @@ use outbox::{
 use rusqlite::{Transaction, TransactionBehavior};
 
 use super::{
-    blocking::{self, Worker, locked},
+    blocking::{self, locked},
     connection::{self, Access, FileIdentity, Opened, wal_path},
     durable::Durable,
     failure::store_error,
@@ -75,7 +75,6 @@ pub(super) struct Inner {
     readers: Mutex<Vec<Reader>>,
     writer: Mutex<Option<Opened>>,
     purger: Mutex<Option<Opened>>,
-    pub(super) reading: Worker,
 }
 
 /// Idle connections that are kept for the next read.
@@ -101,7 +100,6 @@ impl SqliteStore {
             readers: Mutex::new(vec![Reader::new(opened)]),
             writer: Mutex::default(),
             purger: Mutex::default(),
-            reading: Worker::start("outbox-reading")?,
             path,
             options,
         };

@@ -44,6 +44,8 @@ fn is_write(io: Io) -> bool {
         Io::Take,
         Io::Renew,
         Io::Release,
+        Io::NoteClaims,
+        Io::NoteReplayed,
         Io::Checkpoint,
         Io::Keep,
         Io::Settle,

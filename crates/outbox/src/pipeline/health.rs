@@ -74,6 +74,13 @@ impl RouteHealth {
         }
     }
 
+    /// There is nothing left to publish, so nothing will tell whether the sink is back: what is left is the pause.
+    pub(crate) fn nothing_waits(&mut self) {
+        self.throttled = self.closed_until();
+        self.backoff = None;
+        self.throttles = 0;
+    }
+
     pub(crate) fn accepted_since(&self, moment: Moment) -> bool {
         self.last_accepted.is_some_and(|last| last > moment)
     }

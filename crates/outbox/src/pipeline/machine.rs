@@ -273,6 +273,7 @@ impl Pipeline {
         if self.is_running() {
             self.set_hot_lanes_aside(now);
             self.dispatch(now, effects);
+            self.set_blocking_lane_aside(now);
             self.emit_keeps(now, effects);
         }
         self.checkpoint(now, effects);
@@ -364,13 +365,16 @@ impl Pipeline {
         if !open || self.reading || self.ended || !self.is_running() || self.is_overloaded() {
             return;
         }
-        let credit = self.window.credit();
-        let limit = &self.settings.window;
-        let roomy = credit.events >= (limit.events / 4).max(1) && credit.bytes >= (limit.bytes / 4).max(1);
-        if roomy {
+        if self.has_room() {
             self.reading = true;
-            effects.push(Effect::Read { credit });
+            effects.push(Effect::Read { credit: self.window.credit() });
         }
+    }
+
+    /// Whether so much of the window is free that reading is worth its while.
+    pub(super) fn has_room(&self) -> bool {
+        let (credit, limit) = (self.window.credit(), &self.settings.window);
+        credit.events >= (limit.events / 4).max(1) && credit.bytes >= (limit.bytes / 4).max(1)
     }
 
     /// Whether so many keys are in trouble that nothing new is read; ends only below nine tenths.

@@ -458,6 +458,59 @@ fn a_hot_key_among_others_is_set_aside_though_a_few_of_them_get_through_again_an
 }
 
 #[test]
+fn a_key_that_the_target_throttles_by_name_does_not_stop_the_others_once_the_window_is_full_behind_it() {
+    let mut rig = rig(settings());
+    rig.read([event("slow", 1), event("slow", 2)]);
+    let (call, events) = rig.call();
+    let throttled = Outcome::Throttled { after: Some(Duration::from_secs(30)) };
+    rig.step(Input::Answered { call, outcomes: vec![throttled; events.len()] });
+    let mut published = 0;
+    for round in 0..10 {
+        if let Some(credit) = rig.credit.take() {
+            rig.read((0..credit).map(|number| event(&format!("key/{round}/{number}"), 1)));
+        }
+        while !rig.calls.is_empty() {
+            published += rig.calls[0].1.len();
+            rig.accept();
+        }
+        for (write, ..) in std::mem::take(&mut rig.keeps) {
+            rig.step(Input::Stored { write });
+        }
+        rig.wait(Duration::from_millis(200));
+        rig.store_checkpoints();
+    }
+    assert!(published > 500, "{published} events of other keys with a window of 100");
+}
+
+#[test]
+fn a_key_that_blocks_the_window_is_set_aside_until_its_next_attempt_and_without_an_attempt_counted() {
+    let mut rig = rig(settings());
+    rig.read([event("slow", 1), event("slow", 2)].into_iter().chain((0..98).map(|key| event(&format!("k/{key}"), 1))));
+    let throttled = Outcome::Throttled { after: Some(Duration::from_secs(30)) };
+    while !rig.calls.is_empty() {
+        let (call, events) = rig.call();
+        let answer = |id: &String| if id.starts_with("slow") { throttled.clone() } else { Outcome::Accepted };
+        rig.step(Input::Answered { call, outcomes: events.iter().map(answer).collect() });
+    }
+    let [(_, lane, Some(front), kept)] = rig.keeps.as_slice() else { panic!("nothing was set aside") };
+    assert_eq!((lane, kept.len()), (&Lane::Key(Key::new("slow").unwrap()), 2));
+    assert_eq!((front.attempts, front.retry_in), (0, Some(Duration::from_secs(30))));
+}
+
+#[test]
+fn keys_that_are_all_throttled_stay_in_the_window() {
+    let mut rig = rig(settings());
+    rig.read((0..100).map(|key| event(&format!("k/{key}"), 1)));
+    while !rig.calls.is_empty() {
+        let (call, events) = rig.call();
+        let throttled = Outcome::Throttled { after: Some(Duration::from_secs(30)) };
+        rig.step(Input::Answered { call, outcomes: vec![throttled; events.len()] });
+    }
+    rig.wait(Duration::from_secs(10));
+    assert!(rig.keeps.is_empty());
+}
+
+#[test]
 fn with_continue_a_dead_letter_holds_nothing_back() {
     let retry = RetryPolicy { after_dead_letter: AfterDeadLetter::Continue, ..settings().retry };
     let mut rig = rig(Settings { retry, ..settings() });

@@ -107,6 +107,30 @@ impl Pipeline {
         }
     }
 
+    /// With a window full of what is done behind one lane that waits for its next attempt, every other key would wait
+    /// with it: it moves to the keeper, which waits no longer and no shorter.
+    pub(super) fn set_blocking_lane_aside(&mut self, now: Moment) {
+        if self.has_room() || self.health.gate(now) != Gate::Open {
+            return;
+        }
+        let Some((slot, record)) = self.window.first_blocking() else { return };
+        let lane = match &record.content {
+            Content::Undecodable(row) => Lane::of_undecodable(row),
+            Content::Events(events) => match events.iter().find(|event| (self.settings.takes)(record, event)) {
+                Some(event) => Lane::of(event),
+                None => return,
+            },
+        };
+        let Some(id) = self.lanes.find(&lane) else { return };
+        let lane = self.lanes.get(id);
+        let is_first = lane.queue.front().is_some_and(|item| item.slot == slot);
+        if let (true, Owner::Pipeline, State::Waiting(due)) = (is_first, &lane.owner, &lane.state) {
+            let reason = "its next attempt comes later than the window can wait";
+            let front = self.front_draft(now, id, Some(due.since(now)), reason);
+            self.leave(id, front);
+        }
+    }
+
     /// Half of the window and less is free, which is more than what a read needs, for a window that is refilled again
     /// and again is full, too.
     fn hot_lanes_fill_the_window(&self, now: Moment) -> bool {

@@ -38,6 +38,8 @@ pub(super) struct Window {
     limit: Limit,
     /// All that counts against the limit: open slots, done ones, and those in a checkpoint under way.
     held: Limit,
+    /// Events that are not done.
+    open: usize,
     /// Done and not yet in a checkpoint.
     done: Option<Done>,
     /// Whether a checkpoint is under way.
@@ -55,6 +57,7 @@ impl Window {
             first: 0,
             limit,
             held: Limit { events: 0, bytes: 0 },
+            open: 0,
             done: None,
             is_storing: false,
             storing: None,
@@ -74,6 +77,7 @@ impl Window {
         let open = u32::try_from(record.len()).unwrap_or(u32::MAX);
         let weight = record.weight();
         self.held.events += record.len();
+        self.open += record.len();
         self.held.bytes += weight;
         self.slots.push_back(Slot { record, weight, open });
         self.first + self.slots.len() as u64 - 1
@@ -89,6 +93,12 @@ impl Window {
         self.slots.get(index).map(|slot| &slot.record)
     }
 
+    /// The first open record and its slot, if most of what the window holds is done and waits for it.
+    pub(super) fn first_blocking(&self) -> Option<(u64, &Arc<Record>)> {
+        let first = self.slots.front().filter(|_| self.open * 2 <= self.held.events)?;
+        Some((self.first, &first.record))
+    }
+
     /// The records from the first open one on.
     pub(super) fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.slots.iter().map(|slot| &slot.record)
@@ -98,6 +108,7 @@ impl Window {
     pub(super) fn done(&mut self, slot: u64) {
         let index = slot.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         if let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) {
+            self.open -= usize::from(slot.open > 0);
             slot.open = slot.open.saturating_sub(1);
         }
         while self.slots.front().is_some_and(|slot| slot.open == 0) {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The relays' window: small, so that a kill finds it full.
-pub(super) const WINDOW: usize = 6;
+pub(super) const WINDOW: usize = 10;
 /// How many of the newest entries stay.
 pub(super) const RETAINED: u64 = 4;
 const FAILOVER: Duration = Duration::from_secs(3);

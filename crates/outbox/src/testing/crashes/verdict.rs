@@ -18,9 +18,11 @@ const BOUND: usize = WINDOW + LARGEST_ENTRY - 1 + LIMITS.max_calls.div_ceil(2) *
 /// An event that arrived again.
 pub(super) struct Duplicate {
     arrival: Arrival,
-    /// The last kill between this arrival and the one before.
+    /// The last kill before this arrival.
     kill: Option<usize>,
-    /// Whether some kill between the two found it unsettled.
+    /// Whether it was repeated no more often than kills before had found it unsettled. Not necessarily between the two
+    /// arrivals: what a kill left both kept and before the checkpoint comes from the keeper, and once it is settled
+    /// there, from the pipeline, too.
     excused: bool,
 }
 
@@ -79,23 +81,27 @@ fn replay(world: &World, replayed: &[Arrival], breaches: &mut Vec<String>) {
 
 /// What arrived again, in the order of arrival.
 pub(super) fn duplicates(world: &World, kills: &[Killed]) -> Vec<Duplicate> {
-    let mut latest = BTreeMap::new();
+    let mut times: BTreeMap<_, usize> = BTreeMap::new();
     let mut duplicates = Vec::new();
     for (index, arrival) in world.target.arrivals().into_iter().enumerate() {
         let name = (arrival.replay.is_some(), arrival.id.clone());
-        let Some(before) = latest.insert(name.clone(), index) else { continue };
-        let between: Vec<usize> =
-            (0..kills.len()).filter(|&kill| before < kills[kill].arrivals && kills[kill].arrivals <= index).collect();
-        let excused = between.iter().any(|&kill| !kills[kill].settled[usize::from(name.0)].contains(&name.1));
-        duplicates.push(Duplicate { arrival, kill: between.last().copied(), excused });
+        let repeated = *times.entry(name.clone()).and_modify(|times| *times += 1).or_default();
+        if repeated == 0 {
+            continue;
+        }
+        let before = || kills.iter().take_while(|kill| kill.arrivals <= index);
+        let unsettled = before().filter(|kill| !kill.settled[usize::from(name.0)].contains(&name.1)).count();
+        let (kill, excused) = (before().count().checked_sub(1), repeated <= unsettled);
+        duplicates.push(Duplicate { arrival, kill, excused });
     }
     duplicates
 }
 
 fn repeated(world: &World, kills: &[Killed], breaches: &mut Vec<String>) {
     let duplicates = duplicates(world, kills);
-    for Duplicate { arrival, .. } in duplicates.iter().filter(|duplicate| !duplicate.excused) {
-        breaches.push(format!("arrived again, though no kill had left it unsettled: {arrival:?}"));
+    for Duplicate { arrival, kill, .. } in duplicates.iter().filter(|duplicate| !duplicate.excused) {
+        let since = kill.map_or_else(|| "without a kill".to_owned(), |kill| format!("after kill {kill}"));
+        breaches.push(format!("arrived again {since}, though no kill had left it unsettled so often: {arrival:?}"));
     }
     for (index, kill) in kills.iter().enumerate() {
         let made = duplicates.iter().filter(|duplicate| duplicate.kill == Some(index)).count();
