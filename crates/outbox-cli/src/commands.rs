@@ -1,9 +1,5 @@
 //! What each command does.
 
-use std::time::Duration;
-
-use outbox::{Clock as _, System};
-
 use crate::{
     cli::{Command, Global},
     config::{Config, LogFormat},
@@ -20,12 +16,15 @@ mod endpoint;
 mod holder;
 pub(crate) mod inbox;
 pub(crate) mod init;
+mod lease;
 pub(crate) mod purge;
 pub(crate) mod relay;
 pub(crate) mod replay;
 pub(crate) mod route;
 mod standing;
 pub(crate) mod status;
+
+use lease::without_relay;
 
 /// Carries out `command`.
 pub(crate) async fn run(global: &Global, out: Output, command: Command) -> Outcome {
@@ -62,36 +61,6 @@ fn configured(global: &Global) -> Result<Config, Failure> {
 fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let names: Vec<_> = names.collect();
     if names.is_empty() { "none is".to_owned() } else { names.join(", ") }
-}
-
-/// Makes sure that no relay owns the lease, watching it for its failover time unless it was given up.
-///
-/// # Errors
-/// [`Failure`] if a relay renews it.
-async fn without_relay(config: &Config, stores: &Stores, out: Output) -> Result<(), Failure> {
-    let name = &config.relay.name;
-    let first = stores.bookkeeping.lease(name).await?;
-    if first.released || first.epoch == 0 {
-        return Ok(());
-    }
-    let patience = first.duration.max(Duration::from_secs(1));
-    let bar = out.waiting("making sure that no relay runs");
-    let since = System.moment();
-    while System.moment().since(since) < patience {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        let now = stores.bookkeeping.lease(name).await?;
-        if now.released {
-            break;
-        }
-        if (now.epoch, now.beat) != (first.epoch, first.beat) {
-            bar.finish_and_clear();
-            return Err(
-                Failure::new(format!("a relay is running ({})", now.holder)).help("stop it first; it drains and ends")
-            );
-        }
-    }
-    bar.finish_and_clear();
-    Ok(())
 }
 
 /// Opens both stores of `config`; makes neither.

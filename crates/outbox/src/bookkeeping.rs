@@ -67,7 +67,7 @@ pub struct Checkpoint {
 /// keeping.
 #[async_trait]
 pub trait Bookkeeping: Send + Sync {
-    /// The bookkeeping's own id, given when it was made. A copy has the same.
+    /// The bookkeeping's own id, given when it was made or by [`Operator::renew_id`] since. A copy has the same.
     ///
     /// # Errors
     /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) for a layout of another version.

@@ -42,5 +42,5 @@ pub use handler::{Answer, Handler};
 pub use layer::InboxLayer;
 pub use operator::{Chosen, InboxOperator};
 pub use raw::RawMessage;
-pub use service::{AppliedFuture, InboxService, Incoming, Seed, Swept};
+pub use service::{AppliedFuture, InboxService, Incoming, Seed, SeedLeft, Seeded, Swept};
 pub use settings::{InboxRetry, InboxSettings, Join, Kinds, Mode, SettingsError};

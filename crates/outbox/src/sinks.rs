@@ -2,6 +2,7 @@
 //!
 //! Backends with dependencies of their own have their sinks in their own crates.
 
+mod alone;
 mod file;
 mod lines;
 mod null;

@@ -130,7 +130,8 @@ pub trait BusinessStore: Send + Sync {
     /// As the store gave it.
     async fn claim(&self, claim: &Claim, seen: Option<&Claim>) -> Result<bool, StoreError>;
 
-    /// Gives the store to another bookkeeping, whatever claimed it before. For `outbox adopt` only.
+    /// Gives the store to whichever bookkeeping claims it next, whatever claimed it before. That may be a copy of the
+    /// former one: `outbox adopt` makes a claim in place of the former one instead.
     ///
     /// # Errors
     /// As the store gave it.

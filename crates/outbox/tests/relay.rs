@@ -20,6 +20,8 @@ mod erasing;
 mod failures;
 #[path = "relay/flow.rs"]
 mod flow;
+#[path = "relay/health.rs"]
+mod health;
 #[path = "relay/operator.rs"]
 mod operator;
 #[path = "relay/ownership.rs"]

@@ -137,7 +137,7 @@ async fn stores(config: &Config, findings: &mut Findings) -> Option<Stores> {
         return None;
     }
     match wiring::stores(config, false).await {
-        Ok(stores) => match belonging(&stores, &identity).await {
+        Ok(stores) => match belonging(&stores, &identity, &config.relay.name).await {
             Ok(()) => {
                 findings.ok("bookkeeping", format!("{}, in agreement with the database", file.display()));
                 Some(stores)
@@ -159,13 +159,20 @@ async fn identity(config: &Config) -> Result<StoreIdentity, Failure> {
 }
 
 /// Whether database and bookkeeping belong together and saw the same history.
-async fn belonging(stores: &Stores, identity: &StoreIdentity) -> Result<(), Failure> {
+async fn belonging(stores: &Stores, identity: &StoreIdentity, lease: &str) -> Result<(), Failure> {
     let adopt = |message: String| {
         Err(Failure::new(message).exit(Exit::Adopt).help("`outbox adopt` shows what happened and what can be done"))
     };
     let id = stores.bookkeeping.id().await?;
     if let Some(owner) = identity.bookkeeping().filter(|owner| *owner != id) {
         return adopt(format!("the database is read by bookkeeping {owner}, not by this one ({id})"));
+    }
+    let noted = stores.bookkeeping.claims(lease).await?;
+    if let Some(held) = identity.claim.as_ref().filter(|held| !held.is_followed_by(&id, &noted)) {
+        return adopt(format!(
+            "the database was claimed under epoch {} by another copy of bookkeeping {id}, or this one is an old backup",
+            held.epoch
+        ));
     }
     for partition in stores.source.partitions().await? {
         let witnesses = stores.bookkeeping.witnesses(&partition.id).await?;

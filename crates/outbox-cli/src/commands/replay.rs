@@ -174,8 +174,10 @@ async fn cancel(config: &Config, stores: &Stores, out: Output, id: &str) -> Outc
         return Err(Failure::not_found(format!("no replay `{id}` is under way"))
             .help("`outbox replay list` shows those there are"));
     };
-    without_relay(config, stores, out).await?;
-    stores.bookkeeping.put_replay(&Replay { finished: true, ..replay }).await?;
+    without_relay(config, stores, out, "outbox replay cancel", async |_| {
+        Ok(stores.bookkeeping.put_replay(&Replay { finished: true, ..replay }).await?)
+    })
+    .await?;
     if out.json {
         out.value(&json!({ "cancelled": id }));
     } else {
@@ -318,11 +320,24 @@ async fn wait(config: &Config, stores: &Stores, out: Output, plans: &[&Plan]) ->
         }
         if !waiting {
             bar.finish_and_clear();
-            return Ok(());
+            return nothing_was_cancelled(stores, plans).await;
         }
         bar.set_position(total.saturating_sub(left));
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+}
+
+/// A replay that somebody cancelled is finished, too, but not to its end.
+async fn nothing_was_cancelled(stores: &Stores, plans: &[&Plan]) -> Result<(), Failure> {
+    for plan in plans {
+        let left = standing::left_of_replay(stores, &plan.registration, &plan.replay).await?;
+        if left > 0 {
+            let entries = counted(left, "entry", "entries");
+            return Err(Failure::new(format!("replay {} was cancelled, {entries} before its end", plan.replay.id))
+                .help("ask for it again to publish the rest, or all of it"));
+        }
+    }
+    Ok(())
 }
 
 fn show(out: Output, found: &[Found], asked: bool) {

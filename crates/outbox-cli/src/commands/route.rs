@@ -152,14 +152,16 @@ async fn rename(config: &Config, stores: &Stores, out: Output, from: &str, to: &
     if registered(stores, &to).await.is_ok() {
         return Err(Failure::usage(format!("`{to}` is registered as well")).help("retire one of them first"));
     }
-    without_relay(config, stores, out).await?;
-    // The bookkeeping first: after a crash between the two, doing it again finds the old name still registered.
-    let done_before = stores.bookkeeping.checkpoints(&from).await?.is_empty()
-        && !stores.bookkeeping.checkpoints(&to).await?.is_empty();
-    if !done_before {
-        stores.bookkeeping.rename_route(&from, &to).await?;
-    }
-    stores.business.rename_route(&from, &to).await?;
+    without_relay(config, stores, out, "outbox route rename", async |_| {
+        // The bookkeeping first: after a crash between the two, doing it again finds the old name still registered.
+        let done_before = stores.bookkeeping.checkpoints(&from).await?.is_empty()
+            && !stores.bookkeeping.checkpoints(&to).await?.is_empty();
+        if !done_before {
+            stores.bookkeeping.rename_route(&from, &to).await?;
+        }
+        Ok(stores.business.rename_route(&from, &to).await?)
+    })
+    .await?;
     let configured = config.route(to.as_str()).is_some();
     if out.json {
         out.value(&json!({ "from": from.as_str(), "to": to.as_str(), "configured": configured }));
@@ -194,9 +196,11 @@ async fn retire(config: &Config, stores: &Stores, out: Output, name: &str, yes: 
             .help("--yes gives these up for this route"));
     }
     // A relay that still runs would write a checkpoint that a later route of this name would take for its own.
-    without_relay(config, stores, out).await?;
-    stores.bookkeeping.forget_route(&name).await?;
-    stores.business.retire_route(&name).await?;
+    without_relay(config, stores, out, "outbox route retire", async |_| {
+        stores.bookkeeping.forget_route(&name).await?;
+        Ok(stores.business.retire_route(&name).await?)
+    })
+    .await?;
     if out.json {
         out.value(&json!({ "retired": name.as_str(), "unpublished": backlog, "kept": lost }));
     } else {

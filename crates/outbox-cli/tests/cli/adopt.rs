@@ -151,3 +151,143 @@ fn what_was_written_since_both_files_were_restored_is_left_to_the_operator() {
     assert_eq!(new.len(), 3, "{lines}");
     assert!(new.iter().all(|line| line.contains("\"place\":\"2.")), "{lines}");
 }
+
+/// Another route, beside `ledger` and `mails`.
+const ANOTHER_ROUTE: &str = "[[route]]\nname = 'audit'\nfile = 'audit.jsonl'\n";
+
+fn put_back(place: &Place, backup: &str) {
+    for file in ["orders.db-wal", "orders.db-shm"] {
+        let _ = std::fs::remove_file(place.path(file));
+    }
+    std::fs::copy(place.path(backup), place.path("orders.db")).unwrap();
+}
+
+#[test]
+fn a_route_that_is_newer_than_the_restored_copy_is_set_back_with_the_others() {
+    let place = Place::initialised();
+    place.place_orders(5);
+    place.publish_all();
+    std::fs::copy(place.path("orders.db"), place.path("backup.db")).unwrap();
+    place.write("outbox.toml", &format!("{}{ANOTHER_ROUTE}", place.read("outbox.toml")));
+    place.place_orders(5);
+    place.publish_all();
+    put_back(&place, "backup.db");
+
+    let done = place.json(&["adopt", "--yes", "--entries", "keep"]);
+    assert_eq!(done["done"], true, "{done:#}");
+    place.place_orders(5);
+    place.publish_all();
+    assert_eq!(incarnation(&place), 2);
+    for file in ["ledger.jsonl", "audit.jsonl"] {
+        let lines = place.read(file);
+        let new = lines.lines().filter(|line| line.contains("\"place\":\"2.")).count();
+        assert_eq!(new, 5, "{file}: {lines}");
+    }
+    let again = place.json(&["adopt"]);
+    assert!(again["found"].to_string().contains("belong together"), "{again:#}");
+}
+
+#[test]
+fn a_route_that_was_renamed_since_the_restored_copy_is_set_back_under_its_new_name() {
+    let place = Place::initialised();
+    place.place_orders(5);
+    place.publish_all();
+    std::fs::copy(place.path("orders.db"), place.path("backup.db")).unwrap();
+    assert_eq!(place.run(&["route", "rename", "ledger", "book"]).code, 0);
+    place.write("outbox.toml", &place.read("outbox.toml").replace("name = 'ledger'", "name = 'book'"));
+    place.place_orders(5);
+    place.publish_all();
+    put_back(&place, "backup.db");
+
+    assert_eq!(place.json(&["adopt", "--yes", "--entries", "keep"])["done"], true);
+    let before = place.read("ledger.jsonl").lines().count();
+    place.place_orders(5);
+    let relay = place.relay();
+    place.wait_until(|_| place.read("ledger.jsonl").lines().count() >= before + 5);
+    assert_eq!(relay.stop().code, 0);
+    assert_eq!(incarnation(&place), 2);
+}
+
+/// Who holds the lease of the relay, and whether it was given up.
+fn lease(place: &Place) -> (String, bool) {
+    let connection = rusqlite::Connection::open(place.path("orders.db.relay")).unwrap();
+    connection.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
+    connection.query_row("SELECT holder, released FROM leases", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+}
+
+#[test]
+fn no_relay_can_start_while_a_database_is_adopted() {
+    let place = Place::initialised();
+    place.place_orders(1);
+    place.publish_all();
+    // Holds the command up when it writes to the database.
+    let mut service = rusqlite::Connection::open(place.path("orders.db")).unwrap();
+    let transaction = service.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    std::thread::scope(|scope| {
+        let adopting = scope.spawn(|| place.run(&["adopt", "--restored", "--yes"]));
+        while lease(&place) != ("outbox adopt".to_owned(), false) {
+            assert!(!adopting.is_finished(), "it ended without the lease");
+            std::thread::yield_now();
+        }
+        transaction.rollback().unwrap();
+        let ran = adopting.join().unwrap();
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    });
+    assert!(lease(&place).1, "it is given up: the next relay need not wait");
+}
+
+#[test]
+fn an_adoption_that_fails_gives_the_lease_up() {
+    let place = both_restored();
+    place.place_orders(3);
+    assert_eq!(place.run(&["adopt", "--restored", "--yes"]).code, 2);
+    assert_eq!(lease(&place), ("outbox adopt".to_owned(), true));
+}
+
+#[test]
+fn an_option_that_would_do_nothing_is_refused() {
+    let whole = Place::initialised();
+    whole.place_orders(1);
+    whole.publish_all();
+    for (option, args) in [
+        ("--entries", &["adopt", "--entries", "keep"][..]),
+        ("--from-now", &["adopt", "--from-now"]),
+        ("--from-now", &["adopt", "--yes", "--restored", "--from-now"]),
+        ("--entries", &["adopt", "--yes", "--entries", "renumber"]),
+    ] {
+        let ran = whole.run(args);
+        assert_eq!(ran.code, 2, "{args:?}: {}{}", ran.out, ran.err);
+        assert!(ran.err.contains(option) && ran.err.contains("leave it out"), "{args:?}: {}", ran.err);
+    }
+    assert_eq!(incarnation(&whole), 1, "nothing was done");
+    let older = restored();
+    let ran = older.run(&["adopt", "--yes", "--entries", "keep", "--from-now"]);
+    assert_eq!(ran.code, 2, "{}{}", ran.out, ran.err);
+    assert_eq!(incarnation(&older), 1, "nothing was done");
+}
+
+#[test]
+fn no_bookkeeping_is_made_before_everything_is_decided() {
+    let place = Place::initialised();
+    place.place_orders(3);
+    place.publish_all();
+    std::fs::remove_file(place.path("orders.db.relay")).unwrap();
+    for args in [&["adopt", "--yes", "--restored"][..], &["adopt", "--yes", "--entries", "keep"]] {
+        let ran = place.run(args);
+        assert_eq!(ran.code, 2, "{args:?}: {}{}", ran.out, ran.err);
+        assert!(!place.path("orders.db.relay").exists(), "{args:?}");
+    }
+    let done = place.json(&["adopt", "--yes", "--restored", "--entries", "keep", "--from-now"]);
+    assert_eq!(done["done"], true, "{done:#}");
+}
+
+#[test]
+fn no_bookkeeping_is_made_for_a_database_that_none_has_read() {
+    let place = Place::initialised();
+    std::fs::remove_file(place.path("orders.db.relay")).unwrap();
+    let said = place.json(&["adopt", "--yes"]);
+    assert!(said["found"].to_string().contains("just start the relay"), "{said:#}");
+    let refused = place.run(&["adopt", "--yes", "--from-now"]);
+    assert_eq!(refused.code, 2, "{}{}", refused.out, refused.err);
+    assert!(!place.path("orders.db.relay").exists());
+}

@@ -84,3 +84,18 @@ fn a_replay_that_is_under_way_holds_retention_until_it_is_cancelled() {
     assert_eq!(place.json(&["replay", "list"])["replays"].as_array().unwrap().len(), 0);
     assert_eq!(place.json(&["purge", "--keep", "5"])["entries"], 15);
 }
+
+#[test]
+fn whoever_waits_for_a_replay_is_told_that_it_was_cancelled() {
+    let place = Place::initialised();
+    place.place_orders(20);
+    place.publish_all();
+    let waiting = place.spawn(&["replay", "--route", "ledger", "--yes"]);
+    let id = place.until("the replay is asked for", |place| {
+        place.json(&["replay", "list"])["replays"][0]["id"].as_str().map(str::to_owned)
+    });
+    assert_eq!(place.run(&["replay", "cancel", &id]).code, 0);
+    let ran = waiting.wait();
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    assert!(ran.err.contains("was cancelled, 20 entries before its end"), "{}", ran.err);
+}

@@ -104,6 +104,11 @@ impl Place {
         Running::start(self.command(&["relay"]))
     }
 
+    /// Starts `outbox` with these arguments.
+    pub(crate) fn spawn(&self, args: &[&str]) -> Running {
+        Running::start(self.command(args))
+    }
+
     /// Starts a relay, waits until the backlog of every route is gone, and stops it.
     pub(crate) fn publish_all(&self) {
         let relay = self.relay();
@@ -113,6 +118,17 @@ impl Place {
         });
         let ran = relay.stop();
         assert_eq!(ran.code, 0, "{}", ran.err);
+    }
+
+    /// Waits until `found` finds something.
+    pub(crate) fn until<T>(&self, what: &str, found: impl Fn(&Self) -> Option<T>) -> T {
+        for _ in 0..300 {
+            if let Some(found) = found(self) {
+                return found;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("did not come to be: {what}");
     }
 
     /// Waits until `status` is as wanted.

@@ -99,6 +99,8 @@ fn a_doubled_bookkeeping_is_refused_and_the_first_goes_on_until_one_is_chosen() 
     for _ in 0..3 {
         assert_names_adopt(&rig.relay_of("copy.toml").end());
     }
+    assert_names_adopt(&rig.outbox(&["--config", "copy.toml", "check"]));
+    assert_eq!(rig.outbox(&["check"]).code, 0);
     rig.write(EVENTS..EVENTS + 50, 10, 10);
     rig.wait_published();
     assert!(first.runs(), "{}", first.log());
@@ -118,4 +120,46 @@ fn a_doubled_bookkeeping_is_refused_and_the_first_goes_on_until_one_is_chosen() 
     assert_names_adopt(&rig.relay().end());
     assert_eq!(second.stop().code, 0);
     assert_whole_and_in_order(&target.arrivals(), &rig.committed());
+}
+
+#[test]
+fn a_bookkeeping_that_was_given_up_is_refused_though_it_claimed_under_a_higher_epoch() {
+    let target = Target::new();
+    let rig = published(&target);
+    std::fs::copy(rig.path("orders.db.relay"), rig.path("copy.relay")).unwrap();
+    rig.configure("copy.toml", &format!("[relay]\nfailover = '1s'\nbookkeeping = 'copy.relay'\n{}", target.route("")));
+    for round in 0..5 {
+        rig.write(EVENTS + round..=EVENTS + round, 10, 10);
+        publish(&rig);
+    }
+    let id = |config| rig.json(&["--config", config, "init"])["bookkeeping_id"].as_str().unwrap().to_owned();
+    assert_eq!(id("copy.toml"), id("outbox.toml"));
+    let done = rig.json(&["--config", "copy.toml", "adopt", "--yes"]);
+    assert_eq!(done["done"], true, "{done:#}");
+    assert_ne!(id("copy.toml"), id("outbox.toml"));
+    // At once, before the adopted one has run; and after that.
+    assert_names_adopt(&rig.relay().end());
+    let adopted = rig.relay_of("copy.toml");
+    rig.write(EVENTS + 5..EVENTS + 20, 10, 10);
+    let last = EVENTS as usize + 20;
+    eventually("the adopted one publishes", || {
+        let arrivals = target.arrivals();
+        (arrivals.len() - duplicates(&arrivals, &[]) == last).then_some(())
+    });
+    assert_names_adopt(&rig.relay().end());
+    assert_eq!(adopted.stop().code, 0);
+    assert_names_adopt(&rig.relay().end());
+    assert_whole_and_in_order(&target.arrivals(), &rig.committed());
+
+    // A copy of the adopted one is found out as well.
+    std::fs::copy(rig.path("copy.relay"), rig.path("second.relay")).unwrap();
+    let second = format!("[relay]\nfailover = '1s'\nbookkeeping = 'second.relay'\n{}", target.route(""));
+    rig.configure("second.toml", &second);
+    let first = rig.relay_of("copy.toml");
+    eventually("the adopted one owns its lease", || {
+        let connection = rusqlite::Connection::open(rig.path("copy.relay")).unwrap();
+        connection.query_row("SELECT 1 FROM leases WHERE released = 0", [], |_| Ok(())).ok()
+    });
+    assert_eq!(first.stop().code, 0);
+    assert_names_adopt(&rig.relay_of("second.toml").end());
 }

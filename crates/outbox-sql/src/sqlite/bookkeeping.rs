@@ -67,7 +67,6 @@ pub struct SqliteBookkeeping {
 
 struct Inner {
     path: PathBuf,
-    id: String,
     commits: Commits,
     reader: Mutex<Connection>,
 }
@@ -82,10 +81,10 @@ impl SqliteBookkeeping {
     pub fn open(path: impl AsRef<Path>, options: BookkeepingOptions) -> Result<Self, StoreError> {
         let BookkeepingOptions { create, busy, entropy } = options;
         let path = path.as_ref().to_owned();
-        let schema::Opened { writer, file, id } = schema::open(&path, create, busy, &*entropy)?;
+        let schema::Opened { writer, file } = schema::open(&path, create, busy, &*entropy)?;
         let reader = schema::reader(&path, busy)?;
         let commits = Commits::start(Committer { path: path.clone(), connection: writer, file })?;
-        Ok(Self { inner: Arc::new(Inner { path, id, commits, reader: Mutex::new(reader) }) })
+        Ok(Self { inner: Arc::new(Inner { path, commits, reader: Mutex::new(reader) }) })
     }
 
     /// The file's path, as it was given.
@@ -123,7 +122,8 @@ impl SqliteBookkeeping {
 #[async_trait]
 impl Bookkeeping for SqliteBookkeeping {
     async fn id(&self) -> Result<String, StoreError> {
-        Ok(self.inner.id.clone())
+        // Read each time: a standby that waits for the lease claims by the id that the bookkeeping has then.
+        self.read(schema::id).await
     }
 
     async fn lease(&self, name: &str) -> Result<LeaseView, StoreError> {
@@ -322,6 +322,15 @@ impl Operator for SqliteBookkeeping {
     async fn forget_route(&self, route: &RouteName) -> Result<(), StoreError> {
         let route = route.clone();
         self.write("forgetting a route", move |tx| routes::forget(tx, route.as_str())).await
+    }
+
+    async fn routes(&self) -> Result<Vec<RouteName>, StoreError> {
+        self.read(checkpoints::routes).await
+    }
+
+    async fn renew_id(&self, id: &str) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.write("giving the bookkeeping another id", move |tx| operator::renew_id(tx, &id)).await
     }
 
     async fn reset_checkpoint(&self, route: &RouteName, checkpoint: &Checkpoint) -> Result<(), StoreError> {

@@ -157,6 +157,20 @@ pub trait Operator: Bookkeeping {
     /// As the store gave it.
     async fn forget_route(&self, route: &RouteName) -> Result<(), StoreError>;
 
+    /// Every name that has a checkpoint, by name: routes, whether they are registered in the business store or not, and
+    /// the temporary routes of their replays. Nobody else has witnesses, for these are stored with a checkpoint.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn routes(&self) -> Result<Vec<RouteName>, StoreError>;
+
+    /// Gives the bookkeeping another id, one that nothing ever had, and forgets every noted claim, so that each copy of
+    /// it is another bookkeeping from then on. Giving the same again forgets the claims again. Only while no relay runs.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn renew_id(&self, id: &str) -> Result<(), StoreError>;
+
     /// Sets a route's checkpoint, whatever it was, and forgets the witnesses behind it. Only while no relay runs.
     ///
     /// # Errors

@@ -5,7 +5,11 @@
 //! holds. A claim outlives the handler's timeout, and one that waited for its handler is renewed before the handler is
 //! asked, so that nobody takes an event over while its handler runs; a worker
 //! that died holds its claims until they expire, and a sweep takes them over under a higher epoch. The answer of one
-//! that was only slow is refused then: it settles nothing.
+//! that was only slow is refused then: it settles nothing. A claim that expired counts as an attempt, or an event that
+//! takes its worker's process with it would be handled for ever.
+//!
+//! What was claimed is carried out in a task of its own, to its end: a caller that hangs up or loses patience would cut
+//! an effect in two otherwise, and leave its key blocked until the claim expires.
 //!
 //! What the handler does can happen twice all the same: the effect took place and the worker died before it could say
 //! so. For that the handler gets an idempotency key, the same at every attempt, to hand on to whomever it calls.
@@ -20,17 +24,22 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, stream};
 use tower::{Layer, Service};
+use tracing::Instrument;
 
 use super::{
     applied::{Applied, Waits},
     handler::Answer,
     jobs::{ApplyJob, CompleteJob, RenewJob, Scope, SweepJob},
     operator::InboxOperator,
-    pass::{Blame, Claim, Deferring, later},
+    pass::{Blame, Claim, Deferring, Passed, later},
     service::{AppliedFuture, Core, Incoming, Swept, only, sweep_on_timer},
     settings::SettingsError,
 };
-use crate::{error::StoreError, event::Event, inbox_store::InboxStore};
+use crate::{
+    error::{ErrorKind, StoreError},
+    event::Event,
+    inbox_store::{InboxStore, LaneId},
+};
 
 /// How claims are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +81,7 @@ pub struct Claimed {
     pub event: Event,
     /// The same at every attempt at this event, and no other's: producer and id.
     pub idempotency_key: String,
-    /// Which attempt this is, from 1.
+    /// Which attempt this is, from 1. One whose claim expired before an answer counts.
     pub attempt: u32,
 }
 
@@ -100,7 +109,8 @@ impl<S: InboxStore, C> Layer<C> for ClaimLayer<S> {
 
 /// A [`ClaimHandler`] with an inbox around it: a [`tower::Service`] as [`InboxService`](super::InboxService) is one.
 ///
-/// A call ends when its events, and what waited behind them, are settled. An event that comes again while somebody
+/// A call ends when its events, and what waited behind them, are settled. One that is dropped is carried out all the
+/// same, for as long as the tokio runtime lives that it was made in; it must be made in one. An event that comes again while somebody
 /// else handles it is a duplicate: it is kept, durably, until it is settled.
 pub struct ClaimService<S, C> {
     core: Core<S>,
@@ -118,17 +128,24 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
     /// Takes `incoming` and gives, in its order, what became of each once that is durable.
     ///
     /// # Errors
-    /// [`StoreError`]: acknowledge nothing. What was claimed is taken up again once the claim has expired.
+    /// [`StoreError`]: acknowledge nothing. What was claimed and not settled is taken up again once the claim has
+    /// expired.
     pub async fn apply(&self, incoming: Vec<Incoming>) -> Result<Vec<Applied>, StoreError> {
         if incoming.is_empty() {
             return Ok(Vec::new());
         }
+        let service = self.clone();
+        to_its_end(async move { service.take(incoming).await }).await
+    }
+
+    async fn take(&self, incoming: Vec<Incoming>) -> Result<Vec<Applied>, StoreError> {
         self.core.bind().await?;
         let executor = self.deferring();
         let events: Vec<_> = incoming.iter().map(event_of).map(|event| event.map(name)).collect();
         let job = ApplyJob::new(incoming, executor, self.core.settings.clone(), self.core.clock.wall());
         let mut passed = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
-        for (claimed, applied) in self.carry_out_all(std::mem::take(&mut passed.claims)).await? {
+        let Carried { settled, failed } = self.carry_out_all(std::mem::take(&mut passed.claims)).await;
+        for (claimed, applied) in settled {
             let claimed = name(&claimed);
             let waiting = |index: &usize| {
                 passed.applied[*index] == Applied::Parked(Waits::Claim) && events[*index].as_ref() == Some(&claimed)
@@ -138,7 +155,7 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
             }
         }
         self.core.note(&passed);
-        Ok(passed.applied)
+        failed.map_or(Ok(passed.applied), Err)
     }
 
     /// Looks at every lane that keeps events: tries what is due, and what was claimed by somebody who is gone.
@@ -149,12 +166,12 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
         let mut swept = Swept::default();
         let mut after = None;
         loop {
-            after = self.sweep_some(Scope::All { after }, &mut swept).await?.0;
+            after = self.sweep_some(Scope::All { after }, &mut swept).await?.after;
             if after.is_none() {
                 break;
             }
         }
-        while self.sweep_some(Scope::Due, &mut swept).await?.1 {}
+        while self.sweep_some(Scope::Due, &mut swept).await?.more {}
         self.core.forget_ids().await?;
         Ok(swept)
     }
@@ -165,15 +182,19 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
     /// [`StoreError`] as the store gave it.
     pub async fn sweep_due(&self) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
-        while self.sweep_some(Scope::Due, &mut swept).await?.1 {}
+        while self.sweep_some(Scope::Due, &mut swept).await?.more {}
         Ok(swept)
     }
 
-    async fn sweep_some(
-        &self,
-        scope: Scope,
-        swept: &mut Swept,
-    ) -> Result<(Option<crate::inbox_store::LaneId>, bool), StoreError> {
+    async fn sweep_some(&self, scope: Scope, swept: &mut Swept) -> Result<SweptSome, StoreError> {
+        let service = self.clone();
+        let some = to_its_end(async move { service.sweep_once(scope).await }).await?;
+        swept.lanes += some.swept.lanes;
+        swept.counts.add(&some.swept.counts);
+        Ok(some)
+    }
+
+    async fn sweep_once(&self, scope: Scope) -> Result<SweptSome, StoreError> {
         self.core.bind().await?;
         let job = SweepJob {
             executor: self.deferring(),
@@ -183,14 +204,14 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
             blame: Blame::default(),
         };
         let done = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
-        swept.lanes += done.lanes;
-        swept.counts.add(&done.passed.counts);
-        let settled = self.carry_out_all(done.passed.claims).await?;
+        let mut swept = Swept { lanes: done.lanes, counts: done.passed.counts };
+        let Carried { settled, failed } = self.carry_out_all(done.passed.claims).await;
         swept.counts.applied += settled.iter().filter(|(_, applied)| *applied == Applied::Applied).count() as u64;
-        Ok((done.after, done.more))
+        failed.map_or(Ok(SweptSome { swept, after: done.after, more: done.more }), Err)
     }
 
-    /// Sweeps at the start and then `every` so often, until `shutdown`.
+    /// Sweeps at the start and then `every` so often, until `shutdown`; what is claimed by then is carried out behind
+    /// it, as by a dropped call.
     pub async fn run_sweeper(&self, every: Duration, shutdown: impl Future<Output = ()>) {
         sweep_on_timer(every, &self.core.ready, shutdown, async |all| {
             if all { self.sweep().await } else { self.sweep_due().await }
@@ -207,46 +228,59 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
         Deferring { expiry: self.claim.expiry }
     }
 
-    async fn carry_out_all(&self, claims: Vec<Claim>) -> Result<Vec<(Event, Applied)>, StoreError> {
-        let mut settled = Vec::new();
+    /// Handles what is claimed, each to its end whatever becomes of the others.
+    async fn carry_out_all(&self, claims: Vec<Claim>) -> Carried {
+        let mut all = Carried::default();
         let mut running =
             stream::iter(claims).map(|claim| self.carry_out(claim)).buffer_unordered(self.claim.concurrency);
-        while let Some(result) = running.next().await {
-            settled.extend(result?);
+        while let Some(Carried { settled, failed }) = running.next().await {
+            all.settled.extend(settled);
+            all.failed = all.failed.or(failed);
         }
-        Ok(settled)
+        all
     }
 
     /// Handles a claimed event, and what its completion makes ready, one after the other.
-    async fn carry_out(&self, claim: Claim) -> Result<Vec<(Event, Applied)>, StoreError> {
-        let mut settled = Vec::new();
+    async fn carry_out(&self, claim: Claim) -> Carried {
+        let mut carried = Carried::default();
         let mut claims = vec![claim];
         while let Some(claim) = claims.pop() {
-            if !self.still_held(&claim).await? {
-                tracing::warn!(
-                    event = claim.event.id(),
-                    "a claim ended before its handler's turn; somebody else has it"
-                );
-                continue;
-            }
-            let answer = self.ask(&claim).await;
             let event = claim.event.clone();
-            let job = CompleteJob {
-                claim,
-                answer,
-                executor: self.deferring(),
-                settings: self.core.settings.clone(),
-                now: self.core.clock.wall(),
-            };
-            let completed = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
-            let Some(passed) = completed else {
-                tracing::warn!(event = event.id(), "a claim ended before its handler's answer could be recorded");
-                continue;
-            };
-            settled.extend(passed.applied.into_iter().map(|applied| (event.clone(), applied)));
-            claims.extend(passed.claims.into_iter().rev());
+            match self.handle(claim).await {
+                Ok(None) => {}
+                Ok(Some(passed)) => {
+                    carried.settled.extend(passed.applied.into_iter().map(|applied| (event.clone(), applied)));
+                    claims.extend(passed.claims.into_iter().rev());
+                }
+                Err(error) => {
+                    tracing::warn!(event = event.id(), %error, "a claimed event could not be settled; its claim expires");
+                    carried.failed = carried.failed.or(Some(error));
+                }
+            }
         }
-        Ok(settled)
+        carried
+    }
+
+    /// Handles one claimed event and records the answer; `None` if the claim is lost.
+    async fn handle(&self, claim: Claim) -> Result<Option<Passed>, StoreError> {
+        let id = claim.event.id.clone();
+        if !self.still_held(&claim).await? {
+            tracing::warn!(event = &*id, "a claim ended before its handler's turn; somebody else has it");
+            return Ok(None);
+        }
+        let answer = self.ask(&claim).await;
+        let job = CompleteJob {
+            claim,
+            answer,
+            executor: self.deferring(),
+            settings: self.core.settings.clone(),
+            now: self.core.clock.wall(),
+        };
+        let completed = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
+        if completed.is_none() {
+            tracing::warn!(event = &*id, "a claim ended before its handler's answer could be recorded");
+        }
+        Ok(completed)
     }
 
     /// Whether the claim is held for as long as the handler may take: one that waited too long for the handler's turn is
@@ -273,6 +307,35 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Answer::retry("the handler panicked"),
             Err(_) => Answer::retry(format!("the handler took longer than {:?}", self.claim.timeout)),
+        }
+    }
+}
+
+/// What became of claimed events, and the first failure of the store on the way.
+#[derive(Default)]
+struct Carried {
+    settled: Vec<(Event, Applied)>,
+    failed: Option<StoreError>,
+}
+
+/// What one transaction of a sweep, and the handlers after it, have done.
+struct SweptSome {
+    swept: Swept,
+    /// Where a sweep of all lanes goes on; `None` at its end.
+    after: Option<LaneId>,
+    more: bool,
+}
+
+/// Runs `work` in a task of its own, so that it goes on to its end though whoever waits for it is gone.
+async fn to_its_end<R: Send + 'static>(
+    work: impl Future<Output = Result<R, StoreError>> + Send + 'static,
+) -> Result<R, StoreError> {
+    match tokio::spawn(work.in_current_span()).await {
+        Ok(result) => result,
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Err(_) => {
+            let message = "the runtime ended before the inbox had finished: send the events again";
+            Err(StoreError::new(ErrorKind::Unavailable, message).uncertain())
         }
     }
 }

@@ -56,6 +56,15 @@ impl Basis {
         }
     }
 
+    /// The place `other` of its lane as it compares with its own: times are compared without what sets events of one
+    /// time apart.
+    pub(crate) fn met(&self, other: Place) -> Place {
+        match self {
+            Self::Time(_) => Place { index: 0, ..other },
+            Self::Place(_) | Self::Id | Self::Refused(_) => other,
+        }
+    }
+
     /// The place before it in its key, if it has one.
     pub(crate) fn after(&self) -> Option<Place> {
         match self {
@@ -147,23 +156,23 @@ pub(crate) fn judge(settings: &InboxSettings, record: &LaneRecord, basis: &Basis
             if placing.place == record.mark {
                 return Verdict::Duplicate;
             }
-            by_newest(settings, record, placing.place, event)
+            by_newest(settings, record, basis, event)
         }
         Basis::Time(_) if record.mark.incarnation > 0 => Verdict::Refuse(
             "the event has no place, but earlier events of its key had: let its producer number all events of a key, or none"
                 .to_owned(),
         ),
-        Basis::Time(place) => by_newest(settings, record, *place, event),
+        Basis::Time(_) => by_newest(settings, record, basis, event),
         Basis::Place(placing) => in_order(settings, record, placing, event),
     }
 }
 
-fn by_newest(settings: &InboxSettings, record: &LaneRecord, place: Place, event: &Event) -> Verdict {
+fn by_newest(settings: &InboxSettings, record: &LaneRecord, basis: &Basis, event: &Event) -> Verdict {
     // A marker says nothing of the state, and an older event that comes after it is still the newest state there is.
     if event.kind() == SKIPPED {
         return Verdict::Nothing;
     }
-    if place < record.mark {
+    if basis.place() < basis.met(record.mark) {
         return Verdict::Superseded;
     }
     if settings.kinds.change.contains(event.kind()) {

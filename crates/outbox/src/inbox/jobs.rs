@@ -1,19 +1,19 @@
 //! What an inbox does in one transaction.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
     handler::Answer,
     pass::{Blame, Blamed, Claim, Deferring, Executor, Pass, Passed, later},
-    service::{Incoming, Seed},
+    service::{Incoming, Seed, SeedLeft, Seeded},
     settings::InboxSettings,
 };
 use crate::{
     bookkeeping::Lane,
     error::StoreError,
-    inbox_store::{Abort, InboxTx, Isolation, Job, LaneChange, LaneId, Life, PurgedIds},
+    inbox_store::{Abort, InboxTx, Isolation, Job, LaneChange, LaneId, Life, PurgedIds, TroubleState},
 };
 
 /// Ids looked at in one transaction at most.
@@ -208,22 +208,22 @@ impl<T: InboxTx> Job<T> for CompleteJob {
 pub(crate) struct SeedJob<F> {
     pub(crate) seeds: Vec<Seed>,
     pub(crate) state: F,
+    pub(crate) now: Timestamp,
+}
+
+fn lane_of(seed: &Seed) -> LaneId {
+    LaneId { producer: seed.producer.as_str().into(), lane: Lane::Key(seed.key.clone()) }
 }
 
 impl<T, F> Job<T> for SeedJob<F>
 where
     T: InboxTx,
-    F: FnMut(&mut T) -> Result<(), StoreError> + Send + 'static,
+    F: FnMut(&mut T, &[Seed]) -> Result<(), StoreError> + Send + 'static,
 {
-    type Output = ();
+    type Output = Seeded;
 
-    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<(), Abort> {
-        (self.state)(tx)?;
-        let mut lanes: Vec<_> = self
-            .seeds
-            .iter()
-            .map(|seed| LaneId { producer: seed.producer.as_str().into(), lane: Lane::Key(seed.key.clone()) })
-            .collect();
+    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Seeded, Abort> {
+        let mut lanes: Vec<_> = self.seeds.iter().map(lane_of).collect();
         lanes.sort();
         lanes.dedup();
         let records = tx.load(&lanes).await?;
@@ -232,15 +232,27 @@ where
             .zip(records)
             .map(|(lane, before)| LaneChange { lane, now: before.clone(), before })
             .collect();
+        let mut seeded = Seeded::default();
+        // Of several seeds of a key the furthest counts.
+        self.seeds.sort_by_key(|seed| Reverse(seed.place));
         for seed in &self.seeds {
-            let of_seed = |change: &&mut LaneChange| {
-                *change.lane.producer == *seed.producer && change.lane.lane == Lane::Key(seed.key.clone())
-            };
-            if let Some(change) = changes.iter_mut().find(of_seed) {
-                change.now.mark = seed.place;
-                change.now.life = Life::Open;
+            let lane = lane_of(seed);
+            let Ok(index) = changes.binary_search_by(|change| change.lane.cmp(&lane)) else { continue };
+            let now = &mut changes[index].now;
+            if seed.place <= now.mark {
+                seeded.left.push(SeedLeft { seed: seed.clone(), mark: now.mark });
+                continue;
             }
+            (now.mark, now.life) = (seed.place, Life::Open);
+            // What it keeps may be next by now, or past.
+            if let Some(trouble) = now.trouble.as_mut().filter(|trouble| trouble.state == TroubleState::Waiting) {
+                trouble.due = Some(self.now);
+            }
+            seeded.written.push(seed.clone());
         }
-        Ok(tx.save(&changes).await?)
+        changes.retain(|change| change.before != change.now);
+        (self.state)(tx, &seeded.written)?;
+        tx.save(&changes).await?;
+        Ok(seeded)
     }
 }

@@ -26,8 +26,9 @@ use axum::{
     routing::post,
 };
 use futures_util::StreamExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{BoxError, Service, ServiceExt};
+use tracing::Instrument;
 
 use super::{Applied, Incoming, RawMessage};
 use crate::{
@@ -52,7 +53,7 @@ where
     S::Future: Send,
 {
     let path = settings.path.clone();
-    let room = Semaphore::new(settings.max_requests);
+    let room = Arc::new(Semaphore::new(settings.max_requests));
     let receiver = Arc::new(Receiver { inbox, settings, room });
     let receive = move |request: Request| {
         let receiver = receiver.clone();
@@ -70,7 +71,7 @@ async fn wrong_method() -> Response {
 struct Receiver<S> {
     inbox: S,
     settings: ReceiverSettings,
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 impl<S> Receiver<S>
@@ -81,8 +82,8 @@ where
 {
     async fn receive(&self, request: Request) -> Result<Response, Refused> {
         let settings = &self.settings;
-        let turn = tokio::time::timeout(settings.answer_within, self.room.acquire());
-        let Ok(Ok(_turn)) = turn.await else {
+        let turn = tokio::time::timeout(settings.answer_within, self.room.clone().acquire_owned());
+        let Ok(Ok(turn)) = turn.await else {
             return Err(Refused::unavailable("too many requests at a time: send it again"));
         };
         let (parts, body) = request.into_parts();
@@ -97,14 +98,14 @@ where
             binding::decode(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())), body.clone());
         match decoded {
             Ok(binding::Received::One(event)) => {
-                let verdict = self.take(vec![self.screen(event)]).await?.pop();
+                let verdict = self.take(vec![self.screen(event)], turn).await?.pop();
                 Ok(verdict.map_or_else(answer::nothing, Verdict::into_response))
             }
             Ok(binding::Received::Batch(events)) => {
                 let events = self.screen_batch(events, &body);
-                Ok(answer::batch(self.take(events).await?))
+                Ok(answer::batch(self.take(events, turn).await?))
             }
-            Err(error) => self.undecodable(raw(&headers, body), &error).await,
+            Err(error) => self.undecodable(raw(&headers, body), &error, turn).await,
         }
     }
 
@@ -161,7 +162,7 @@ where
     }
 
     /// Hands to the inbox what is to be applied, and gives the verdict on each task in order.
-    async fn take(&self, tasks: Vec<Task>) -> Result<Vec<Verdict>, Refused> {
+    async fn take(&self, tasks: Vec<Task>, turn: OwnedSemaphorePermit) -> Result<Vec<Verdict>, Refused> {
         let mut incoming = Vec::new();
         let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(tasks.len());
         for task in tasks {
@@ -173,7 +174,7 @@ where
                 Task::Answer(verdict) => verdicts.push(Some(verdict)),
             }
         }
-        let mut applied = if incoming.is_empty() { Vec::new() } else { self.apply(incoming).await? }.into_iter();
+        let mut applied = if incoming.is_empty() { Vec::new() } else { self.apply(incoming, turn).await? }.into_iter();
         let missing = || Refused::unavailable("the inbox gave no outcome for an event: send it again");
         verdicts
             .into_iter()
@@ -184,22 +185,39 @@ where
             .collect()
     }
 
-    async fn apply(&self, incoming: Vec<Incoming>) -> Result<Vec<Applied>, Refused> {
+    /// The inbox works in a task of its own, and finishes though the answer is late or the sender hung up: to drop it
+    /// would cut it in two wherever it waits. The request's turn lasts until then, or senders that come again could
+    /// begin without limit.
+    async fn apply(&self, incoming: Vec<Incoming>, turn: OwnedSemaphorePermit) -> Result<Vec<Applied>, Refused> {
         let applying = self.inbox.clone().oneshot(incoming);
-        match tokio::time::timeout(self.settings.answer_within, applying).await {
-            Ok(Ok(applied)) => Ok(applied),
-            Ok(Err(error)) => {
-                let error: BoxError = error.into();
+        let working = async move {
+            let applied = applying.await.map_err(Into::<BoxError>::into);
+            drop(turn);
+            applied
+        };
+        let working = tokio::spawn(working.in_current_span());
+        match tokio::time::timeout(self.settings.answer_within, working).await {
+            Ok(Ok(Ok(applied))) => Ok(applied),
+            Ok(Ok(Err(error))) => {
                 let retry = error.downcast_ref::<StoreError>().is_none_or(|error| error.kind().retry());
                 tracing::error!(error = %error, "the inbox could not take a request; nothing of it is acknowledged");
                 let delay = Duration::from_secs(if retry { 2 } else { 30 });
                 Err(Refused::unavailable("the inbox cannot record events now: send it again").retry_after(delay))
             }
+            Ok(Err(ended)) => {
+                tracing::error!(error = %ended, "the inbox ended without an answer; nothing of it is acknowledged");
+                Err(Refused::unavailable("the inbox gave no answer: send it again"))
+            }
             Err(_) => Err(Refused::unavailable("the inbox did not answer in time: send it again")),
         }
     }
 
-    async fn undecodable(&self, message: RawMessage, error: &DecodeError) -> Result<Response, Refused> {
+    async fn undecodable(
+        &self,
+        message: RawMessage,
+        error: &DecodeError,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<Response, Refused> {
         let status = match error {
             DecodeError::NotACloudEvent | DecodeError::Format(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             _ => StatusCode::BAD_REQUEST,
@@ -208,7 +226,7 @@ where
             Undecodable::Refuse => Err(Refused::new(status, &error.to_string())),
             Undecodable::DeadLetter => {
                 let task = Task::Apply(Incoming::Undecodable { message, reason: error.to_string() });
-                let verdict = self.take(vec![task]).await?.pop();
+                let verdict = self.take(vec![task], turn).await?.pop();
                 Ok(verdict.map_or_else(answer::nothing, Verdict::into_response))
             }
         }

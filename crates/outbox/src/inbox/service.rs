@@ -23,7 +23,7 @@ use super::{
     operator::InboxOperator,
     pass::{Blame, Direct, Passed, failed_with},
     raw::RawMessage,
-    settings::InboxSettings,
+    settings::{InboxSettings, Mode},
 };
 use crate::{
     clock::Clock,
@@ -62,6 +62,24 @@ pub struct Seed {
     pub key: Key,
     /// The last place that the state holds.
     pub place: Place,
+}
+
+/// What became of the seeds that an inbox was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seeded {
+    /// Those whose marks were written.
+    pub written: Vec<Seed>,
+    /// Those whose keys stood at their place already, or beyond it, and were left as they are.
+    pub left: Vec<SeedLeft>,
+}
+
+/// A seed that its key was beyond.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedLeft {
+    /// The seed.
+    pub seed: Seed,
+    /// Where its key stands.
+    pub mark: Place,
 }
 
 /// What a sweep did.
@@ -323,17 +341,29 @@ where
     }
 
     /// Writes marks, and with them, in one transaction, the state that they belong to: for a consumer that joins late
-    /// with a copy of the state ([`Join::Seeded`](super::Join::Seeded)). `state` may be called several times, in transactions of which one
-    /// commits.
+    /// with a copy of the state. `state` is given the seeds whose marks are written, and writes the state of those keys
+    /// alone. It may be called several times, in transactions of which one commits.
+    ///
+    /// A key that stands at its seed or beyond it is left as it is, mark and state, and named in what is given back: what
+    /// was applied since would not come again. So a consumer may seed at each start. To go back there is
+    /// [`InboxOperator::rewind`].
     ///
     /// # Errors
-    /// [`StoreError`] of `state` or of the store; then nothing was written.
-    pub async fn seed<F>(&self, seeds: Vec<Seed>, state: F) -> Result<(), StoreError>
+    /// [`ErrorKind::Invalid`] in mode `once`, which keeps no marks; [`StoreError`] of `state` or of the store. Nothing
+    /// was written then.
+    pub async fn seed<F>(&self, seeds: Vec<Seed>, state: F) -> Result<Seeded, StoreError>
     where
-        F: for<'t> FnMut(&mut S::Tx<'t>) -> Result<(), StoreError> + Send + 'static,
+        F: for<'t> FnMut(&mut S::Tx<'t>, &[Seed]) -> Result<(), StoreError> + Send + 'static,
     {
+        if self.core.settings.mode == Mode::Once {
+            let message = "mode `once` keeps no marks that could be seeded: use another mode";
+            return Err(StoreError::new(ErrorKind::Invalid, message));
+        }
         self.core.bind().await?;
-        self.core.store.transact(SeedJob { seeds, state }).await
+        let seeded = self.core.store.transact(SeedJob { seeds, state, now: self.core.clock.wall() }).await?;
+        // What is kept behind a mark that was moved on may be next.
+        self.core.ready.notify_one();
+        Ok(seeded)
     }
 
     /// What an operator does to this inbox.

@@ -39,12 +39,11 @@ impl Mode {
 /// Where a consumer begins that joins when a key already has a history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Join {
-    /// With the first event of each key: one that comes before is early.
+    /// With the first event of each key: one that comes before is early. A consumer that takes a copy of the state over
+    /// gives it to [`InboxService::seed`](super::InboxService::seed) with the marks it belongs to: keys with a mark go on
+    /// behind it.
     #[default]
     Beginning,
-    /// With the marks that [`InboxService::seed`](super::InboxService::seed) was given together with the state they
-    /// belong to; a key without one begins with its first event.
-    Seeded,
     /// With whichever event of a key comes first. Only for transports that keep order: on others 58 may come first,
     /// and 57 would be lost.
     FirstSeen,

@@ -131,6 +131,9 @@ impl Keeper {
 
     pub(super) fn release(&mut self, lane: &Lane, effects: &mut Vec<Effect>) {
         self.lanes.remove(lane);
+        if self.lanes.is_empty() {
+            self.health.nothing_waits();
+        }
         effects.push(Effect::Released { lane: lane.clone() });
     }
 

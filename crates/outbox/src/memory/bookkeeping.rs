@@ -36,12 +36,12 @@ mod witnesses;
 /// An operator's redrive or discard gives the trouble a new generation, so that a keeper that does not know of it yet
 /// cannot settle over it.
 pub struct MemoryBookkeeping {
-    id: String,
     state: Mutex<State>,
 }
 
 #[derive(Clone, Default)]
 struct State {
+    id: String,
     leases: Leases,
     /// By the lease's name.
     claims: BTreeMap<String, Vec<Claim>>,
@@ -71,12 +71,12 @@ impl MemoryBookkeeping {
     /// An empty bookkeeping with an id of its own.
     pub fn new(entropy: &dyn Entropy) -> Self {
         let id = uuid::Builder::from_random_bytes(entropy.sixteen()).into_uuid().to_string();
-        Self { id, state: Mutex::default() }
+        Self { state: Mutex::new(State { id, ..State::default() }) }
     }
 
     /// A copy as it is now, with the same id, as somebody makes who copies the file.
     pub fn copy(&self) -> Self {
-        Self { id: self.id.clone(), state: Mutex::new(self.state().clone()) }
+        Self { state: Mutex::new(self.state().clone()) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -98,7 +98,7 @@ impl MemoryBookkeeping {
 #[async_trait]
 impl Bookkeeping for MemoryBookkeeping {
     async fn id(&self) -> Result<String, StoreError> {
-        Ok(self.id.clone())
+        Ok(self.state().id.clone())
     }
 
     async fn lease(&self, name: &str) -> Result<LeaseView, StoreError> {

@@ -74,9 +74,8 @@ impl RouteHealth {
         }
     }
 
-    /// There is nothing left to publish, so nothing will tell whether the sink is back: what is left is the pause.
+    /// There is nothing left to publish, so nothing would ever tell that the sink is back.
     pub(crate) fn nothing_waits(&mut self) {
-        self.throttled = self.closed_until();
         self.backoff = None;
         self.throttles = 0;
     }

@@ -15,19 +15,29 @@ pub(super) async fn claim(parts: &Parts, guard: &Guard) -> Result<(), StoreError
     let (lease, nonce) = (guard.lease(), CommitId(parts.entropy.sixteen()).to_string());
     let claim = Claim { bookkeeping: parts.bookkeeping.id().await?, epoch: lease.epoch, nonce };
     loop {
-        let noted = parts.bookkeeping.claims(&lease.name).await?;
-        let noting: Vec<Claim> = noted.iter().filter(|noted| **noted != claim).chain([&claim]).cloned().collect();
-        parts.bookkeeping.note_claims(lease, &noting).await?;
+        let mut noted = parts.bookkeeping.claims(&lease.name).await?;
+        noted.retain(|noted| *noted != claim);
+        // Asked before anything is noted: while the store does not answer, the tries of hours would pile up.
         let held = parts.store.identity().await?.claim;
         if let Err(refusal) = may_follow(held.as_ref(), &claim, &noted) {
             // Says that the lease is lost, if it is: then the claim in the store is the next owner's.
             parts.bookkeeping.note_claims(lease, &noted).await?;
             return Err(refusal);
         }
-        // Whoever came in between has its claim judged in the next round.
-        if parts.store.claim(&claim, held.as_ref()).await? {
+        let noting: Vec<Claim> = noted.iter().chain([&claim]).cloned().collect();
+        parts.bookkeeping.note_claims(lease, &noting).await?;
+        match parts.store.claim(&claim, held.as_ref()).await {
             // None of the earlier ones can come to the store any more.
-            return parts.bookkeeping.note_claims(lease, std::slice::from_ref(&claim)).await;
+            Ok(true) => return parts.bookkeeping.note_claims(lease, std::slice::from_ref(&claim)).await,
+            // Whoever came in between has its claim judged in the next round.
+            Ok(false) => {}
+            Err(error) => {
+                if !error.is_uncertain() {
+                    // It was not made, so nobody will follow it.
+                    parts.bookkeeping.note_claims(lease, &noted).await?;
+                }
+                return Err(error);
+            }
         }
     }
 }

@@ -22,12 +22,14 @@ use super::{
     route::{self, Plan},
 };
 use crate::{
-    bookkeeping::{HealthState, Replay, RouteHealth},
+    bookkeeping::{HealthState, RouteHealth},
     error::{ErrorKind, StoreError},
     route::{AfterDeadLetter, RouteName, RouteSettings},
     source::PartitionId,
     store::{Agreement, Registration},
 };
+
+mod operator;
 
 /// How often the owner looks whether an operator changed something.
 const OPERATOR_POLL: Duration = Duration::from_secs(1);
@@ -61,8 +63,12 @@ struct Owner<'a> {
     registrations: BTreeMap<RouteName, Registration>,
     /// The calls that each route's sink takes at the same time.
     calls: BTreeMap<RouteName, Arc<Semaphore>>,
+    /// Which of an operator's changes were taken over last.
+    operator: Option<u64>,
     /// Replays that have a task.
     replaying: BTreeSet<String>,
+    /// Replays that are finished and keep nothing: nobody gives them anything to do any more.
+    replayed: BTreeSet<String>,
 }
 
 pub(super) async fn run(
@@ -146,9 +152,12 @@ async fn start<'a>(parts: &'a Arc<Parts>, guard: &'a Guard) -> Result<Started<'a
             .iter()
             .map(|(route, sink)| (route.name.clone(), Arc::new(Semaphore::new(sink.limits().max_calls.max(1)))))
             .collect(),
+        operator: None,
         replaying: BTreeSet::new(),
+        replayed: BTreeSet::new(),
     };
-    owner.look_at_operator().await?;
+    // Not before it is known what is paused does anything go out.
+    owner.take_over_changes().await?;
     owner.start_routes();
     check_sinks(parts);
     Ok(Started { owner, reading })
@@ -253,51 +262,6 @@ impl Owner<'_> {
         let task =
             route::run(self.parts.clone(), self.guard.clone(), plan, self.readers.clone(), self.control.subscribe());
         self.routes.spawn(task);
-    }
-
-    /// Takes over what an operator changed: pauses, redrives, replays.
-    async fn look_at_operator(&mut self) -> Result<(), StoreError> {
-        let version = match self.parts.bookkeeping.operator_changes().await {
-            Ok(version) => version,
-            Err(error) if error.kind().retry() => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if version == self.control.borrow().operator && version != 0 {
-            return Ok(());
-        }
-        let paused = self.parts.bookkeeping.paused().await?.into_iter().collect();
-        self.control.send_if_modified(|control| {
-            let changed = Control { operator: version, paused, drain: control.drain };
-            let differs = *control != changed;
-            *control = changed;
-            differs
-        });
-        for replay in self.parts.bookkeeping.replays().await? {
-            self.start_replay(replay).await?;
-        }
-        Ok(())
-    }
-
-    /// A replay is a temporary route with a bounded range; once finished it lives on only for what it keeps.
-    async fn start_replay(&mut self, replay: Replay) -> Result<(), StoreError> {
-        if self.replaying.contains(&replay.id) {
-            return Ok(());
-        }
-        let name = replay.route.replay(&replay.id);
-        if replay.finished && self.parts.bookkeeping.kept_counts(&name).await?.lanes == 0 {
-            return Ok(());
-        }
-        let Some((settings, sink)) = self.parts.routes.iter().find(|(settings, _)| settings.name == replay.route)
-        else {
-            tracing::warn!(route = %replay.route, replay = %replay.id, "a replay waits for a route that is not configured");
-            return Ok(());
-        };
-        let Some(registration) = self.registrations.get(&replay.route) else { return Ok(()) };
-        let Some(calls) = self.calls.get(&replay.route) else { return Ok(()) };
-        self.replaying.insert(replay.id.clone());
-        let plan = Plan::replay(settings.clone(), sink.clone(), calls.clone(), registration.clone(), replay);
-        self.start(plan);
-        Ok(())
     }
 
     /// Asks the routes to finish what is under way, and waits for them up to the limit.

@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod calls;
+mod health;
 mod jobs;
 mod plan;
 mod setup;
@@ -73,12 +74,15 @@ struct Task {
     jobs: JoinSet<jobs::Done>,
     pipeline_effects: Vec<pipeline::Effect>,
     keeper_effects: Vec<keeper::Effect>,
-    health: steps::HealthOf,
+    health: health::HealthOf,
     /// Whether discarded events may still be in front of a checkpoint.
     tombstones: bool,
     paused: bool,
     draining: bool,
+    /// Which of an operator's changes were taken over last.
     operator: u64,
+    /// When to look again at those that could not be read.
+    look_again: Option<Moment>,
 }
 
 /// Runs a route until it is drained or, for a replay, done.
@@ -95,8 +99,11 @@ pub(super) async fn run(
     task.note_replayed().await?;
     task.start();
     let mut ticks = tokio::time::interval(steps::REPORT_EVERY);
-    while !task.is_finished() {
+    loop {
         task.note_replayed().await?;
+        if task.is_finished() {
+            return Ok(());
+        }
         let wake = task.wake_at();
         tokio::select! {
             biased;
@@ -109,17 +116,23 @@ pub(super) async fn run(
             },
             Some(done) = task.jobs.join_next() => task.complete_all(done)?,
             Some(delivery) = deliveries.recv() => task.delivered(delivery)?,
-            () = sleep_until(wake) => task.tick()?,
-            _ = ticks.tick() => task.report().await,
+            () = sleep_until(wake) => {
+                task.tick()?;
+                task.look_again().await?;
+            }
+            _ = ticks.tick() => {
+                task.store_health();
+                task.report().await;
+            }
         }
     }
-    task.note_replayed().await
 }
 
 impl Task {
     fn is_finished(&self) -> bool {
         let pipelines = self.partitions.iter().all(|progress| progress.finished);
-        let replayed = self.replay.is_some() && self.keeper.lanes() == 0 && self.jobs.is_empty();
+        let noted = self.replay.as_ref().is_some_and(|replay| replay.finished);
+        let replayed = noted && self.keeper.lanes() == 0 && self.jobs.is_empty();
         pipelines && (self.keeper_finished || replayed)
     }
 
@@ -132,10 +145,11 @@ impl Task {
         self.parts.clock.moment()
     }
 
-    /// The next time that a machine asked for; far away if none did.
+    /// The next time that something is due; far away if nothing is.
     fn wake_at(&self) -> Instant {
         const FAR: Duration = Duration::from_secs(3600);
-        let wakes = self.partitions.iter().filter_map(|progress| progress.wake).chain(self.keeper_wake);
+        let machines = self.partitions.iter().filter_map(|progress| progress.wake).chain(self.keeper_wake);
+        let wakes = machines.chain(self.look_again);
         let wait = wakes.min().map_or(FAR, |wake| wake.since(self.now()));
         Instant::now() + wait
     }
@@ -150,13 +164,19 @@ impl Task {
     }
 
     /// Notes a replay that has read all of its range as finished, so that neither retention nor whoever asked for it
-    /// waits for what it keeps. It reads no more from then on, for what it read may be purged.
+    /// waits for what it keeps; if that fails now, at the next step. It reads no more from then on, for what it read may
+    /// be purged.
     async fn note_replayed(&mut self) -> Result<(), StoreError> {
         let done = !self.draining && self.partitions.iter().all(|progress| progress.finished);
         let Some(replay) = &mut self.replay else { return Ok(()) };
         if done && !replay.finished {
-            self.parts.bookkeeping.note_replayed(self.guard.lease(), &replay.id).await?;
-            replay.finished = true;
+            match self.parts.bookkeeping.note_replayed(self.guard.lease(), &replay.id).await {
+                Ok(()) => replay.finished = true,
+                Err(error) if error.kind().retry() => {
+                    tracing::warn!(replay = %replay.id, %error, "the end of a replay cannot be noted now; trying again");
+                }
+                Err(error) => return Err(error),
+            }
         }
         if replay.finished {
             self.readers.clear();

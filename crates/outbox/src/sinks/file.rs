@@ -1,10 +1,11 @@
 //! JSON lines in a file.
 
 use std::{
+    fmt,
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -14,7 +15,10 @@ mod opening;
 
 use journal::Journal;
 
-use super::lines;
+use super::{
+    alone::{Alone, NotDone},
+    lines,
+};
 use crate::{
     event::Event,
     sink::{Batch, Fault, Outcome, Sink, SinkError, SinkLimits},
@@ -27,14 +31,21 @@ use crate::{
 /// tore is cut off when the file is opened next, with a warning: it was never accepted, so it comes again.
 /// *Duplicates*: whole lines that were on the disk before a crash but not yet accepted come again, with the same ids.
 /// *One writer*: the file is locked while the sink lives; readers are free to follow it, and may see a line that is cut
-/// off again.
+/// off again. *Cancellation*: a write to a disk that hangs goes on after its call was dropped; until it has ended, every
+/// call fails as the sink's fault, and no further thread waits.
 ///
 /// Where the file is renamed or removed meanwhile, as log rotation does, the next call goes on in a new file of that
 /// name (Unix only; elsewhere stop the relay first). Line breaks inside a JSON payload become spaces.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FileSink {
-    writer: Arc<Mutex<Writer>>,
+    writer: Alone<Writer>,
     path: Arc<Path>,
+}
+
+impl fmt::Debug for FileSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileSink").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -86,8 +97,13 @@ impl FileSink {
     /// nothing has been cut off then.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FileSinkError> {
         let path: Arc<Path> = path.as_ref().into();
-        let writer = Writer { journal: Journal::new(opening::open(&path)?), path: Arc::clone(&path) };
-        Ok(Self { writer: Arc::new(Mutex::new(writer)), path })
+        let writer = Writer { journal: Journal::new(opening::open(&path)?), path };
+        Ok(Self::on(writer))
+    }
+
+    fn on(writer: Writer) -> Self {
+        let path = Arc::clone(&writer.path);
+        Self { writer: Alone::new(writer), path }
     }
 
     /// Whether [`open`](Self::open) would succeed at `path`, without making, mending or changing anything; `false` if it
@@ -104,14 +120,23 @@ impl FileSink {
         &self,
         work: impl FnOnce(&mut Writer) -> Result<(), SinkError> + Send + 'static,
     ) -> Result<(), SinkError> {
-        let writer = Arc::clone(&self.writer);
-        // A panic while the lock was held leaves at most a torn line, which the journal knows about.
-        let done =
-            tokio::task::spawn_blocking(move || work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner)));
-        done.await.unwrap_or_else(|stopped| {
-            let message = format!("writing to `{}` was cut short", self.path.display());
-            Err(SinkError::new(Fault::Unknown, message).uncertain().because(stopped))
-        })
+        // A panic leaves at most a torn line, which the journal knows about.
+        self.writer.run("outbox-file", work).await.unwrap_or_else(|not_done| Err(not_written(&self.path, not_done)))
+    }
+}
+
+fn not_written(path: &Path, not_done: NotDone) -> SinkError {
+    let path = path.display();
+    match not_done {
+        NotDone::Stuck => {
+            let message = format!("an earlier write to `{path}` has not ended; look at the disk, or at the mount");
+            SinkError::new(Fault::Sink, message)
+        }
+        NotDone::NoThread(error) => {
+            let message = format!("no thread to write to `{path}` could be started: raise the limit on threads");
+            SinkError::new(Fault::Sink, message).because(error)
+        }
+        NotDone::CutShort => SinkError::new(Fault::Unknown, format!("writing to `{path}` was cut short")).uncertain(),
     }
 }
 

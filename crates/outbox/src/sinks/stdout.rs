@@ -3,17 +3,14 @@
 use std::{
     fmt,
     io::{self, Write},
-    sync::Arc,
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::{
-    sync::{Mutex, OwnedMutexGuard, oneshot},
-    time::timeout,
-};
 
-use super::lines;
+use super::{
+    alone::{Alone, NotDone},
+    lines,
+};
 use crate::{
     event::Event,
     sink::{Batch, Fault, Outcome, Sink, SinkError, SinkLimits},
@@ -31,11 +28,8 @@ use crate::{
 /// Line breaks inside a JSON payload become spaces.
 #[derive(Clone)]
 pub struct StdoutSink {
-    output: Arc<Mutex<Output>>,
+    output: Alone<Output>,
 }
-
-/// How long a call waits for one of another route to end before it counts as stuck.
-const TURN: Duration = Duration::from_secs(1);
 
 struct Output {
     writer: Box<dyn Write + Send>,
@@ -63,7 +57,7 @@ impl StdoutSink {
     }
 
     fn to(writer: impl Write + Send + 'static) -> Self {
-        Self { output: Arc::new(Mutex::new(Output { writer: Box::new(writer), torn: false })) }
+        Self { output: Alone::new(Output { writer: Box::new(writer), torn: false }) }
     }
 }
 
@@ -95,43 +89,28 @@ impl Sink for StdoutSink {
     }
 
     async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
-        let Ok(output) = timeout(TURN, Arc::clone(&self.output).lock_owned()).await else { return Err(stuck()) };
-        match written(output, lines::encode(batch))?.await {
+        let lines = lines::encode(batch);
+        match self.output.run("outbox-stdout", move |output| output.append(&lines)).await {
             Ok(Ok(())) => Ok(vec![Outcome::Accepted; batch.events.len()]),
             Ok(Err(error)) => Err(failure(error)),
-            Err(stopped) => Err(SinkError::new(Fault::Unknown, "writing to standard output was cut short")
-                .uncertain()
-                .because(stopped)),
+            Err(not_done) => Err(not_written(not_done)),
         }
     }
 }
 
-/// Writes on a thread of its own: a reader that does not read blocks it, and a runtime would wait for its threads when it
-/// ends. Whoever has the output has the only such thread.
-fn written(
-    mut output: OwnedMutexGuard<Output>,
-    lines: Vec<u8>,
-) -> Result<oneshot::Receiver<io::Result<()>>, SinkError> {
-    let (done, written) = oneshot::channel();
-    let write = move || {
-        let result = output.append(&lines);
-        drop(output);
-        // Nobody waits for it any more if the call was dropped.
-        let _ = done.send(result);
-    };
-    match std::thread::Builder::new().name("outbox-stdout".to_owned()).spawn(write) {
-        Ok(_) => Ok(written),
-        Err(error) => {
+fn not_written(not_done: NotDone) -> SinkError {
+    match not_done {
+        NotDone::Stuck => SinkError::new(
+            Fault::Sink,
+            "nobody reads standard output: an earlier write to it has not ended; let the program behind the pipe go on, \
+             or start the relay again together with it",
+        ),
+        NotDone::NoThread(error) => {
             let message = "no thread to write to standard output could be started: raise the limit on threads";
-            Err(SinkError::new(Fault::Sink, message).because(error))
+            SinkError::new(Fault::Sink, message).because(error)
         }
+        NotDone::CutShort => SinkError::new(Fault::Unknown, "writing to standard output was cut short").uncertain(),
     }
-}
-
-fn stuck() -> SinkError {
-    let message = "nobody reads standard output: an earlier write to it has not ended; let the program behind the pipe \
-                   go on, or start the relay again together with it";
-    SinkError::new(Fault::Sink, message)
 }
 
 fn failure(error: io::Error) -> SinkError {
@@ -145,7 +124,9 @@ fn failure(error: io::Error) -> SinkError {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::{io::Read, sync::Arc, time::Duration};
+
+    use tokio::time::timeout;
 
     use super::*;
     use crate::{EventRef, testing_event};

@@ -75,6 +75,8 @@ pub enum Io {
     PutReplay,
     RenameRoute,
     ForgetRoute,
+    KnownRoutes,
+    RenewId,
     ResetCheckpoint,
 }
 
@@ -360,6 +362,14 @@ impl<B: Operator + ?Sized, H: Hook> Operator for Hooked<B, H> {
 
     async fn forget_route(&self, route: &RouteName) -> Result<(), StoreError> {
         self.run(Io::ForgetRoute, self.inner.forget_route(route)).await
+    }
+
+    async fn routes(&self) -> Result<Vec<RouteName>, StoreError> {
+        self.run(Io::KnownRoutes, self.inner.routes()).await
+    }
+
+    async fn renew_id(&self, id: &str) -> Result<(), StoreError> {
+        self.run(Io::RenewId, self.inner.renew_id(id)).await
     }
 
     async fn reset_checkpoint(&self, route: &RouteName, checkpoint: &Checkpoint) -> Result<(), StoreError> {

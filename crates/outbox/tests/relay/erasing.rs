@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use outbox::{Bookkeeping as _, Operator as _, memory::MemorySink};
+use outbox::{Bookkeeping as _, Fault, Operator as _, bookkeeping::HealthState, memory::MemorySink, relay::RouteState};
 use tokio::time::sleep;
 
-use crate::rig::{Rig, arrived, key, no_breach, route, seconds};
+use crate::rig::{Rig, arrived, eventually, key, no_breach, route, seconds};
 
 #[tokio::test(start_paused = true)]
 async fn tombstones_of_what_is_erased_are_forgotten_once_the_checkpoint_is_past_them() {
@@ -28,4 +28,29 @@ async fn tombstones_of_what_is_erased_are_forgotten_once_the_checkpoint_is_past_
     arrived(&sink, 10).await;
     relay.stop().await;
     no_breach(&sink);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_ceases_to_back_off_when_all_that_it_kept_is_erased() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.refuse("a@1.1.0", true, "no");
+    rig.write("a", 1);
+    let relay = rig.run(sink.clone());
+    rig.keeps("all", 1, 0).await;
+    sink.break_down(Fault::Sink, "connection refused");
+    rig.redrive("all").await;
+    eventually("it backs off", async || matches!(relay.route("all").state, RouteState::BackingOff { .. })).await;
+    assert_eq!(rig.bookkeeping.erase(&key("a")).await.unwrap(), 1);
+    // What is erased is noticed when the sink is asked next: within a minute.
+    sleep(seconds(120)).await;
+    sink.mend();
+    rig.write("b", 1);
+    arrived(&sink, 1).await;
+    eventually("it says that events flow", async || {
+        let noted = rig.bookkeeping.health(&route("all")).await.unwrap().unwrap();
+        noted.state == HealthState::Flowing && relay.route("all").state == RouteState::Flowing
+    })
+    .await;
+    relay.stop().await;
 }

@@ -3,14 +3,20 @@
 use std::sync::Arc;
 
 use outbox::{
-    BusinessStore as _, Filter, NewEvent, Operator, RouteSettings,
+    BusinessStore as _, ErrorKind, Filter, NewEvent, Operator, RouteSettings,
     bookkeeping::Selector,
     memory::MemorySink,
-    testing::faults::{FaultySink, SinkFault, SinkFaults},
+    testing::{
+        Io,
+        faults::{FaultySink, SinkFault, SinkFaults, StoreFault},
+    },
 };
 use tokio::time::sleep;
 
-use crate::rig::{Rig, arrived, eventually, millis, no_breach, route, run, seconds, settings};
+use crate::{
+    frail::{Frail, frail},
+    rig::{Rig, arrived, eventually, millis, no_breach, route, run, seconds, settings},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_redriven_dead_letter_goes_out_before_what_is_parked_behind_it() {
@@ -176,4 +182,43 @@ async fn a_redriven_event_without_a_key_holds_nobody_and_arrives() {
     rig.keeps("all", 0, 0).await;
     relay.stop().await;
     assert_eq!(sink.ids(), ["order-6", "order-8", "order-7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_changed_is_looked_at_again_where_it_could_not_be_read_and_no_route_starts_anew() {
+    for io in [Io::OperatorChanges, Io::Paused, Io::Replays, Io::Troubles, Io::Tombstones] {
+        let rig = Rig::new();
+        let sink = Arc::new(MemorySink::default());
+        sink.refuse("a@1.1.0", true, "no");
+        let written = rig.write("a", 3);
+        let Frail { relay, store, .. } = frail(&rig, &sink);
+        rig.keeps("all", 1, 2).await;
+        sleep(seconds(5)).await;
+        store.once(io, StoreFault::Fail(ErrorKind::Unavailable));
+        store.once(io, StoreFault::Fail(ErrorKind::Unavailable));
+        sink.mend();
+        rig.redrive("all").await;
+        arrived(&sink, 3).await;
+        assert_eq!((relay.handle.status().epoch, store.pending()), (Some(1), 0), "{io:?}");
+        relay.stop().await;
+        assert_eq!(sink.ids(), written);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_cannot_read_what_is_paused_publishes_nothing_yet() {
+    for io in [Io::OperatorChanges, Io::Paused, Io::Replays] {
+        let rig = Rig::new();
+        let sink = Arc::new(MemorySink::default());
+        rig.bookkeeping.pause(&route("all"), true).await.unwrap();
+        rig.write("a", 3);
+        let Frail { relay, store, .. } = frail(&rig, &sink);
+        store.once(io, StoreFault::Fail(ErrorKind::Unavailable));
+        store.once(io, StoreFault::Fail(ErrorKind::Unavailable));
+        sleep(seconds(60)).await;
+        assert_eq!((sink.calls(), store.pending()), (0, 0), "{io:?}");
+        rig.bookkeeping.pause(&route("all"), false).await.unwrap();
+        arrived(&sink, 3).await;
+        relay.stop().await;
+    }
 }

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use outbox::{
-    ErrorKind, Operator,
+    BusinessStore, ErrorKind, Operator,
     bookkeeping::Bookkeeping as _,
     memory::{ManualClock, MemorySink},
     testing::{
         Io,
-        faults::{FaultyBookkeeping, SinkFault, StoreFault, StoreFaults},
+        faults::{FaultyBookkeeping, FaultyStore, SinkFault, StoreFault, StoreFaults},
     },
 };
 use tokio::time::{Instant, sleep};
@@ -278,4 +278,25 @@ async fn a_relay_that_is_asked_to_stop_while_its_store_hangs_stops() {
     relay.ask_to_stop();
     relay.ended().await.unwrap();
     assert!(rig.bookkeeping.lease("relay").await.unwrap().released);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_claimed_for_long_leaves_no_heap_of_noted_claims() {
+    for io in [Io::Identity, Io::Claim] {
+        let rig = Rig::new();
+        let sink = Arc::new(MemorySink::default());
+        let faults = StoreFaults::default();
+        faults.always(io, StoreFault::Fail(ErrorKind::Unavailable));
+        let business = Arc::new(rig.store.reopen());
+        let store = Arc::new(FaultyStore::new(business.clone() as Arc<dyn BusinessStore>, faults.clone()));
+        let relay = run(rig.relay_on(business, store).route(settings("all"), sink.clone()));
+        rig.write("a", 1);
+        sleep(seconds(600)).await;
+        let noted = rig.bookkeeping.claims("relay").await.unwrap();
+        assert!(noted.len() <= 1 && epoch(&rig).await > 100, "{} claims are noted: {io:?}", noted.len());
+        faults.mend();
+        arrived(&sink, 1).await;
+        assert_eq!(rig.bookkeeping.claims("relay").await.unwrap().len(), 1);
+        relay.stop().await;
+    }
 }

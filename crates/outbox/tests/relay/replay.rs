@@ -8,7 +8,7 @@ use outbox::{
     clock::Clock as _,
     memory::MemorySink,
     testing::{
-        Io,
+        Hooked, Io,
         faults::{FaultyBookkeeping, StoreFault, StoreFaults},
     },
 };
@@ -16,6 +16,7 @@ use tokio::time::sleep;
 
 use crate::{
     flow::singly,
+    logged::Logged,
     rig::{Rig, arrived, eventually, millis, operator, partition, route, run, seconds, settings},
     watched::Watched,
 };
@@ -208,8 +209,34 @@ async fn a_replay_whose_end_cannot_be_noted_at_once_is_noted_later() {
     assert_eq!(faults.pending(), 0);
     rig.write("a", 1);
     arrived(&sink, 11).await;
+    assert_eq!(relay.handle.status().epoch, Some(1), "nothing else started anew for it");
     relay.stop().await;
     assert_eq!(by_replay(&sink, "r1"), written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replays_that_are_done_with_are_asked_about_no_more() {
+    let rig = Rig::new();
+    let asked = Logged::default();
+    let bookkeeping = Hooked::new(rig.bookkeeping.clone() as Arc<dyn Operator>, asked.clone());
+    rig.write("a", 1);
+    for number in 0..20 {
+        let done = Replay { finished: true, ..replay(&format!("r{number}"), "all", rig.end().await) };
+        rig.bookkeeping.put_replay(&done).await.unwrap();
+    }
+    let sink = Arc::new(MemorySink::default());
+    let relay = run(rig.relay().bookkeeping(Arc::new(bookkeeping)).route(settings("all"), sink.clone()));
+    arrived(&sink, 1).await;
+    sleep(seconds(10)).await;
+    asked.clear();
+    for paused in [true, false, true] {
+        rig.bookkeeping.pause(&route("all"), paused).await.unwrap();
+        sleep(seconds(2)).await;
+    }
+    assert!(asked.count(Io::Replays) >= 3);
+    // The route itself counts what it keeps, every few seconds.
+    assert!(asked.count(Io::KeptCounts) < 5, "{} times", asked.count(Io::KeptCounts));
+    relay.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

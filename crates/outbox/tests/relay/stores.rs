@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use crate::rig::{Rig, Running, arrived, eventually, no_breach, route, run, seconds, settings};
 
-fn on_faulty_bookkeeping(rig: &Rig, sink: &Arc<MemorySink>) -> (Running, StoreFaults) {
+pub(crate) fn on_faulty_bookkeeping(rig: &Rig, sink: &Arc<MemorySink>) -> (Running, StoreFaults) {
     let faults = StoreFaults::default();
     let bookkeeping = FaultyBookkeeping::new(rig.bookkeeping.clone() as Arc<dyn Operator>, faults.clone());
     (run(rig.relay().bookkeeping(Arc::new(bookkeeping)).route(settings("all"), sink.clone())), faults)

@@ -1,7 +1,7 @@
 //! Checkpoints: how far each route is in each partition.
 
 use outbox::{
-    PartitionId, Position, StoreError,
+    PartitionId, Position, RouteName, StoreError,
     bookkeeping::{Checkpoint, Lease},
     store::Witness,
 };
@@ -22,6 +22,16 @@ pub(super) fn of_route(connection: &Connection, route: &str) -> Result<Vec<Check
             finished: row.get(2)?,
         })
     });
+    rows.and_then(Iterator::collect).map_err(store_error(READING))
+}
+
+/// Every name that has one.
+pub(super) fn routes(connection: &Connection) -> Result<Vec<RouteName>, StoreError> {
+    const READING: &str = "reading whose checkpoints there are";
+    let mut statement = connection
+        .prepare_cached("SELECT DISTINCT route FROM checkpoints ORDER BY route")
+        .map_err(store_error(READING))?;
+    let rows = statement.query_map([], |row| Ok(RouteName::stored(row.get_ref(0)?.as_str()?)));
     rows.and_then(Iterator::collect).map_err(store_error(READING))
 }
 

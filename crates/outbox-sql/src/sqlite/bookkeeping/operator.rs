@@ -195,6 +195,14 @@ pub(super) fn health(connection: &Connection, route: &str) -> Result<Option<Rout
     Ok(Some(RouteHealth { state, since }))
 }
 
+/// Claims are stored without the id, so those of the former one would read as the new one's.
+pub(super) fn renew_id(connection: &Connection, id: &str) -> Result<(), StoreError> {
+    const RENEWING: &str = "giving the bookkeeping another id";
+    connection.execute("UPDATE bookkeeping SET id = ?1", [id]).map_err(store_error(RENEWING))?;
+    connection.execute("DELETE FROM claims", []).map_err(store_error(RENEWING))?;
+    changed(connection)
+}
+
 pub(super) fn paused(connection: &Connection) -> Result<Vec<RouteName>, StoreError> {
     const READING: &str = "reading paused routes";
     let mut statement =

@@ -16,11 +16,10 @@ const LAYOUT: i64 = 1;
 const APPLICATION_ID: i64 = 0x4F42_4B50;
 const DDL: &str = include_str!("layout_1.sql");
 
-/// A connection that writes, which file it is connected to, and the bookkeeping's id.
+/// A connection that writes, and which file it is connected to.
 pub(super) struct Opened {
     pub(super) writer: Connection,
     pub(super) file: FileIdentity,
-    pub(super) id: String,
 }
 
 /// Opens the bookkeeping at `path`, or makes it if `create` allows that and there is no file.
@@ -35,8 +34,8 @@ pub(super) fn open(path: &Path, create: bool, busy: Duration, entropy: &dyn Entr
     }
     let in_file = |error: StoreError| error.context(&format!("opening the bookkeeping `{}`", path.display()));
     let writer = connect(path, create && !exists, busy).map_err(in_file)?;
-    let id = prepare(&writer, create, entropy).map_err(in_file)?;
-    Ok(Opened { writer, file: FileIdentity::of(path)?, id })
+    prepare(&writer, create, entropy).map_err(in_file)?;
+    Ok(Opened { writer, file: FileIdentity::of(path)? })
 }
 
 /// A connection that only reads.
@@ -61,8 +60,8 @@ fn connect(path: &Path, create: bool, busy: Duration) -> Result<Connection, Stor
     })
 }
 
-/// Makes sure that the file is a bookkeeping of this layout, and gives its id.
-fn prepare(writer: &Connection, create: bool, entropy: &dyn Entropy) -> Result<String, StoreError> {
+/// Makes sure that the file is a bookkeeping of this layout.
+fn prepare(writer: &Connection, create: bool, entropy: &dyn Entropy) -> Result<(), StoreError> {
     if create && is_empty(writer)? {
         writer
             .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
@@ -78,7 +77,15 @@ fn prepare(writer: &Connection, create: bool, entropy: &dyn Entropy) -> Result<S
         return Err(StoreError::new(ErrorKind::Incompatible, message));
     }
     writer.pragma_update(None, "synchronous", "FULL").map_err(store_error("asking for durable commits"))?;
-    writer.query_row("SELECT id FROM bookkeeping", [], |row| row.get(0)).map_err(store_error("reading its id"))
+    id(writer).map(drop)
+}
+
+/// The bookkeeping's id.
+pub(super) fn id(connection: &Connection) -> Result<String, StoreError> {
+    connection
+        .prepare_cached("SELECT id FROM bookkeeping")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .map_err(store_error("reading the bookkeeping's id"))
 }
 
 fn is_empty(writer: &Connection) -> Result<bool, StoreError> {

@@ -20,9 +20,11 @@ pub(super) fn load(tx: &mut SqliteTx<'_>, wanted: &[LaneId]) -> Result<Vec<LaneR
         let producer = tx.producer(&lane.producer)?;
         let (mut record, troubled) = match &lane.lane {
             Lane::Key(key) => select
-                .query_row((producer, key.as_str()), |row| Ok((read_mark(row)?, row.get(4)?)))
+                .query_row((producer, key.as_str()), |row| Ok((read_place(row)?, row.get(3)?, row.get(4)?)))
                 .optional()
                 .map_err(store_error("reading the mark of a key"))?
+                .map(|(mark, life, troubled)| Ok((LaneRecord { mark, life: life_of(life)?, trouble: None }, troubled)))
+                .transpose()?
                 .unwrap_or_default(),
             Lane::Event(_) => (LaneRecord::default(), true),
         };
@@ -101,14 +103,25 @@ impl<'t> Update<'t> {
     }
 }
 
-fn read_mark(row: &Row<'_>) -> rusqlite::Result<LaneRecord> {
-    let place = Place::new(row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get(2)?);
-    let life = match row.get::<_, i64>(3)? {
-        1 => Life::Open,
-        2 => Life::Removed,
-        _ => Life::Unknown,
-    };
-    Ok(LaneRecord { mark: place, life, trouble: None })
+fn read_place(row: &Row<'_>) -> rusqlite::Result<Place> {
+    Ok(Place::new(row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get(2)?))
+}
+
+fn life_number(life: Life) -> i64 {
+    match life {
+        Life::Unknown => 0,
+        Life::Open => 1,
+        Life::Removed => 2,
+    }
+}
+
+fn life_of(number: i64) -> Result<Life, StoreError> {
+    [Life::Unknown, Life::Open, Life::Removed].into_iter().find(|life| life_number(*life) == number).ok_or_else(|| {
+        let message = format!(
+            "column `life` of table `outbox_inbox_marks` holds {number}, which is none of 0, 1 and 2: restore the inbox's tables from a backup"
+        );
+        StoreError::new(ErrorKind::Invalid, message)
+    })
 }
 
 fn read_trouble(tx: &SqliteTx<'_>, producer: i64, lane: &Lane) -> Result<Option<Trouble>, StoreError> {
@@ -166,11 +179,6 @@ pub(super) fn save(tx: &mut SqliteTx<'_>, changes: &[LaneChange]) -> Result<(), 
             && mark(before) != mark(now)
         {
             let Place { incarnation, sequence, index } = now.mark;
-            let life = match now.life {
-                Life::Unknown => 0,
-                Life::Open => 1,
-                Life::Removed => 2,
-            };
             upsert
                 .execute(params![
                     producer,
@@ -178,7 +186,7 @@ pub(super) fn save(tx: &mut SqliteTx<'_>, changes: &[LaneChange]) -> Result<(), 
                     incarnation,
                     sequence.cast_signed(),
                     index,
-                    life,
+                    life_number(now.life),
                     now.trouble.is_some()
                 ])
                 .map_err(store_error("writing the mark of a key"))?;

@@ -62,7 +62,7 @@ pub(super) fn still_ours(path: &Path, claim: &Claim, meta: &Meta) -> Result<(), 
     if meta.claim_nonce.as_ref() == Some(&claim.nonce) {
         return Ok(());
     }
-    // A claim is never taken back to a lower epoch but by `adopt`, which disowns first: an older copy it is.
+    // A claim is never taken back to a lower epoch but by `adopt`, by another id: an older copy it is.
     if meta.bookkeeping.as_ref() == Some(&claim.bookkeeping) && meta.claim_epoch < claim.epoch {
         let found =
             format!("was claimed under epoch {}, but says {} now: it is an older copy", claim.epoch, meta.claim_epoch);

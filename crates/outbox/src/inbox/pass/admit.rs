@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Executor, Pass, Subject, UNORDERED, later, trouble_of, wait_again};
 use crate::{
-    bookkeeping::Lane,
-    error::StoreError,
+    bookkeeping::{KeptId, Lane},
+    error::{ErrorKind, StoreError},
     event::Event,
     inbox::{
         applied::{Applied, Waits},
@@ -33,7 +33,7 @@ pub(super) struct Arrival<'e> {
 impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
     /// Takes all of `incoming`. Gives the lanes it touched.
     pub(super) async fn admit_all(&mut self, incoming: &[Incoming]) -> Result<BTreeSet<LaneId>, Abort> {
-        self.done.applied = vec![Applied::Duplicate; incoming.len()];
+        let mut outcomes = vec![None; incoming.len()];
         let mut arrivals = self.arrivals(incoming);
         self.advance(&mut arrivals).await?;
         let touched = self.load_lanes(&arrivals).await?;
@@ -41,13 +41,14 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         self.remember(&mut arrivals).await?;
         for arrival in &arrivals {
             let applied = if arrival.advanced { self.follow(arrival.event).await } else { self.admit(arrival).await };
-            self.done.applied[arrival.index] = applied?;
+            outcomes[arrival.index] = Some(applied?);
         }
         for (index, message) in incoming.iter().enumerate() {
             if let Incoming::Undecodable { message, reason } = message {
-                self.done.applied[index] = self.set_aside(message, reason).await?;
+                outcomes[index] = Some(self.set_aside(message, reason).await?);
             }
         }
+        self.done.applied = all_judged(outcomes)?;
         Ok(touched)
     }
 
@@ -177,8 +178,7 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
 
     /// Parks an event that is not next in its key.
     async fn park(&mut self, subject: &Subject<'_>, record: &mut LaneRecord) -> Result<Applied, Abort> {
-        let message = KeptMessage::Event(subject.event.clone());
-        if self.tx.keep(subject.lane, subject.basis.place(), &message, self.now).await?.is_none() {
+        if self.keep_behind(subject, record).await?.is_none() {
             self.done.counts.duplicates += 1;
             return Ok(Applied::Duplicate);
         }
@@ -197,15 +197,42 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         }))
     }
 
+    /// Keeps an event that is not to be the first of its lane; `None` if it is kept already. One that is judged by its
+    /// time stands behind whatever is kept of that time: those are other events, for its id is new. It leaves the first
+    /// place of that time to the create that it may wait for.
+    async fn keep_behind(&mut self, subject: &Subject<'_>, record: &LaneRecord) -> Result<Option<KeptId>, StoreError> {
+        let message = KeptMessage::Event(subject.event.clone());
+        let mut place = subject.basis.place();
+        if !matches!(subject.basis, Basis::Time(_)) {
+            return self.tx.keep(subject.lane, place, &message, self.now).await;
+        }
+        let kept = record.trouble.as_ref().map_or(0, |trouble| u32::try_from(trouble.kept).unwrap_or(u32::MAX));
+        let first = self.tx.first(subject.lane).await?.filter(|first| subject.basis.met(first.place) == place);
+        // Behind the front, and so far behind it that there is rarely another.
+        place.index = first.map_or(1, |first| first.place.index.saturating_add(kept.max(1)));
+        loop {
+            if let Some(kept) = self.tx.keep(subject.lane, place, &message, self.now).await? {
+                return Ok(Some(kept));
+            }
+            let full = || {
+                let message = format!("a key keeps too many events of one time to keep `{}`", subject.event.id());
+                StoreError::new(ErrorKind::Full, message)
+            };
+            place.index = place.index.checked_add(1).ok_or_else(full)?.max(kept);
+        }
+    }
+
     /// Parks a change whose create has not come, in the place of an older one that waits for the same.
     async fn park_newest(&mut self, subject: &Subject<'_>, record: &mut LaneRecord) -> Result<Applied, Abort> {
         let waiting = record.trouble.as_ref().is_some_and(|trouble| trouble.state == TroubleState::Waiting);
         if waiting && let Some(first) = self.tx.first(subject.lane).await? {
-            if first.place > subject.basis.place() {
+            let (kept, place) = (subject.basis.met(first.place), subject.basis.place());
+            if kept > place {
                 self.done.counts.superseded += 1;
                 return Ok(Applied::Superseded);
             }
-            if first.place < subject.basis.place() {
+            // Of events of one time the one that came last is the newest.
+            if kept < place || subject.basis.by_id() {
                 self.supersede(subject.lane, record, &first).await?;
             }
         }
@@ -225,16 +252,18 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         let place = subject.basis.place();
         while let Some(Trouble { state, .. }) = record.trouble {
             let Some(first) = self.tx.first(subject.lane).await? else { break };
-            if first.place == place && !subject.basis.by_id() {
+            let kept = subject.basis.met(first.place);
+            if kept == place && !subject.basis.by_id() {
                 self.done.counts.duplicates += 1;
                 return Ok(Applied::Duplicate);
             }
+            let creates = self.settings.kinds.create.contains(subject.event.kind());
             match state {
                 // Somebody handles an older one at this moment, and must not finish after this one.
                 TroubleState::Claimed => return self.park(subject, record).await,
                 // What is kept waits for its create, which this may be.
-                TroubleState::Waiting if first.place > place => break,
-                _ if first.place > place => {
+                TroubleState::Waiting if kept > place || (kept == place && creates) => break,
+                _ if kept > place => {
                     self.done.counts.superseded += 1;
                     return Ok(Applied::Superseded);
                 }
@@ -332,9 +361,26 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
     }
 }
 
+/// The outcome of each event; a pass that forgot one must not be committed.
+fn all_judged(outcomes: Vec<Option<Applied>>) -> Result<Vec<Applied>, StoreError> {
+    let missing = || StoreError::new(ErrorKind::Invalid, "the inbox did not judge every event: nothing was recorded");
+    outcomes.into_iter().collect::<Option<_>>().ok_or_else(missing)
+}
+
 /// The trouble is over if nothing is kept any more.
 fn forget_empty(record: &mut LaneRecord) {
     if record.trouble.as_ref().is_some_and(|trouble| trouble.kept == 0) {
         record.trouble = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_without_an_outcome_fails_its_pass() {
+        assert_eq!(all_judged(vec![Some(Applied::Applied)]).unwrap(), [Applied::Applied]);
+        assert_eq!(all_judged(vec![Some(Applied::Applied), None]).unwrap_err().kind(), ErrorKind::Invalid);
     }
 }

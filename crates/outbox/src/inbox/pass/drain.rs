@@ -125,10 +125,32 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
                 self.ready_by_cause(subject, record, due, history_back).await
             }
             // A redriven event is tried even if its cause was never seen: that is the way out for a cause that is gone.
-            (TroubleState::Retrying | TroubleState::Claimed, Verdict::Try { history_back }) => {
-                Ok(Ready::Yes { history_back: *history_back })
+            (TroubleState::Retrying, Verdict::Try { history_back }) => Ok(Ready::Yes { history_back: *history_back }),
+            (TroubleState::Claimed, Verdict::Try { history_back }) => {
+                let history_back = *history_back;
+                self.ready_after_claim(subject, record, history_back).await
             }
         }
+    }
+
+    /// A claim that expired is an attempt that failed: an event that takes its worker with it would be tried for ever.
+    async fn ready_after_claim(
+        &mut self,
+        subject: &Subject<'_>,
+        record: &mut LaneRecord,
+        history_back: bool,
+    ) -> Result<Ready, Abort> {
+        let reason = "its claim expired without an answer: its worker is gone, or was too slow";
+        let trouble = super::trouble_of(record, self.now);
+        let attempts = trouble.attempts + 1;
+        if attempts >= self.settings.retry.attempts {
+            self.bury(subject, record, attempts, reason).await?;
+            return Ok(Ready::No);
+        }
+        trouble.since = if attempts == 1 { self.now } else { trouble.since };
+        trouble.attempts = attempts;
+        reason.clone_into(&mut trouble.reason);
+        Ok(Ready::Yes { history_back })
     }
 
     /// Whether an event whose turn has come has waited long enough for its cause.

@@ -34,9 +34,10 @@ pub struct ReceiverSettings {
     /// How long a body may take to arrive: 10 s unless set.
     pub body_within: Duration,
     /// How long the inbox may take before the answer is 503, and how long a request waits for its turn: 25 s unless
-    /// set. What the inbox has begun it finishes, and takes the repetition for a duplicate.
+    /// set. What the inbox has begun it finishes, also if the sender hung up, and takes the repetition for a duplicate.
     pub answer_within: Duration,
-    /// Requests at a time; further ones wait before their body is read. With `max_body` this bounds the memory.
+    /// Requests at a time, those included whose sender is gone and that the inbox still works at; further ones wait
+    /// before their body is read. With `max_body` this bounds the memory.
     pub max_requests: usize,
     /// Checks signatures and time stamps; without it every request is believed.
     pub verifier: Option<Verifier>,

@@ -127,6 +127,68 @@ async fn an_inbox_that_does_not_answer_in_time_acknowledges_nothing() {
     assert_eq!(status(&router(slow, ReceiverSettings::default()), structured(&event("a", 1))).await, 503);
 }
 
+/// An inbox that takes as long as the gate is closed, and what it has finished.
+#[derive(Clone)]
+struct Slow {
+    gate: Arc<Semaphore>,
+    begun: Arc<Semaphore>,
+    finished: Arc<Semaphore>,
+}
+
+impl Slow {
+    fn new() -> Self {
+        let none = || Arc::new(Semaphore::new(0));
+        Self { gate: none(), begun: none(), finished: none() }
+    }
+}
+
+impl Service<Vec<Incoming>> for Slow {
+    type Response = Vec<Applied>;
+    type Error = StoreError;
+    type Future = crate::inbox::AppliedFuture<Vec<Applied>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), StoreError>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, incoming: Vec<Incoming>) -> Self::Future {
+        let slow = self.clone();
+        Box::pin(async move {
+            slow.begun.add_permits(1);
+            slow.gate.acquire().await.unwrap().forget();
+            slow.finished.add_permits(1);
+            Ok(vec![Applied::Applied; incoming.len()])
+        })
+    }
+}
+
+async fn reached(point: &Semaphore) {
+    tokio::time::timeout(Duration::from_secs(600), point.acquire()).await.expect("it gets there").unwrap().forget();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_inbox_has_begun_it_finishes_though_the_answer_is_late() {
+    let slow = Slow::new();
+    let router = router(slow.clone(), ReceiverSettings { max_requests: 1, ..Default::default() });
+    assert_eq!(status(&router, structured(&event("a", 1))).await, 503);
+    let waiting = ask(&router, structured(&event("a", 2))).await;
+    assert!(waiting.body["detail"].as_str().unwrap().contains("too many"), "what runs still counts: {}", waiting.body);
+    slow.gate.add_permits(1);
+    reached(&slow.finished).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_inbox_has_begun_it_finishes_though_the_sender_hung_up() {
+    let slow = Slow::new();
+    let router = router(slow.clone(), ReceiverSettings::default());
+    let sender = tokio::spawn(router.oneshot(structured(&event("a", 1))));
+    reached(&slow.begun).await;
+    sender.abort();
+    assert!(sender.await.is_err());
+    slow.gate.add_permits(1);
+    reached(&slow.finished).await;
+}
+
 #[tokio::test]
 async fn an_event_that_a_rule_refuses_stays_with_its_sender_and_so_does_its_key() {
     let screened = ReceiverSettings::default().screen(|event| {

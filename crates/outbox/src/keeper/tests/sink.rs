@@ -132,3 +132,22 @@ fn the_same_inputs_give_the_same_calls() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_keeper_whose_last_lane_is_erased_ceases_to_back_off() {
+    for fault in [Fault::Sink, Fault::Unknown, Fault::Throttle] {
+        let mut rig = rig(settings());
+        rig.keep("a", [1]);
+        for _ in 0..3 {
+            rig.wait_for_call();
+            rig.fail(fault, Some(seconds(40)));
+        }
+        assert!(matches!(rig.health.last(), Some(Health::BackingOff { .. })), "{fault:?}");
+        rig.store.remove(&lane("a"));
+        rig.step(Input::Troubles(Vec::new()));
+        while rig.keeper.lanes() > 0 {
+            rig.wait(seconds(1));
+        }
+        assert_eq!(rig.health.last(), Some(&Health::Flowing), "{fault:?}");
+    }
+}

@@ -192,6 +192,20 @@ impl Operator for MemoryBookkeeping {
         Ok(())
     }
 
+    async fn routes(&self) -> Result<Vec<RouteName>, StoreError> {
+        let state = self.state();
+        let read = state.routes.iter().filter(|(_, route)| !route.checkpoints.is_empty());
+        Ok(read.map(|(name, _)| name.clone()).collect())
+    }
+
+    async fn renew_id(&self, id: &str) -> Result<(), StoreError> {
+        let mut state = self.state();
+        id.clone_into(&mut state.id);
+        state.claims.clear();
+        state.operator_changes += 1;
+        Ok(())
+    }
+
     async fn reset_checkpoint(&self, route: &RouteName, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         let mut state = self.state();
         let route = state.routes.entry(route.clone()).or_default();

@@ -64,8 +64,10 @@ pub(super) enum Done {
         front: Front,
         result: Result<KeepOutcome, StoreError>,
     },
-    /// Nothing that a machine waits for.
-    Noted(Result<(), StoreError>),
+    HealthNoted {
+        health: RouteHealth,
+        result: Result<(), StoreError>,
+    },
 }
 
 impl Task {
@@ -145,11 +147,6 @@ impl Task {
         });
     }
 
-    pub(super) fn store_health(&mut self, health: RouteHealth) {
-        let (bookkeeping, guard, route) = (self.parts.bookkeeping.clone(), self.guard.clone(), self.name.clone());
-        self.jobs.spawn(async move { Done::Noted(bookkeeping.note_health(guard.lease(), &route, &health).await) });
-    }
-
     /// Takes what else is done along, up to a limit, so that many short jobs do not go around the loop one by one.
     pub(super) fn complete_all(&mut self, first: Result<Done, JoinError>) -> Result<(), StoreError> {
         const AT_ONCE: usize = 64;
@@ -204,7 +201,10 @@ impl Task {
                 }
                 Err(_) => self.keeper_input(keeper::Input::StoreFailed { write }),
             },
-            Done::Noted(result) => transient(result).map(drop),
+            Done::HealthNoted { health, result } => {
+                self.health_noted(health, &transient(result)?);
+                Ok(())
+            }
         }
     }
 
@@ -234,7 +234,7 @@ impl Task {
     }
 }
 
-/// A failure that may pass is told to the machine, which repeats the write; any other stops the relay.
+/// A failure that may pass is told to whoever wanted the write and repeats it; any other stops the relay.
 fn transient<T>(result: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
     match result {
         Err(error) if !error.kind().retry() => Err(error.context("writing the bookkeeping")),

@@ -7,9 +7,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Control, Limiter, Pipeline, Plan, Position, Progress, Readers, StoreError, Task, calls, steps};
+use super::{Control, Limiter, Pipeline, Plan, Position, Progress, Readers, StoreError, Task, calls, health};
 use crate::{
-    bookkeeping::{FrontState, HealthState, RouteHealth, Trouble},
+    bookkeeping::{FrontState, Trouble},
     event::Event,
     keeper::{self, FrontPlan, Keeper, TroubleDraft},
     pipeline::{self, Resume},
@@ -19,6 +19,8 @@ use crate::{
 
 /// Lanes in trouble are read in pages of so many.
 const PAGE: usize = 1000;
+/// The pause before another look at what could not be read.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Task {
     pub(super) async fn set_up(
@@ -29,16 +31,28 @@ impl Task {
         reply: mpsc::UnboundedSender<Delivery>,
         control: watch::Receiver<Control>,
     ) -> Result<Self, StoreError> {
-        let size = size_of(&plan.sink);
-        let keeper = Keeper::new(keeper::Settings {
-            sink: plan.sink.limits(),
-            size: size.clone(),
-            retry: plan.settings.retry,
-            gapless: plan.gapless,
-            seed: parts.entropy.seed(),
-        });
+        let mut task = Self::idle(parts, guard, &plan, readers, reply, control);
+        let troubles = task.troubles().await?;
+        task.add_partitions(&plan, &troubles).await?;
+        for trouble in &troubles {
+            let draft = task.draft(trouble);
+            task.keeper_input(keeper::Input::Trouble(draft))?;
+        }
+        task.begin_healthy().await?;
+        Ok(task)
+    }
+
+    /// A task that knows neither a partition nor a trouble yet.
+    fn idle(
+        parts: Arc<Parts>,
+        guard: Guard,
+        plan: &Plan,
+        readers: Readers,
+        reply: mpsc::UnboundedSender<Delivery>,
+        control: watch::Receiver<Control>,
+    ) -> Self {
         let limiter = plan.settings.rate_limit.map(|rate| Arc::new(Limiter::new(rate, parts.clock.clone())));
-        let mut task = Self {
+        Self {
             counts: parts.status.route(&plan.name),
             metrics: calls::Metrics::of(&plan.name),
             name: plan.name.clone(),
@@ -51,56 +65,25 @@ impl Task {
             readers,
             reply,
             partitions: Vec::new(),
-            keeper,
+            keeper: Keeper::new(keeper_settings(plan, parts.entropy.seed())),
             keeper_wake: None,
             keeper_finished: false,
             jobs: JoinSet::new(),
             pipeline_effects: Vec::new(),
             keeper_effects: Vec::new(),
-            health: steps::HealthOf::default(),
+            health: health::HealthOf::default(),
             tombstones: false,
             paused: false,
             draining: false,
             operator: 0,
+            look_again: None,
             parts,
             guard,
-        };
-        let troubles = task.troubles().await?;
-        let pipeline = pipeline::Settings {
-            takes: plan.takes(),
-            keeps_undecodable: plan.replay.is_none(),
-            sink: plan.sink.limits(),
-            size,
-            retry: plan.settings.retry,
-            window: plan.settings.window,
-            checkpoint_after: task.parts.checkpoint_after,
-            seed: task.parts.entropy.seed(),
-        };
-        task.add_partitions(&plan, &pipeline, &troubles).await?;
-        for trouble in &troubles {
-            let draft = task.draft(trouble);
-            task.keeper_input(keeper::Input::Trouble(draft))?;
         }
-        task.begin_healthy().await?;
-        Ok(task)
     }
 
-    /// What the last owner noted of the route's health is over: this one finds out anew.
-    async fn begin_healthy(&self) -> Result<(), StoreError> {
-        let noted = self.parts.bookkeeping.health(&self.name).await?;
-        if noted.is_none_or(|health| health.state == HealthState::Flowing) {
-            return Ok(());
-        }
-        let health = RouteHealth { state: HealthState::Flowing, since: self.parts.clock.wall() };
-        self.parts.bookkeeping.note_health(self.guard.lease(), &self.name, &health).await
-    }
-
-    async fn add_partitions(
-        &mut self,
-        plan: &Plan,
-        settings: &pipeline::Settings,
-        troubles: &[Trouble],
-    ) -> Result<(), StoreError> {
+    async fn add_partitions(&mut self, plan: &Plan, troubles: &[Trouble]) -> Result<(), StoreError> {
+        let settings = pipeline_settings(plan, &self.parts);
         let checkpoints = self.parts.bookkeeping.checkpoints(&self.name).await?;
         let tombstones = self.parts.bookkeeping.tombstones(&self.name).await?;
         self.tombstones = !tombstones.is_empty();
@@ -177,11 +160,14 @@ impl Task {
             self.pause_or_resume()?;
         }
         if control.operator != self.operator {
-            self.operator = control.operator;
-            // What was erased has left some.
-            self.tombstones |= !self.parts.bookkeeping.tombstones(&self.name).await?.is_empty();
-            let troubles = self.troubles().await?.iter().map(|trouble| self.draft(trouble)).collect();
-            self.keeper_input(keeper::Input::Troubles(troubles))?;
+            match self.take_over_changes(control.operator).await {
+                Err(error) if error.kind().retry() => {
+                    let route = &self.name;
+                    tracing::warn!(%route, %error, "what an operator changed cannot be read now; looking again soon");
+                    self.look_again = Some(self.now() + LOOK_AGAIN);
+                }
+                taken_over => taken_over?,
+            }
         }
         if control.drain && !self.draining {
             self.draining = true;
@@ -189,10 +175,47 @@ impl Task {
         }
         Ok(())
     }
+
+    async fn take_over_changes(&mut self, version: u64) -> Result<(), StoreError> {
+        // What was erased has left some.
+        let tombstones = !self.parts.bookkeeping.tombstones(&self.name).await?.is_empty();
+        let troubles = self.troubles().await?.iter().map(|trouble| self.draft(trouble)).collect();
+        self.operator = version;
+        self.tombstones |= tombstones;
+        self.keeper_input(keeper::Input::Troubles(troubles))
+    }
+
+    /// Looks at what could not be read before, once it is time.
+    pub(super) async fn look_again(&mut self) -> Result<(), StoreError> {
+        if self.look_again.is_none_or(|due| due > self.now()) {
+            return Ok(());
+        }
+        self.look_again = None;
+        let control = self.control.borrow().clone();
+        self.control(&control).await
+    }
 }
 
 fn end_of(replay: &crate::bookkeeping::Replay, partition: &super::PartitionId) -> Option<Position> {
     replay.ends.iter().find(|(of, _)| of == partition).map(|(_, end)| end.clone())
+}
+
+fn keeper_settings(plan: &Plan, seed: u64) -> keeper::Settings {
+    let (sink, size) = (plan.sink.limits(), size_of(&plan.sink));
+    keeper::Settings { sink, size, retry: plan.settings.retry, gapless: plan.gapless, seed }
+}
+
+fn pipeline_settings(plan: &Plan, parts: &Parts) -> pipeline::Settings {
+    pipeline::Settings {
+        takes: plan.takes(),
+        keeps_undecodable: plan.replay.is_none(),
+        sink: plan.sink.limits(),
+        size: size_of(&plan.sink),
+        retry: plan.settings.retry,
+        window: plan.settings.window,
+        checkpoint_after: parts.checkpoint_after,
+        seed: parts.entropy.seed(),
+    }
 }
 
 /// The sink's measure of an event, as the machines ask for it.

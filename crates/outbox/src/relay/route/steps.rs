@@ -4,29 +4,14 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Delivery, StoreError, Task, jobs::Machine};
 use crate::{
-    bookkeeping::{Checkpoint, Front, FrontState, HealthState, Keep, RouteHealth, Settlement},
+    bookkeeping::{Checkpoint, Front, FrontState, Keep, Settlement},
     keeper,
-    pipeline::{self, FrontDraft, Health},
-    relay::{metric, reader::Request, status::RouteState},
+    pipeline::{self, FrontDraft},
+    relay::{metric, reader::Request},
 };
 
 /// How often a route reports its gauges.
 pub(super) const REPORT_EVERY: Duration = Duration::from_secs(5);
-
-/// Whether events flow, as each machine says.
-#[derive(Default)]
-pub(super) struct HealthOf {
-    pipeline: Option<Health>,
-    keeper: Option<Health>,
-}
-
-impl HealthOf {
-    fn combined(&self) -> Health {
-        let backing_off = |health: &&Health| matches!(health, Health::BackingOff { .. });
-        let both = [&self.pipeline, &self.keeper].into_iter().flatten();
-        both.clone().find(backing_off).or_else(|| both.clone().next()).cloned().unwrap_or(Health::Flowing)
-    }
-}
 
 impl Task {
     /// The first step of every machine.
@@ -183,34 +168,6 @@ impl Task {
         };
         let failed_since = wall.saturating_sub(draft.failed_for).unwrap_or(wall);
         Front { state, attempts: draft.attempts, failed_since, reason: draft.reason.clone() }
-    }
-
-    fn show_health(&self) {
-        let state = if self.paused { RouteState::Paused } else { self.health.combined().into() };
-        let backing_off = matches!(state, RouteState::BackingOff { .. });
-        metrics::gauge!(metric::BACKING_OFF, "route" => self.name.to_string()).set(f64::from(u8::from(backing_off)));
-        self.counts.set_state(state);
-    }
-
-    fn note_health(&mut self) {
-        self.show_health();
-        let state = match self.health.combined() {
-            Health::Flowing => HealthState::Flowing,
-            Health::Overloaded => HealthState::Overloaded,
-            Health::BackingOff { reason } => HealthState::BackingOff { reason },
-        };
-        match &state {
-            HealthState::BackingOff { reason } => {
-                tracing::warn!(route = %self.name, reason, "the sink as a whole does not take events; backing off");
-            }
-            HealthState::Overloaded => {
-                tracing::warn!(route = %self.name, "too many keys are in trouble; nothing new is read");
-            }
-            HealthState::Flowing | HealthState::Stopped { .. } => {
-                tracing::info!(route = %self.name, "events flow again");
-            }
-        }
-        self.store_health(RouteHealth { state, since: self.parts.clock.wall() });
     }
 
     /// Sets the gauges that cost a look at the stores.

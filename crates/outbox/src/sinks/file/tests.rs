@@ -141,11 +141,39 @@ async fn a_removed_directory_is_the_sinks_fault_and_nothing_is_accepted() {
 async fn a_full_disk_is_the_sinks_fault_and_says_what_to_do() {
     let path: Arc<Path> = Path::new("/dev/full").into();
     let full = File::options().append(true).open(&path).unwrap();
-    let writer = Writer { path: Arc::clone(&path), journal: Journal::new(full) };
-    let sink = FileSink { writer: Arc::new(Mutex::new(writer)), path };
+    let writer = Writer { path, journal: Journal::new(full) };
+    let sink = FileSink::on(writer);
     let error = sink.publish(&batch(1..=1)).await.unwrap_err();
     assert_eq!((error.fault, error.uncertain), (Fault::Sink, false));
     assert!(error.message.contains("no room") && error.message.contains("free some"), "{error}");
+}
+
+/// A pipe that nobody reads, in place of a mount that hangs.
+#[cfg(target_os = "linux")]
+#[test]
+fn behind_a_write_that_hangs_calls_fail_and_no_further_thread_waits() {
+    use std::os::fd::{AsRawFd, OwnedFd};
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    let pipe = File::from(OwnedFd::from(writer));
+    let path: Arc<Path> = PathBuf::from(format!("/proc/self/fd/{}", pipe.as_raw_fd())).into();
+    let sink = FileSink::on(Writer { path: Arc::clone(&path), journal: Journal::new(pipe) });
+    // More than any pipe holds.
+    let large = batch(1..=50_000);
+    runtime.block_on(async {
+        let dropped = tokio::time::timeout(std::time::Duration::from_millis(1), sink.publish(&large)).await;
+        assert!(dropped.is_err(), "the pipe took everything");
+        for _ in 0..3 {
+            let error = sink.publish(&batch(1..=1)).await.unwrap_err();
+            assert_eq!((error.fault, error.uncertain), (Fault::Sink, false));
+            assert!(error.message.contains("has not ended"), "{error}");
+        }
+        assert_eq!(sink.check().await.unwrap_err().fault, Fault::Sink);
+    });
+    // Waits for the runtime's threads; the test would not end.
+    drop(runtime);
+    drop(reader);
 }
 
 #[tokio::test]

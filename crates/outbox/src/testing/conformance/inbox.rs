@@ -214,6 +214,9 @@ macro_rules! inbox_conformance {
             latest_does_nothing_for_a_change_after_the_removal
             latest_opens_a_key_again_by_a_later_create
             latest_compares_events_without_a_place_by_their_time
+            latest_keeps_events_of_one_time_that_come_while_one_is_claimed
+            latest_lets_the_last_of_changes_of_one_time_wait_for_their_create
+            latest_applies_a_create_before_the_change_of_the_same_time
             latest_refuses_an_event_without_a_place_where_others_had_one
             latest_takes_a_marker_for_no_state
             in_order_suppresses_a_duplicate_a_year_later
@@ -225,6 +228,7 @@ macro_rules! inbox_conformance {
             in_order_refuses_an_event_without_a_place
             in_order_joins_with_the_first_seen
             in_order_joins_with_seeds_and_their_state
+            in_order_leaves_a_key_beyond_its_seed_as_it_is
             in_order_goes_on_in_a_higher_incarnation
             in_order_drops_what_its_producer_has_lost
             in_order_moves_on_over_a_marker
@@ -264,6 +268,10 @@ macro_rules! inbox_conformance {
             after_cause_wakes_a_chain_of_causes
             a_claimed_event_is_handled_once_and_settled
             a_claim_that_expired_is_taken_over_and_its_late_answer_refused
+            a_claim_whose_caller_is_gone_is_carried_out
+            a_claim_whose_sweeper_is_stopped_is_carried_out
+            a_store_that_fails_one_answer_cuts_no_other_handler
+            a_claim_that_expired_counts_as_an_attempt
             a_claim_that_ended_before_its_handlers_turn_is_left_to_whoever_has_it
             a_claim_that_waits_for_its_handler_is_renewed
             a_claimed_event_that_fails_is_tried_again_with_the_same_idempotency_key

@@ -1,6 +1,6 @@
 //! What every bookkeeping promises an operator.
 //!
-//! The checks are in rooms of their own: [`mod@dead_letters`], [`beside_a_relay`] and [`routes`].
+//! The checks are in rooms of their own: [`mod@dead_letters`], [`beside_a_relay`], [`identity`] and [`routes`].
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::{
 
 pub mod beside_a_relay;
 pub mod dead_letters;
+pub mod identity;
 pub mod routes;
 
 /// Runs every check, each on a fresh bookkeeping.
@@ -25,6 +26,7 @@ pub async fn all<B: Operator + 'static>(fresh: impl AsyncFn() -> B) {
     dead_letters::all(&fresh).await;
     beside_a_relay::all(&fresh).await;
     routes::all(&fresh).await;
+    identity::all(&fresh).await;
 }
 
 fn any() -> Selector {

@@ -105,3 +105,13 @@ async fn a_change_after_a_removal_is_ignored_in_its_turn() {
     assert_eq!(take(&service, vec![event("t", 5)]).await.unwrap(), [Applied::Applied]);
     assert_eq!(take(&service, vec![event("change", 6)]).await.unwrap(), [Applied::Ignored]);
 }
+
+#[tokio::test]
+async fn a_mark_with_a_life_that_is_none_is_an_error_that_names_the_column() {
+    let bench = Bench::new();
+    let service = InboxLayer::in_order(bench.open()).layer(Scripted(Script::default()));
+    take(&service, vec![placed("a", 1)]).await.unwrap();
+    Connection::open(bench.path()).unwrap().execute("UPDATE outbox_inbox_marks SET life = 7", []).unwrap();
+    let error = take(&service, vec![placed("a", 3)]).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("`life`"), "{error}");
+}

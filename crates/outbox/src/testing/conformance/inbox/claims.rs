@@ -15,6 +15,10 @@ use crate::{
     memory::ManualClock,
 };
 
+mod gone;
+
+pub use gone::*;
+
 /// An effect elsewhere: what was asked for, and with which idempotency key.
 #[derive(Clone, Default)]
 struct Elsewhere {

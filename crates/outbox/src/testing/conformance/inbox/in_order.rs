@@ -3,7 +3,7 @@
 use super::{InboxUnderTest, ORDERS, Run, event, gapless, key, keyless, made, placed, retry, typed, with_gaps};
 use crate::{
     event::{NewEvent, SKIPPED},
-    inbox::{Answer, Applied, InboxLayer, Join, Kinds, Seed, Waits},
+    inbox::{Answer, Applied, InboxLayer, Join, Kinds, Seed, SeedLeft, Waits},
     place::Place,
 };
 
@@ -98,18 +98,41 @@ pub async fn in_order_joins_with_the_first_seen<B: InboxUnderTest>(bench: &B) {
 
 /// A consumer that joins with a copy of the state goes on behind the places that the state holds.
 pub async fn in_order_joins_with_seeds_and_their_state<B: InboxUnderTest>(bench: &B) {
-    let run = Run::start(bench, |store| InboxLayer::in_order(store).join(Join::Seeded));
+    let run = Run::start(bench, InboxLayer::in_order);
     let seed = Seed { producer: ORDERS.to_owned(), key: key("a"), place: Place::new(1, 57, 0) };
-    run.service.seed(vec![seed], |_| Ok(())).await.expect("seeded");
+    run.service.seed(vec![seed], |_, _| Ok(())).await.expect("seeded");
     assert_eq!(run.one(event("a", 57)).await, Applied::Duplicate);
     assert_eq!(run.one(event("a", 58)).await, Applied::Applied);
     assert_eq!(run.one(event("b", 1)).await, Applied::Applied);
-    let fails =
-        run.service.seed(vec![Seed { producer: ORDERS.to_owned(), key: key("c"), place: Place::new(1, 9, 0) }], |_| {
+    let fails = run
+        .service
+        .seed(vec![Seed { producer: ORDERS.to_owned(), key: key("c"), place: Place::new(1, 9, 0) }], |_, _| {
             Err(crate::StoreError::new(crate::ErrorKind::Full, "no room"))
         });
     assert!(fails.await.is_err());
     assert_eq!(run.one(event("c", 1)).await, Applied::Applied);
+}
+
+/// A consumer that seeds at each start goes on where it stood: what it has applied since would not come again.
+pub async fn in_order_leaves_a_key_beyond_its_seed_as_it_is<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, InboxLayer::in_order);
+    let seed = |key_name: &str, sequence| Seed {
+        producer: ORDERS.to_owned(),
+        key: key(key_name),
+        place: Place::new(1, sequence, 0),
+    };
+    run.service.seed(vec![seed("a", 50)], |_, _| Ok(())).await.expect("seeded");
+    run.apply((51..=80).map(|sequence| event("a", sequence))).await;
+    let seeding = run.service.seed(vec![seed("a", 50), seed("b", 5), seed("b", 7)], |_, seeds| {
+        assert!(seeds.iter().all(|seed| seed.key.as_str() == "b"), "a key's state was set back: {seeds:?}");
+        Ok(())
+    });
+    let seeded = seeding.await.expect("seeded");
+    assert_eq!(seeded.written, [seed("b", 7)]);
+    let left = |key: &str, at, mark| SeedLeft { seed: seed(key, at), mark: Place::new(1, mark, 0) };
+    assert_eq!(seeded.left, [left("a", 50, 80), left("b", 5, 7)]);
+    assert_eq!(run.one(event("a", 81)).await, Applied::Applied);
+    assert_eq!(run.one(event("b", 8)).await, Applied::Applied);
 }
 
 /// After a restored backup the producer goes on from an earlier place: that is next in turn, and counted.

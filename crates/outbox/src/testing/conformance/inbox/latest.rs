@@ -9,6 +9,10 @@ use crate::{
     inbox_store::InboxStore,
 };
 
+mod ties;
+
+pub use ties::*;
+
 fn with_kinds<S: InboxStore>(store: S) -> InboxLayer<S> {
     let one = |kind: &str| [kind.to_owned()].into();
     InboxLayer::latest(store).kinds(Kinds { create: one("create"), change: one("change"), remove: one("remove") })

@@ -122,6 +122,8 @@ pub async fn each_change_is_noticed(operator: Arc<dyn Operator>) {
     expect_change("resume").await;
     operator.put_replay(&replay("one")).await.expect("a replay can be asked for");
     expect_change("replay").await;
+    operator.renew_id("another").await.expect("a bookkeeping can be given another id");
+    expect_change("another id").await;
     operator.rename_route(&route("a"), &route("c")).await.expect("a route can be renamed");
     expect_change("rename").await;
     operator.forget_route(&route("c")).await.expect("a route can be forgotten");

@@ -21,6 +21,7 @@ pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Operator>) {
     a_route_is_not_renamed_over_another(fresh().await).await;
     a_forgotten_route_leaves_nothing(fresh().await).await;
     a_reset_checkpoint_forgets_later_witnesses(fresh().await).await;
+    every_route_with_a_checkpoint_is_known(fresh().await).await;
 }
 
 /// The health of a route is what its relay noted last, in each of its states.
@@ -200,4 +201,22 @@ pub async fn a_reset_checkpoint_forgets_later_witnesses(operator: Arc<dyn Operat
     operator.reset_checkpoint(&route("new"), &fresh).await.expect("a route without a checkpoint can be given one");
     let read = operator.checkpoints(&route("new")).await.expect("checkpoints can be read");
     assert_eq!(read, [fresh], "{RULE}: of any route");
+}
+
+/// So that an adoption finds all that a bookkeeping has read, whatever the business store knows of it.
+pub async fn every_route_with_a_checkpoint_is_known(operator: Arc<dyn Operator>) {
+    const RULE: &str = "every route with a checkpoint is known";
+    let lease = take(&*operator, "relay").await;
+    let known = async || operator.routes().await.expect("routes can be listed");
+    assert_eq!(known().await, [], "{RULE}: nothing yet");
+    operator.pause(&route("paused"), true).await.expect("a route can be paused");
+    let replay = route("b").replay("one");
+    let checkpoint = Checkpoint { partition: partition(), position: position(7), finished: false };
+    for name in [&route("c"), &replay, &route("b")] {
+        operator.checkpoint(&lease, name, &checkpoint, Some(&witness(7))).await.expect("a checkpoint is stored");
+    }
+    assert_eq!(known().await, [route("b"), replay, route("c")], "{RULE}: by name, replays too");
+    operator.rename_route(&route("c"), &route("a")).await.expect("a route can be renamed");
+    operator.forget_route(&route("b")).await.expect("a route can be forgotten");
+    assert_eq!(known().await, [route("a")], "{RULE}: as they are called now");
 }

@@ -1,0 +1,162 @@
+//! What is wrong between database and bookkeeping.
+
+use outbox::{
+    Clock as _, PartitionId, Position, RouteName, Start, StoreError, System,
+    store::{Agreement, Registration, StoreIdentity},
+};
+
+use super::Report;
+use crate::{config::Config, output::counted, wiring::Stores};
+
+/// What was found.
+pub(super) struct Findings {
+    /// Whether this bookkeeping is to take the database over: it is another's, or another copy's of this one, or the
+    /// operator says that both are older copies.
+    pub(super) disown: bool,
+    /// What is gone, by partition.
+    pub(super) losses: Vec<Loss>,
+    /// If the database is taken over, the registered routes without a checkpoint, which would begin at their start.
+    pub(super) fresh: Vec<Registration>,
+}
+
+/// History that is gone: the database is an older copy than the bookkeeping has seen, or both are older copies.
+pub(super) struct Loss {
+    pub(super) partition: PartitionId,
+    pub(super) agreed: Option<Position>,
+    pub(super) behind: u64,
+    /// Whether the bookkeeping has seen it; otherwise there is nothing that it could have to forget.
+    pub(super) seen: bool,
+}
+
+/// Looks, changing nothing. `missing` says that the bookkeeping's file was not there.
+pub(super) async fn gather(
+    stores: &Stores,
+    config: &Config,
+    restored: bool,
+    missing: bool,
+    report: &mut Report,
+) -> Result<Findings, StoreError> {
+    let identity = stores.business.identity().await?;
+    let foreign = if missing {
+        orphaned(config, &identity, report)
+    } else {
+        foreign(stores, &identity, &config.relay.name, report).await?
+    };
+    let mut losses = losses(stores, report).await?;
+    if restored && losses.is_empty() {
+        losses = unseen_losses(stores, report).await?;
+    }
+    let disown = foreign || restored;
+    if !disown && losses.is_empty() && !missing {
+        report.found.push("database and bookkeeping belong together and agree on history".to_owned());
+        report.found.push("if both were put back from backups, say --restored: nothing in the files tells".to_owned());
+    }
+    let fresh = if disown { unstarted(stores).await? } else { Vec::new() };
+    Ok(Findings { disown, losses, fresh })
+}
+
+/// Whether the database belongs to a bookkeeping, whose file is not there.
+fn orphaned(config: &Config, identity: &StoreIdentity, report: &mut Report) -> bool {
+    let file = config.relay.bookkeeping.display();
+    let Some(owner) = identity.bookkeeping() else {
+        report
+            .found
+            .push(format!("{file} is not there, and no bookkeeping has read the database: just start the relay"));
+        return false;
+    };
+    report.found.push(format!("the bookkeeping {file} is not there; the database is read by bookkeeping {owner}"));
+    report.found.push("if the file is only elsewhere, put it back and all is well".to_owned());
+    report.found.push("dead letters and parked events that were only in the lost file are gone for good".to_owned());
+    true
+}
+
+/// Whether the database belongs to another bookkeeping, or to another copy of this one.
+async fn foreign(
+    stores: &Stores,
+    identity: &StoreIdentity,
+    lease: &str,
+    report: &mut Report,
+) -> Result<bool, StoreError> {
+    let id = stores.bookkeeping.id().await?;
+    let noted = stores.bookkeeping.claims(lease).await?;
+    let Some(held) = identity.claim.as_ref().filter(|held| !held.is_followed_by(&id, &noted)) else {
+        return Ok(false);
+    };
+    report.found.push(if held.bookkeeping == id {
+        format!(
+            "another copy of bookkeeping {id} has read the database under epoch {}, or this one is an old backup",
+            held.epoch
+        )
+    } else {
+        format!("the database is read by bookkeeping {}, but the file given is bookkeeping {id}", held.bookkeeping)
+    });
+    Ok(true)
+}
+
+async fn losses(stores: &Stores, report: &mut Report) -> Result<Vec<Loss>, StoreError> {
+    let mut losses = Vec::new();
+    for partition in stores.source.partitions().await? {
+        let witnesses = stores.bookkeeping.witnesses(&partition.id).await?;
+        let Agreement::Lost { agreed, lost, behind } = stores.business.agreement(&witnesses).await? else { continue };
+        let last =
+            agreed.as_ref().map_or_else(|| "at no position that is still kept".to_owned(), |at| format!("up to {at}"));
+        report
+            .found
+            .push(format!("the database is an older copy: it agrees with what was read {last}, but not at {lost}"));
+        let entries = counted(behind, "entry", "entries");
+        report.found.push(format!(
+            "behind the last agreement it holds {entries}: older than the copy, or written since it was put back"
+        ));
+        report.found.push(
+            "events that were published and are not in the copy: consumers have them, the database does not".to_owned(),
+        );
+        losses.push(Loss { partition: partition.id, agreed, behind, seen: true });
+    }
+    Ok(losses)
+}
+
+/// What `--restored` says: history is gone behind what the bookkeeping has seen last.
+async fn unseen_losses(stores: &Stores, report: &mut Report) -> Result<Vec<Loss>, StoreError> {
+    report.found.push(
+        "the operator says that database and bookkeeping were both put back from backups: what was written and \
+         published since then is in neither"
+            .to_owned(),
+    );
+    let mut losses = Vec::new();
+    for partition in stores.source.partitions().await? {
+        let positions = stores.bookkeeping.witnesses(&partition.id).await?.into_iter().map(|witness| witness.position);
+        let agreed = positions.max_by(|one, other| stores.source.order(one, other));
+        let from = match &agreed {
+            Some(agreed) => agreed.clone(),
+            None => beginning(stores, &partition.id).await?,
+        };
+        let behind = stores.source.backlog(&partition.id, &from).await?.entries;
+        losses.push(Loss { partition: partition.id, agreed, behind, seen: false });
+    }
+    Ok(losses)
+}
+
+/// The position before everything that is retained.
+pub(super) async fn beginning(stores: &Stores, partition: &PartitionId) -> Result<Position, StoreError> {
+    let registration = Registration {
+        route: RouteName::stored("adopt"),
+        filter: outbox::Filter::default(),
+        start: Start::Beginning,
+        start_position: None,
+        max_event_bytes: 0,
+        gapless: true,
+        registered: System.wall(),
+    };
+    stores.source.start(partition, &registration).await
+}
+
+/// Registered routes without a checkpoint.
+async fn unstarted(stores: &Stores) -> Result<Vec<Registration>, StoreError> {
+    let mut fresh = Vec::new();
+    for registration in stores.business.routes().await? {
+        if stores.bookkeeping.checkpoints(&registration.route).await?.is_empty() {
+            fresh.push(registration);
+        }
+    }
+    Ok(fresh)
+}
