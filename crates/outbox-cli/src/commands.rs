@@ -34,7 +34,11 @@ pub(crate) async fn run(global: &Global, out: Output, command: Command) -> Outco
             init::run(global, out, args).await
         }
         Command::Check(args) => check::run(global, out, &args).await,
-        Command::Relay(args) => relay::run(configured(global)?, &args).await,
+        Command::Relay(args) => {
+            let config = Config::load(&global.config)?;
+            logs::start(global.log.unwrap_or(config.relay.log), global.verbose);
+            relay::run(config, &args).await
+        }
         Command::Status(args) => status::run(configured(global)?, out, &args).await,
         Command::DeadLetters(command) => dead_letters::run(configured(global)?, out, command).await,
         Command::Replay(args) => replay::run(configured(global)?, out, args).await,
@@ -50,9 +54,9 @@ pub(crate) async fn run(global: &Global, out: Output, command: Command) -> Outco
     }
 }
 
-/// Reads the configuration, and logs as it says.
+/// Reads the configuration but for its secrets, and logs as it says.
 fn configured(global: &Global) -> Result<Config, Failure> {
-    let config = Config::load(&global.config)?;
+    let config = Config::load_without_secrets(&global.config)?;
     logs::start(global.log.unwrap_or(config.relay.log), global.verbose);
     Ok(config)
 }

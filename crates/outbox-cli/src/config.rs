@@ -17,6 +17,7 @@ pub(crate) mod units;
 mod validate;
 
 pub(crate) use document::Problems;
+use document::Secrets;
 
 /// The file that is read unless `--config` names another.
 pub(crate) const DEFAULT_FILE: &str = "outbox.toml";
@@ -134,7 +135,21 @@ impl Config {
     /// # Errors
     /// [`Problems`] names every mistake with line, field and remedy.
     pub(crate) fn load(file: &Path) -> Result<Self, Problems> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
+        Self::parse(file, &Self::text(file)?, &|name| std::env::var(name).ok())
+    }
+
+    /// Reads and validates `file` but for the secrets of its sinks, for commands that send nothing: an operator need not
+    /// have them.
+    ///
+    /// # Errors
+    /// [`Problems`] names every other mistake with line, field and remedy.
+    pub(crate) fn load_without_secrets(file: &Path) -> Result<Self, Problems> {
+        let lookup = |name: &str| std::env::var(name).ok();
+        document::read(file, &Self::text(file)?, &lookup, Secrets::LeftOut, |root| validate::config(file, root))
+    }
+
+    fn text(file: &Path) -> Result<String, Problems> {
+        std::fs::read_to_string(file).map_err(|error| {
             let help = match error.kind() {
                 std::io::ErrorKind::NotFound => {
                     "`outbox init DATABASE` writes one; --config PATH names one elsewhere".to_owned()
@@ -148,8 +163,7 @@ impl Config {
                 _ => "the configuration cannot be read",
             };
             Problems::one(file, None, message, help)
-        })?;
-        Self::parse(file, &text, &|name| std::env::var(name).ok())
+        })
     }
 
     /// Validates `text`, as read from `file`; `lookup` gives environment variables.
@@ -157,7 +171,7 @@ impl Config {
     /// # Errors
     /// [`Problems`] names every mistake with line, field and remedy.
     pub(crate) fn parse(file: &Path, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
-        document::read(file, text, lookup, |root| validate::config(file, root))
+        document::read(file, text, lookup, Secrets::Read, |root| validate::config(file, root))
     }
 
     /// The configured route called `name`.

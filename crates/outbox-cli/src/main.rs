@@ -21,7 +21,10 @@ use output::{Output, Paint};
 const LINGER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    let Cli { global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misspoken(&error),
+    };
     match command {
         // The demo logs and exits by rules of its own.
         Command::Demo(args) => demo::run(args, global.json),
@@ -52,6 +55,19 @@ fn run(global: &Global, command: Command) -> Outcome {
     // What a sink still waits for, as a disk that does not answer, must not hold up the end.
     runtime.shutdown_timeout(LINGER);
     outcome
+}
+
+/// What is wrong with the command line, or the help that was asked for.
+fn misspoken(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || !std::env::args_os().any(|argument| argument == "--json") {
+        error.exit();
+    }
+    let text = error.to_string();
+    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let failure =
+        Failure::usage(message.to_owned()).help("`outbox --help` and `outbox COMMAND --help` say what there is");
+    eprintln!("{}", failure.json());
+    failure.code().into()
 }
 
 fn finish(global: &Global, outcome: Outcome) -> ExitCode {

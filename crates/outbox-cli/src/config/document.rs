@@ -63,12 +63,23 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// Whether a configuration is read with its secrets, which only those have who call the sinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    /// They have to be there, and right.
+    Read,
+    /// They may be missing, for nothing is sent.
+    LeftOut,
+}
+
 /// What every section of one document shares.
 pub(crate) struct Shared<'a> {
     /// The whole text.
     text: &'a str,
     /// Gives environment variables.
     pub lookup: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether secrets are read.
+    pub secrets: Secrets,
     /// What was found so far.
     pub problems: RefCell<Vec<Problem>>,
 }
@@ -93,6 +104,7 @@ pub(crate) fn read<T>(
     file: &Path,
     text: &str,
     lookup: &dyn Fn(&str) -> Option<String>,
+    secrets: Secrets,
     validate: impl FnOnce(&Section<'_>) -> Option<T>,
 ) -> Result<T, Problems> {
     let root = DeTable::parse(text).map_err(|error| {
@@ -105,7 +117,7 @@ pub(crate) fn read<T>(
             "mend the line; https://toml.io shows the syntax",
         )
     })?;
-    let shared = Shared { text, lookup, problems: RefCell::default() };
+    let shared = Shared { text, lookup, secrets, problems: RefCell::default() };
     let section = Section::new(&shared, root.get_ref(), String::new(), None);
     let value = validate(&section);
     section.finish();

@@ -13,7 +13,7 @@ use toml::{
 };
 
 use super::{
-    document::{Problem, Shared},
+    document::{Problem, Secrets, Shared},
     substitute::substitute,
     units,
 };
@@ -50,6 +50,11 @@ impl<'a> Section<'a> {
     /// Whether `key` is given; it becomes known by it.
     pub(crate) fn has(&self, key: &'static str) -> bool {
         self.get(key).is_some()
+    }
+
+    /// Whether the secret `key` has to be read; it becomes known by it.
+    pub(crate) fn reads_secret(&self, key: &'static str) -> bool {
+        self.has(key) && self.shared.secrets == Secrets::Read
     }
 
     /// Notes a mistake in the value of `key`, or, if that is not given, in this section.

@@ -79,3 +79,36 @@ fn paths_are_relative_to_the_configuration() {
     let ran = place.command(&["--config", "outbox.toml", "check"]).current_dir(place.path("etc")).output().unwrap();
     assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stdout));
 }
+
+#[test]
+fn a_mistake_of_the_command_line_is_json_when_asked_for() {
+    let place = Place::new();
+    for args in [&["--json", "statsu"][..], &["status", "--bogus", "--json"], &["--json", "replay"]] {
+        let ran = place.run(args);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}");
+        let error: serde_json::Value = serde_json::from_str(&ran.err).expect(&ran.err);
+        assert_eq!(error["error"]["exit"], 2, "{args:?}");
+        assert!(!error["error"]["message"].as_str().unwrap().starts_with("error"), "{error:#}");
+    }
+}
+
+#[test]
+fn only_what_calls_the_sinks_needs_their_secrets() {
+    let place = Place::initialised();
+    place.write(
+        "secret.toml",
+        "[store]\nsqlite = 'orders.db'\n[[route]]\nname = 'ledger'\n\
+         webhook = { url = 'https://ledger.example', secrets = ['${NOT_SET_HERE}'], headers = { x-token = '${NOR_THIS}' } }\n",
+    );
+    for args in
+        [&["status"][..], &["dead-letters", "list"], &["route", "pause", "ledger"], &["route", "resume", "ledger"]]
+    {
+        let ran = place.run(&[&["--config", "secret.toml"], args].concat());
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
+    }
+    for command in ["relay", "check"] {
+        let ran = place.run(&["--config", "secret.toml", command]);
+        assert_eq!(ran.code, 2, "{command}");
+        assert!(ran.err.contains("NOT_SET_HERE") && ran.err.contains("NOR_THIS"), "{}", ran.err);
+    }
+}

@@ -67,7 +67,7 @@ fn webhook_sink(folder: &Path, section: &Section<'_>) -> Option<WebhookSettings>
     let count = |key, value: usize, high| usize::try_from(section.count(key, value as u64, 1..=high)).unwrap_or(value);
     let settings = WebhookSettings {
         encoding: encoding(section),
-        headers: section.named_texts("headers").into_iter().collect(),
+        headers: headers(section),
         secrets: secrets(section),
         connect_timeout: section.duration("connect_timeout", default.connect_timeout, MILLISECOND..=10 * MINUTE),
         timeout: section.duration("timeout", default.timeout, MILLISECOND..=10 * MINUTE),
@@ -127,9 +127,17 @@ fn certificates(folder: &Path, section: &Section<'_>) -> Option<Vec<u8>> {
         .ok()
 }
 
+/// Most headers that a target wants are its tokens.
+fn headers(section: &Section<'_>) -> Vec<(String, String)> {
+    if section.reads_secret("headers") { section.named_texts("headers").into_iter().collect() } else { Vec::new() }
+}
+
 /// The text of a secret is in no message.
 fn secrets(section: &Section<'_>) -> Vec<Secret> {
     let mut secrets = Vec::new();
+    if !section.reads_secret("secrets") {
+        return secrets;
+    }
     for (index, text) in section.texts("secrets").iter().enumerate() {
         match text.trim().parse::<Secret>() {
             Ok(secret) => secrets.push(secret),
