@@ -66,19 +66,12 @@ impl Consumer {
 fn with_history(consumer: &Consumer) -> Rig {
     let rig = Rig::new(&consumer.route());
     rig.write(0..10, 5, 5);
-    publish(&rig);
+    rig.publish_all();
     rig.back_up("backup.db");
     rig.write(10..15, 5, 5);
-    publish(&rig);
+    rig.publish_all();
     assert_eq!(consumer.applied().len(), 15);
     rig
-}
-
-fn publish(rig: &Rig) {
-    let relay = rig.relay();
-    rig.wait_published();
-    let stopped = relay.stop();
-    assert_eq!(stopped.code, 0, "{}", stopped.err);
 }
 
 fn assert_names_adopt(ran: &Ran) {
@@ -142,7 +135,7 @@ fn an_older_copy_that_was_written_to_since_is_renumbered_and_consumers_take_what
     assert!(undecided.said().contains("--entries keep") && undecided.said().contains("--entries renumber"));
     assert_eq!(rig.json(&["adopt", "--yes", "--entries", "renumber"])["done"], true);
     let before = consumer.applied().len();
-    publish(&rig);
+    rig.publish_all();
     let applied = consumer.applied().split_off(before);
     assert!((0..5).all(|key| applied.iter().any(|id| id.starts_with(&format!("key/{key}@2.3.")))), "{applied:?}");
     consumer.assert_nothing_waits(&rig);

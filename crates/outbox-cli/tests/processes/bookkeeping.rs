@@ -14,16 +14,9 @@ const EVENTS: u32 = 100;
 fn published(target: &Target) -> Rig {
     let rig = Rig::new(&target.route(""));
     rig.write(0..EVENTS, 10, 10);
-    publish(&rig);
+    rig.publish_all();
     assert_eq!(target.count(), EVENTS as usize);
     rig
-}
-
-fn publish(rig: &Rig) {
-    let relay = rig.relay();
-    rig.wait_published();
-    let stopped = relay.stop();
-    assert_eq!(stopped.code, 0, "{}", stopped.err);
 }
 
 fn assert_names_adopt(ran: &Ran) {
@@ -54,7 +47,7 @@ fn a_lost_bookkeeping_is_refused_and_adopting_publishes_all_again() {
     assert!(!rig.path("orders.db.relay").exists(), "a dry run makes none either");
     assert_eq!(rig.json(&["adopt", "--yes"])["done"], true);
     rig.write(EVENTS..EVENTS + 20, 10, 10);
-    publish(&rig);
+    rig.publish_all();
     let arrivals = target.arrivals();
     assert_whole_and_in_order(&arrivals, &rig.committed());
     assert_eq!(duplicates(&arrivals, &[]), EVENTS as usize, "each once more, under the same id");
@@ -67,7 +60,7 @@ fn a_lost_bookkeeping_can_be_adopted_from_now_on() {
     remove(&rig.path("orders.db.relay"));
     assert_eq!(rig.json(&["adopt", "--yes", "--from-now"])["done"], true);
     rig.write(EVENTS..EVENTS + 20, 10, 10);
-    publish(&rig);
+    rig.publish_all();
     let arrivals = target.arrivals();
     assert_eq!(arrivals.len(), EVENTS as usize + 20);
     assert_whole_and_in_order(&arrivals, &rig.committed());
@@ -83,7 +76,7 @@ fn a_bookkeeping_that_is_taken_away_while_the_relay_runs_stops_it() {
     assert_names_adopt(&relay.end());
     assert_names_adopt(&rig.outbox(&["relay"]));
     assert_eq!(rig.json(&["adopt", "--yes"])["done"], true);
-    publish(&rig);
+    rig.publish_all();
     assert_whole_and_in_order(&target.arrivals(), &rig.committed());
 }
 
@@ -130,7 +123,7 @@ fn a_bookkeeping_that_was_given_up_is_refused_though_it_claimed_under_a_higher_e
     rig.configure("copy.toml", &format!("[relay]\nfailover = '1s'\nbookkeeping = 'copy.relay'\n{}", target.route("")));
     for round in 0..5 {
         rig.write(EVENTS + round..=EVENTS + round, 10, 10);
-        publish(&rig);
+        rig.publish_all();
     }
     let id = |config| rig.json(&["--config", config, "init"])["bookkeeping_id"].as_str().unwrap().to_owned();
     assert_eq!(id("copy.toml"), id("outbox.toml"));

@@ -156,6 +156,14 @@ impl Rig {
         }
     }
 
+    /// Has a relay publish everything, and stops it in order.
+    pub(crate) fn publish_all(&self) {
+        let relay = self.relay();
+        self.wait_published();
+        let stopped = relay.stop();
+        assert_eq!(stopped.code, 0, "{}", stopped.err);
+    }
+
     /// Waits until every route has published everything and keeps nothing.
     pub(crate) fn wait_published(&self) {
         self.wait_status("everything is published", |status| {
