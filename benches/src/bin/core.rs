@@ -58,6 +58,7 @@ fn run(records: &[Arc<Record>], ordered_calls: bool) -> std::time::Duration {
         retry: RetryPolicy::default(),
         window: WindowLimits::default(),
         checkpoint_after: std::time::Duration::from_millis(200),
+        observed: None,
         seed: 1,
     };
     let resume = Resume { position: Position::new("0"), troubled: Vec::new(), tombstones: Vec::new() };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{adopt, check, dead_letters, inbox, init, purge, relay, replay, route, status},
+    commands::{adopt, check, dead_letters, inbox, init, purge, relay, replay, route, simulate, status},
     config::{DEFAULT_FILE, LogFormat},
     demo,
 };
@@ -20,12 +20,19 @@ Exit codes:
 
 See it work first: outbox demo";
 
+/// A build that can kill itself must not be taken for one to run a service with.
+const VERSION: &str = if cfg!(feature = "crash-points") {
+    concat!(env!("CARGO_PKG_VERSION"), " with crash points: for tests only")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// Write once, and every consumer hears of it, in order, once.
 ///
 /// Outbox publishes the events that a service commits together with its data: in order per key, for certain, to every
 /// route that wants them.
 #[derive(Debug, Parser)]
-#[command(name = "outbox", version, after_help = AFTER_HELP, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "outbox", version = VERSION, after_help = AFTER_HELP, max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -80,6 +87,8 @@ pub(crate) enum Command {
     Purge(purge::Args),
     /// Watch real orders become events while processes are killed
     Demo(demo::Args),
+    /// Prove it: play thousands of worlds where everything goes wrong
+    Simulate(simulate::Args),
     /// Print a completion script for your shell
     Completions {
         /// The shell

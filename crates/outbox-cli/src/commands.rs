@@ -21,6 +21,7 @@ pub(crate) mod purge;
 pub(crate) mod relay;
 pub(crate) mod replay;
 pub(crate) mod route;
+pub(crate) mod simulate;
 mod standing;
 pub(crate) mod status;
 
@@ -50,7 +51,7 @@ pub(crate) async fn run(global: &Global, out: Output, command: Command) -> Outco
         Command::Adopt(args) => adopt::run(configured(global)?, out, &args).await,
         Command::Purge(args) => purge::run(configured(global)?, out, args).await,
         // `main` has done these before.
-        Command::Demo(_) | Command::Hidden(_) | Command::Completions { .. } => Ok(Exit::Ok),
+        Command::Demo(_) | Command::Hidden(_) | Command::Completions { .. } | Command::Simulate(_) => Ok(Exit::Ok),
     }
 }
 

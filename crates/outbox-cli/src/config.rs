@@ -11,6 +11,8 @@ use outbox::{RouteSettings, sinks::WebhookSettings};
 pub(crate) mod document;
 #[cfg(test)]
 mod mistakes;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod properties;
 mod section;
 mod substitute;
 pub(crate) mod units;

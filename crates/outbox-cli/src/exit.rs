@@ -172,6 +172,7 @@ impl From<StoreError> for Failure {
             ErrorKind::Ownership => (Exit::Adopt, Some("`outbox adopt` shows who owns what and what can be done")),
             ErrorKind::Full
             | ErrorKind::Fenced
+            | ErrorKind::Trimmed
             | ErrorKind::Incompatible
             | ErrorKind::NotPermitted
             | ErrorKind::Invalid => (Exit::Failed, None),

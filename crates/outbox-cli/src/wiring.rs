@@ -2,8 +2,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+#[cfg(not(feature = "crash-points"))]
+use outbox::System;
 use outbox::{
-    BusinessStore, Operator, Sink, SinkLimits, Source, System,
+    BusinessStore, Clock, Operator, Sink, SinkLimits, Source,
     relay::RetentionPolicy,
     sinks::{FileSink, LINE_LIMITS, StdoutSink, WebhookSettings, WebhookSink},
 };
@@ -89,9 +91,9 @@ pub(crate) fn inbox(file: &Path, consumer: &str) -> Result<SqliteInbox, Failure>
 pub(crate) fn sink(route: &RouteConfig) -> Result<Arc<dyn Sink>, Failure> {
     let name = &route.settings.name;
     let attempted = format!("the sink of route `{name}`");
-    Ok(match &route.sink {
+    let sink: Arc<dyn Sink> = match &route.sink {
         SinkConfig::Webhook(settings) => {
-            let sink = WebhookSink::new(WebhookSettings::clone(settings), Arc::new(System));
+            let sink = WebhookSink::new(WebhookSettings::clone(settings), clock()?);
             Arc::new(sink.map_err(|error| Failure::new(error.to_string()).context(&attempted))?)
         }
         SinkConfig::File(file) => {
@@ -99,7 +101,22 @@ pub(crate) fn sink(route: &RouteConfig) -> Result<Arc<dyn Sink>, Failure> {
             Arc::new(sink.map_err(|error| Failure::new(error.to_string()).because(&error).context(&attempted))?)
         }
         SinkConfig::Stdout => Arc::new(StdoutSink::new()),
-    })
+    };
+    #[cfg(feature = "crash-points")]
+    let sink = crate::crash_points::sink(sink)?;
+    Ok(sink)
+}
+
+/// The clock of everything that runs for long.
+///
+/// # Errors
+/// None in a shipped build.
+#[cfg_attr(not(feature = "crash-points"), expect(clippy::unnecessary_wraps, reason = "with crash points it can fail"))]
+pub(crate) fn clock() -> Result<Arc<dyn Clock>, Failure> {
+    #[cfg(feature = "crash-points")]
+    return crate::crash_points::clock();
+    #[cfg(not(feature = "crash-points"))]
+    Ok(Arc::new(System))
 }
 
 /// What the sink of `route` takes, without making it.

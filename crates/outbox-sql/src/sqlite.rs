@@ -12,6 +12,10 @@ mod durable;
 mod failure;
 mod history;
 mod inbox_store;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+#[expect(clippy::panic, reason = "a property that does not hold is told by a panic")]
+pub mod properties;
 mod row;
 pub mod schema;
 mod source;

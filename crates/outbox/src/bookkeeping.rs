@@ -133,6 +133,18 @@ pub trait Bookkeeping: Send + Sync {
         witness: Option<&Witness>,
     ) -> Result<(), StoreError>;
 
+    /// Forgets the route's checkpoints in these partitions, with the witnesses and tombstones that it has of them. Those
+    /// that it has no checkpoint in are passed over. What is kept stays.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if the lease is lost.
+    async fn forget_checkpoints(
+        &self,
+        lease: &Lease,
+        route: &RouteName,
+        partitions: &[PartitionId],
+    ) -> Result<(), StoreError>;
+
     /// What was read of `partition` before, newest first: the latest, and a thinning sample of what came before.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ mod attributes;
 mod error;
 
 #[cfg(test)]
-mod arbitrary;
+pub(crate) mod arbitrary;
 #[cfg(test)]
 mod conformance;
 

@@ -13,6 +13,9 @@ pub enum ErrorKind {
     Fenced,
     /// The store holds another history than was read before: an older copy, a restored backup. Stop, and adopt.
     HistoryChanged,
+    /// The position is older than what the stream remembers. The relay reads the table again, if the source can
+    /// ([`Source::recovery`](crate::Source::recovery)); else it stops.
+    Trimmed,
     /// The store belongs to another bookkeeping, or the bookkeeping to another store. Stop, and adopt.
     Ownership,
     /// A table layout or file format that this version cannot work with. Stop, and upgrade or initialise.
@@ -30,6 +33,7 @@ impl ErrorKind {
             Self::Unavailable | Self::Full => true,
             Self::Fenced
             | Self::HistoryChanged
+            | Self::Trimmed
             | Self::Ownership
             | Self::Incompatible
             | Self::NotPermitted

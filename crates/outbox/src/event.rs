@@ -11,6 +11,7 @@ mod attribute;
 mod new_event;
 mod typed;
 
+pub(crate) use attribute::shown;
 pub use attribute::{AttributeError, AttributeValue, check_extension_name, check_text, check_uri_reference};
 pub use new_event::{JSON, NewEvent, NewEventBuilder};
 pub use typed::{TypedError, TypedEvent};

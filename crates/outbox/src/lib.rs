@@ -50,7 +50,7 @@ pub use place::{Place, PlaceError, Placing};
 pub use relay::Relay;
 pub use route::{RouteName, RouteSettings, Start};
 pub use sink::{Batch, Fault, Outcome, Sink, SinkError, SinkLimits};
-pub use source::{KeyOrder, Page, Partition, PartitionId, Source};
+pub use source::{KeyOrder, Page, Partition, PartitionId, Recovery, Source};
 pub use store::BusinessStore;
 pub use writer::{Expected, Receipt, WriteError};
 

@@ -1,7 +1,7 @@
 //! Every trait in memory: for the tests of services that use Outbox, and the measure that other backends are held to.
 //!
 //! [`MemoryStore`] is a business store with its writer, source and retention; [`MemoryBookkeeping`] a relay's state;
-//! [`MemorySink`] remembers what it accepted. They pass the same conformance suites as every other backend and lose
+//! [`MemorySink`] remembers what it accepted; [`MemoryStream`] hands out a store's commits as a change stream with shards. They pass the same conformance suites as every other backend and lose
 //! everything when they are dropped. [`ManualClock`] and [`SeededEntropy`] make a test's time and randomness its own.
 //!
 //! ```
@@ -24,12 +24,14 @@ mod business_store;
 mod sink;
 mod source;
 mod store;
+mod stream;
 mod time;
 mod transaction;
 
 pub use bookkeeping::MemoryBookkeeping;
 pub use sink::{Accepted, MemorySink};
 pub use store::{MemoryStore, PARTITION, Snapshot};
+pub use stream::{Habits, MemoryStream, StreamSettings};
 pub use time::{ManualClock, SeededEntropy, TokioClock};
 pub use transaction::MemoryTransaction;
 

@@ -9,7 +9,9 @@
 //! 3. While an event of a key is retried, dead or parked, no later event of it goes out.
 //! 4. Window, calls in flight and pending writes stay within stated limits, whatever the sink does.
 //! 5. After `LeaseLost`, no effect. After `Drain`, no new call, and a last checkpoint once the calls are back.
-//! 6. Same inputs, same effects, to the byte.
+//! 6. Where the source does not promise the order of a key, nothing goes out before a predecessor that is missing,
+//!    but for one that neither the source nor the table has.
+//! 7. Same inputs, same effects, to the byte.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +19,8 @@ use crate::{
     bookkeeping::{KeptContent, Lane},
     clock::Moment,
     entry::{EventRef, Position, Record},
-    event::Event,
+    event::{Event, Key},
+    place::Place,
     route::{RetryPolicy, WindowLimits},
     sink::{Fault, Outcome, SinkLimits},
     source::Limit,
@@ -25,16 +28,22 @@ use crate::{
 };
 
 mod answers;
+mod checkpoint;
 mod dispatch;
 pub(crate) mod health;
+mod intake;
 mod lanes;
 mod machine;
+mod marks;
+mod missing;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod turns;
 mod window;
 
 pub use machine::{Pipeline, Resume};
+pub use turns::Observed;
 
 /// Names a call to the sink, within one pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +52,10 @@ pub struct CallId(pub u64);
 /// Names a write to the bookkeeping, within one pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(pub u64);
+
+/// Names a fetch of missing entries, within one pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FetchId(pub u64);
 
 /// Whether a route takes an event of a record.
 pub type Takes = Arc<dyn Fn(&Record, &Event) -> bool + Send + Sync>;
@@ -64,6 +77,8 @@ pub struct Settings {
     pub window: WindowLimits,
     /// The longest time that progress goes without a checkpoint.
     pub checkpoint_after: Duration,
+    /// How the order of the source is watched; `None` for one that promises it.
+    pub observed: Option<Observed>,
     /// Seeds the jitter.
     pub seed: u64,
 }
@@ -79,6 +94,18 @@ pub enum Input {
         next: Position,
         /// Whether the partition is closed and read out.
         end: bool,
+    },
+    /// Answers [`Effect::FetchMissing`]: for each sequence its entry, or none where the table has none.
+    Fetched {
+        /// The fetch.
+        fetch: FetchId,
+        /// The entries, in the order in which they were asked for.
+        records: Vec<Option<Arc<Record>>>,
+    },
+    /// What is missing could not be fetched now. It is asked for again.
+    FetchFailed {
+        /// The fetch.
+        fetch: FetchId,
     },
     /// A call came back with one outcome for each event.
     Answered {
@@ -113,10 +140,21 @@ pub enum Input {
         /// The write.
         write: WriteId,
     },
+    /// A lane got into trouble by another pipeline of the route: the keeper owns it.
+    Troubled {
+        /// The lane.
+        lane: Lane,
+    },
     /// The keeper released a lane: its events may be published again.
     Released {
         /// The lane.
         lane: Lane,
+    },
+    /// Events were discarded or erased while they were kept: where they are read again they do not go out. To be told
+    /// before their lanes are released.
+    Discarded {
+        /// Their ids, each with the position behind its record.
+        tombstones: Vec<(Arc<str>, Position)>,
     },
     /// No new calls and no reads until `Resume`.
     Pause,
@@ -137,6 +175,32 @@ pub enum Effect {
     Read {
         /// What the window can still take.
         credit: Limit,
+    },
+    /// An entry came before its predecessors: read these from the table. Its key waits; others go on.
+    FetchMissing {
+        /// The fetch.
+        fetch: FetchId,
+        /// The key.
+        key: Key,
+        /// Their sequences, in order.
+        sequences: Vec<u64>,
+    },
+    /// A record did not come in its turn.
+    OutOfTurn {
+        /// The key.
+        key: Key,
+        /// Where its entry stands.
+        place: Place,
+        /// What that means, and what is done about it.
+        disorder: Disorder,
+    },
+    /// Neither the source nor the table gave these entries, though later ones of the key are there. The key goes on
+    /// without them: somebody has to know.
+    Gap {
+        /// The key.
+        key: Key,
+        /// Their sequences, in order.
+        sequences: Vec<u64>,
     },
     /// Publish these events in one call.
     Publish {
@@ -173,6 +237,15 @@ pub enum Effect {
     Health(Health),
     /// Nothing more will come: drained, or the partition is done.
     Finished,
+}
+
+/// How a record came that did not come in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disorder {
+    /// It was taken before: done without publishing it again.
+    Duplicate,
+    /// Later ones of its key went out before, and nothing is known of it. It is published, for it may never have been.
+    Inversion,
 }
 
 /// How a front fares, in durations: the machine knows no wall clock.

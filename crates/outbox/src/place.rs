@@ -5,6 +5,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::event::shown;
+
 /// An event's position within its key: which history, which entry, which event of the entry.
 ///
 /// Places of one key are ordered as their events were committed. Places of different keys are not comparable in any
@@ -21,7 +23,7 @@ use std::{fmt, str::FromStr};
 pub struct Place {
     /// Rises when a store's history went backwards, as after a restored backup. Starts at 1.
     pub incarnation: u32,
-    /// The entry's number within its key. Starts at 1.
+    /// The entry's number within its key. Starts at 1, and stays below 2⁶³: stores keep it in signed columns.
     pub sequence: u64,
     /// The event's number within its entry. Starts at 0.
     pub index: u32,
@@ -63,12 +65,13 @@ impl FromStr for Place {
             let mut parts = text.split('.');
             let place = Self {
                 incarnation: digits(parts.next()?)?,
-                sequence: digits(parts.next()?)?,
+                // In a signed column a larger one would stand before all others.
+                sequence: digits::<i64>(parts.next()?)?.unsigned_abs(),
                 index: digits(parts.next()?)?,
             };
             parts.next().is_none().then_some(place)
         };
-        parse().ok_or_else(|| PlaceError(text.chars().take(64).collect()))
+        parse().ok_or_else(|| PlaceError(shown(text)))
     }
 }
 
@@ -100,7 +103,7 @@ impl Placing {
     /// # Errors
     /// [`PlaceError`] names the text that is not a place, or an index that its count does not allow.
     pub fn from_wire(place: &str, after: &str) -> Result<Self, PlaceError> {
-        let refused = || PlaceError(place.chars().take(64).collect());
+        let refused = || PlaceError(shown(place));
         let (position, count) = place.split_once('/').ok_or_else(refused)?;
         let count: u32 = digits(count).ok_or_else(refused)?;
         let place: Place = position.parse()?;
@@ -131,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_place_is_refused() {
-        for text in ["", "1", "1.2", "1.2.3.4", "+1.2.3", "1.2.x", "99999999999.1.0"] {
+        for text in ["", "1", "1.2", "1.2.3.4", "+1.2.3", "1.2.x", "99999999999.1.0", "1.9223372036854775808.0"] {
             assert!(text.parse::<Place>().is_err(), "{text}");
         }
         for text in ["1.2.3", "1.2.3/3", "0.2.0/1", "1.0.0/1", "1.2.0/-1"] {

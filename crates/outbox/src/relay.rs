@@ -6,20 +6,27 @@
 
 use std::{future::Future, sync::Arc};
 
+use futures_util::future::maybe_done;
+
+pub mod adoption;
 mod builder;
 mod claim;
 mod lease;
 mod limiter;
+mod listing;
 pub mod metric;
 mod owner;
 mod reader;
+mod readers;
 mod retention;
 mod route;
 mod status;
+mod wake;
+mod watch;
 
 pub use builder::{RelayBuilder, RelayError};
 pub use retention::{RetentionPolicy, passed_by_all};
-pub use status::{RelayHandle, RelayStatus, RouteState, RouteStatus};
+pub use status::{PartitionState, PartitionStatus, RelayHandle, RelayStatus, RouteState, RouteStatus};
 
 use builder::Parts;
 use lease::Acquired;
@@ -59,7 +66,8 @@ impl Relay {
     }
 
     async fn own_again_and_again(&self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RelayError> {
-        let mut shutdown = std::pin::pin!(shutdown);
+        // Asked again and again, also after it came: stopping may fail at first.
+        let mut shutdown = std::pin::pin!(maybe_done(shutdown));
         loop {
             let acquired = tokio::select! {
                 biased;

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{filter::Filter, sink::SinkLimits};
+use crate::{event::shown, filter::Filter, sink::SinkLimits};
 
 /// A route's name: 1 to 64 characters of `a-z`, `0-9`, `-`, `_` and `.`, the first a letter or digit.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ impl RouteName {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let allowed = name.bytes().all(|byte| plain(byte) || b"-_.".contains(&byte));
         if !allowed || name.len() > 64 || !name.bytes().next().is_some_and(plain) {
-            return Err(RouteNameError(name.chars().take(80).collect()));
+            return Err(RouteNameError(shown(name)));
         }
         Ok(Self(name.into()))
     }

@@ -99,8 +99,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One signature, as `v1,<base64>`. `id` and `timestamp` have to be sent exactly so; `id` should hold no full stop,
-/// for full stops separate what is signed.
+/// One signature, as `v1,<base64>`. `id` and `timestamp` have to be sent exactly so; `id` must hold no full stop, for
+/// full stops separate what is signed, and [`Verifier::verify`] refuses it.
 pub fn sign(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> String {
     let mut signature = String::with_capacity(SIGNATURE_PREFIX.len() + 44);
     signature.push_str(SIGNATURE_PREFIX);
@@ -117,6 +117,9 @@ pub fn sign_with_all(secrets: &[Secret], id: &str, timestamp: i64, body: &[u8]) 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
+    /// The id holds a full stop: with one, the same signature would fit another body and time stamp.
+    #[error("`webhook-id` holds a full stop, which separates what is signed: the sender has to leave it out")]
+    Id,
     /// The time stamp is not a number of seconds.
     #[error("`webhook-timestamp` is not a number of seconds since 1970")]
     Timestamp,
@@ -166,6 +169,11 @@ impl Verifier {
         body: &[u8],
         now: Timestamp,
     ) -> Result<(), SignatureError> {
+        // Rule: Standard Webhooks 1.0, signature scheme: the id holds no full stop. Else `a` at 1 with the body `2.b` would
+        // be signed as `a.1` at 2 with the body `b` is.
+        if id.contains('.') {
+            return Err(SignatureError::Id);
+        }
         let timestamp = read_timestamp(timestamp_header)?;
         let now = now.as_second();
         if now.abs_diff(timestamp) > self.tolerance.as_secs() {
@@ -269,6 +277,15 @@ mod tests {
         assert_eq!(try_with(ID, "1614265330", br#"{"test": 2432232315}"#), Err(SignatureError::Mismatch));
         assert_eq!(try_with("msg_other", "1614265330", BODY), Err(SignatureError::Mismatch));
         assert_eq!(try_with(ID, "1614265331", BODY), Err(SignatureError::Mismatch));
+    }
+
+    #[test]
+    fn a_signature_does_not_fit_the_same_text_cut_into_other_parts() {
+        let known = secret(SECRET);
+        let signature = sign(&known, ID, TIMESTAMP, b"1614265333.25");
+        let verifier = Verifier::new(vec![known], FIVE_MINUTES);
+        let id = format!("{ID}.{TIMESTAMP}");
+        assert_eq!(verifier.verify(&id, "1614265333", &signature, b"25", at(TIMESTAMP)), Err(SignatureError::Id));
     }
 
     #[test]

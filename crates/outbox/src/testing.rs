@@ -81,8 +81,8 @@
 //!
 //! Implement [`Source`](crate::Source) and [`BusinessStore`](crate::BusinessStore), and for the suites a
 //! [`StoreUnderTest`]: it runs a transaction as the suite asks for, opens the store as another process would, and puts a
-//! backup in its place. A writer that has transactions of its own kind needs only a [`WriterUnderTest`]. For a
-//! [`Bookkeeping`](crate::Bookkeeping) nothing is needed but a fresh one for each check.
+//! backup in its place. A writer that has transactions of its own kind needs only a [`WriterUnderTest`]. A
+//! [`Bookkeeping`](crate::Bookkeeping) needs a [`BookkeepingUnderTest`], which opens it as often as it is asked to.
 
 #[expect(
     clippy::expect_used,
@@ -96,11 +96,20 @@ pub mod crashes;
 pub mod faults;
 mod hold;
 mod hooked;
+mod io;
+#[doc(hidden)]
+#[expect(clippy::panic, reason = "a property that does not hold is told by a panic")]
+pub mod properties;
 #[expect(clippy::expect_used, reason = "samples are valid, and part of tests")]
 mod sample;
+#[cfg(all(feature = "relay", feature = "inbox"))]
+pub mod simulator;
 mod step_gate;
 mod subject;
 
-pub use hooked::{Hook, Hooked, Io};
+pub use hooked::{Hook, Hooked};
+pub use io::{Io, UnknownIo};
 pub use step_gate::{Side, Step, StepGate};
-pub use subject::{Delivery, End, Opened, SinkUnderTest, StoreUnderTest, Transaction, Write, WriterUnderTest};
+pub use subject::{
+    BookkeepingUnderTest, Delivery, End, Opened, SinkUnderTest, StoreUnderTest, Transaction, Write, WriterUnderTest,
+};

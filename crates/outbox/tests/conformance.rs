@@ -1,4 +1,4 @@
-//! The in-memory backends pass every suite, and the suites find what they are for.
+//! The in-memory backends pass every suite.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -9,8 +9,10 @@ use outbox::{
     Sink, Source, WriteError,
     memory::{ManualClock, MemoryBookkeeping, MemorySink, MemoryStore, SeededEntropy, Snapshot},
     testing::{
-        Delivery, End, Opened, SinkUnderTest, StoreUnderTest, Transaction, WriterUnderTest,
+        BookkeepingUnderTest, Delivery, End, Opened, SinkUnderTest, StoreUnderTest, Transaction, Write,
+        WriterUnderTest,
         conformance::{bookkeeping, business_store, operator, sink, source, writer},
+        faults::{FaultySink, SinkFault, SinkFaults},
     },
     writer::{Receipt, Settled},
 };
@@ -46,6 +48,14 @@ impl WriterUnderTest for Memory {
         Ok(receipts)
     }
 
+    async fn transact_regardless(&self, writes: Vec<Write>) -> Option<Vec<Result<Vec<Receipt>, WriteError>>> {
+        let mut transaction = self.store.transaction();
+        let answers =
+            writes.into_iter().map(|write| transaction.write_expecting(write.expected, write.events)).collect();
+        transaction.commit().unwrap();
+        Some(answers)
+    }
+
     async fn settled(&self, receipt: &Receipt) -> Settled {
         self.store.settle(receipt)
     }
@@ -71,12 +81,18 @@ impl StoreUnderTest for Memory {
     }
 }
 
-struct RememberingSink(Arc<MemorySink>);
+struct RememberingSink(Arc<MemorySink>, SinkFaults);
+
+impl RememberingSink {
+    fn new(sink: MemorySink) -> Self {
+        Self(Arc::new(sink), SinkFaults::default())
+    }
+}
 
 #[async_trait]
 impl SinkUnderTest for RememberingSink {
     fn sink(&self) -> Arc<dyn Sink> {
-        self.0.clone()
+        Arc::new(FaultySink::new(self.0.clone(), self.1.clone()))
     }
 
     async fn delivered(&self) -> Vec<Delivery> {
@@ -93,10 +109,29 @@ impl SinkUnderTest for RememberingSink {
         self.0.break_down(outbox::Fault::Sink, "nobody listens: start the target");
         true
     }
+
+    async fn cut_connections(&self) -> bool {
+        self.1.once(SinkFault::FailCall(outbox::Fault::Sink));
+        true
+    }
+
+    async fn lose_an_answer(&self) -> bool {
+        self.1.once(SinkFault::AcceptAndLoseAnswer);
+        true
+    }
 }
 
-fn fresh_bookkeeping() -> MemoryBookkeeping {
-    MemoryBookkeeping::new(&SeededEntropy::new(7))
+struct Books(Arc<MemoryBookkeeping>);
+
+#[async_trait]
+impl BookkeepingUnderTest for Books {
+    async fn open(&self) -> Arc<dyn outbox::Operator> {
+        self.0.clone()
+    }
+}
+
+fn fresh_bookkeeping() -> Books {
+    Books(Arc::new(MemoryBookkeeping::new(&SeededEntropy::new(7))))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,11 +161,11 @@ async fn the_operators_bookkeeping_in_memory_conforms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sink_in_memory_conforms() {
-    sink::all(async || RememberingSink(Arc::new(MemorySink::default()))).await;
+    sink::all(async || RememberingSink::new(MemorySink::default())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_whose_calls_are_not_ordered_conforms() {
     let limits = outbox::SinkLimits { ordered_calls: false, max_events: 1, ..MemorySink::default().limits() };
-    sink::all(async || RememberingSink(Arc::new(MemorySink::new(limits)))).await;
+    sink::all(async || RememberingSink::new(MemorySink::new(limits))).await;
 }

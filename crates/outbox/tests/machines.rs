@@ -8,6 +8,9 @@ mod world;
 
 use world::{Faults, World};
 
+const EVERYTHING: Faults =
+    Faults { poison: true, outages: true, bombs: true, crashes: true, store: true, operator: true, disorder: true };
+
 fn run(seeds: std::ops::Range<u64>, faults: Faults) {
     for seed in seeds {
         let mut world = World::new(seed, faults);
@@ -48,15 +51,29 @@ fn a_failing_bookkeeping_loses_nothing_and_keeps_order() {
 
 #[test]
 fn all_faults_together_lose_nothing_and_keep_order() {
-    let all = Faults { poison: true, outages: true, bombs: true, crashes: true, store: true, operator: true };
+    let all = Faults { disorder: false, ..EVERYTHING };
     run(0..3000, all);
+}
+
+#[test]
+fn a_source_that_doubles_reorders_and_leaves_out_is_put_right() {
+    run(0..200, Faults { disorder: true, ..Faults::default() });
+}
+
+#[test]
+fn a_disordered_source_is_put_right_under_all_faults_but_crashes() {
+    run(0..1000, Faults { crashes: false, ..EVERYTHING });
+}
+
+#[test]
+fn a_disordered_source_loses_nothing_over_crashes() {
+    run(0..1000, EVERYTHING);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let trace = |seed| {
-        let all = Faults { poison: true, outages: true, bombs: true, crashes: true, store: true, operator: true };
-        let mut world = World::new(seed, all);
+        let mut world = World::new(seed, EVERYTHING);
         world.run(300);
         world.trace
     };

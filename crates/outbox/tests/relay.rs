@@ -9,6 +9,10 @@ mod frail;
 mod logged;
 #[path = "relay/rig.rs"]
 mod rig;
+#[path = "relay/streams.rs"]
+mod streams;
+#[path = "relay/told.rs"]
+mod told;
 #[path = "relay/watched.rs"]
 mod watched;
 
@@ -22,10 +26,16 @@ mod failures;
 mod flow;
 #[path = "relay/health.rs"]
 mod health;
+#[path = "relay/lineage.rs"]
+mod lineage;
+#[path = "relay/observed.rs"]
+mod observed;
 #[path = "relay/operator.rs"]
 mod operator;
 #[path = "relay/ownership.rs"]
 mod ownership;
+#[path = "relay/recovery.rs"]
+mod recovery;
 #[path = "relay/replay.rs"]
 mod replay;
 #[path = "relay/retention.rs"]
@@ -36,3 +46,5 @@ mod routes;
 mod stopping;
 #[path = "relay/stores.rs"]
 mod stores;
+#[path = "relay/stream_conformance.rs"]
+mod stream_conformance;

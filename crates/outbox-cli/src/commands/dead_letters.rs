@@ -53,7 +53,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         consent: Consent,
     },
-    /// Give them up for good, so that what is parked behind them goes on
+    /// With --yes: give them up for good, so that what is parked behind them goes on
     Discard {
         /// Which
         #[command(flatten)]
@@ -84,10 +84,10 @@ pub(crate) struct Pick {
     kind: Option<String>,
 }
 
-/// Whether to act on more than one.
+/// Whether to act on more than one, or for good.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Consent {
-    /// Act on every one that matches
+    /// Act on every one that matches; a discard needs it always
     #[arg(long)]
     yes: bool,
     /// Act on every one there is
@@ -239,8 +239,12 @@ impl Action {
 async fn act(config: &Config, stores: &Stores, out: Output, pick: &Pick, consent: Consent, action: &Action) -> Outcome {
     if pick.is_open() && !consent.all && !(consent.yes && pick.route.is_some()) {
         let verb = action.verb();
+        let all = match action {
+            Action::Redrive => "redrive --all",
+            Action::Discard(_) => "discard --all --yes",
+        };
         return Err(Failure::usage(format!("which dead letters to {verb} is not said"))
-            .help(format!("name their numbers, --key or --type, or say `outbox dead-letters {verb} --all`")));
+            .help(format!("name their numbers, --key or --type, or say `outbox dead-letters {all}`")));
     }
     let routes = routes(config, stores, pick).await?;
     let selectors = pick.selectors()?;
@@ -251,6 +255,10 @@ async fn act(config: &Config, stores: &Stores, out: Output, pick: &Pick, consent
     if found > 1 && pick.ids.is_empty() && !consent.yes && !consent.all {
         return Err(Failure::usage("more than one dead letter matches; nothing was done")
             .help("`outbox dead-letters list` with the same options shows them; --yes takes them all"));
+    }
+    if matches!(action, Action::Discard(_)) && !consent.yes {
+        return Err(Failure::usage("what is discarded is never published; nothing was done")
+            .help("`outbox dead-letters show` with the same options shows what it is; --yes does it"));
     }
     let mut done = 0;
     let bar = out.waiting(&format!("{} dead letters", action.done()));

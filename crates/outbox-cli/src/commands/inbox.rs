@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use outbox::{Clock as _, InboxStore, Key, Place, System, inbox::InboxOperator};
+use outbox::{Clock as _, ErrorKind, InboxStore, Key, Place, System, inbox::InboxOperator};
 use serde_json::json;
 
 use crate::{
@@ -98,13 +98,16 @@ impl Inbox {
         let known = listed(consumers.iter().map(String::as_str));
         let consumer = match (&self.consumer, consumers.as_slice()) {
             (Some(name), names) if names.contains(name) => name,
+            (_, []) => {
+                return Err(Failure::not_found(format!("{file} has no inbox yet"))
+                    .help("name the consumer's own database with --db; its service makes the inbox when it starts"));
+            }
             (Some(name), _) => {
                 return Err(
                     Failure::not_found(format!("{file} has no inbox of `{name}`")).help(format!("known: {known}"))
                 );
             }
             (None, [only]) => only,
-            (None, []) => return Err(Failure::not_found(format!("{file} has no inbox yet"))),
             (None, _) => {
                 return Err(Failure::usage(format!("{file} has several inboxes"))
                     .help(format!("say which with --consumer: {known}")));
@@ -201,7 +204,11 @@ async fn skip<S: InboxStore>(
 ) -> Outcome {
     let key = key(text)?;
     let to = to.map(place).transpose()?;
-    let mark = operator.skip(producer, &key, to).await?;
+    let mark = operator.skip(producer, &key, to).await.map_err(|error| match error.kind() {
+        ErrorKind::Invalid if to.is_none() => Failure::not_found(error.to_string())
+            .help("`outbox inbox dead-letters list` and `outbox inbox status` show what waits"),
+        _ => error.into(),
+    })?;
     if out.json {
         out.value(&json!({ "producer": producer, "key": key.as_str(), "mark": mark.to_string() }));
     } else {

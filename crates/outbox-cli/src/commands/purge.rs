@@ -7,7 +7,7 @@ use crate::{
     commands,
     config::{self, Config, units},
     exit::{Exit, Failure, Outcome},
-    output::{Output, counted},
+    output::{Output, counted, number},
     wiring::Stores,
 };
 
@@ -20,13 +20,13 @@ pub(crate) struct Args {
     /// Published entries older than this, as `7d`
     #[arg(long, value_name = "AGE", conflicts_with_all = ["keep", "key"])]
     older_than: Option<String>,
-    /// All published entries but the newest so many
+    /// With --yes: all published entries but the newest so many
     #[arg(long, value_name = "N", conflicts_with = "key")]
     keep: Option<u64>,
     /// Erase every event of this key that a route keeps (retrying, dead letter, parked), as for a request to be forgotten
     #[arg(long, value_name = "KEY", requires = "yes")]
     key: Option<String>,
-    /// With --key: really
+    /// With --keep or --key: really
     #[arg(long)]
     yes: bool,
 }
@@ -38,6 +38,11 @@ pub(crate) async fn run(config: Config, out: Output, args: Args) -> Outcome {
         return erase(&stores, out, key).await;
     }
     let retention = retention(&config, &args)?;
+    if let (Some(newest), false) = (args.keep, args.yes) {
+        let what = format!("this removes all published entries but the newest {}", number(newest));
+        return Err(Failure::usage(format!("{what}, and they cannot be replayed any more; nothing was done"))
+            .help("--yes does it"));
+    }
     let bar = out.waiting("purging");
     let mut removed = 0;
     let mut needed = true;
@@ -93,7 +98,7 @@ fn retention(config: &Config, args: &Args) -> Result<Retention, Failure> {
             config::Retention::Age(duration) => age(duration),
             config::Retention::Newest(newest) => Ok(Retention::Newest(newest)),
             config::Retention::Off => Err(Failure::usage("what to purge is not said, and `store.retention` is off")
-                .help("say --older-than 7d or --keep 100000, or set `store.retention`")),
+                .help("say --older-than 7d or --keep 100000 --yes, or set `store.retention`")),
         },
     }
 }

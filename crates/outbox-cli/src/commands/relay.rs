@@ -28,6 +28,8 @@ pub(crate) async fn run(config: Config, _args: &Args) -> Outcome {
         None => None,
     };
     let stores = wiring::stores(&config, true).await?;
+    #[cfg(feature = "crash-points")]
+    let stores = crate::crash_points::stores(stores)?;
     let relay = build(&config, &stores)?;
     if let Some(endpoint) = endpoint {
         endpoint.serve(relay.handle());
@@ -48,6 +50,7 @@ fn build(config: &Config, stores: &Stores) -> Result<Relay, Failure> {
     let mut builder: RelayBuilder = Relay::builder()
         .name(&relay.name)
         .holder(holder::this())
+        .clock(wiring::clock()?)
         .source(Arc::clone(&stores.source))
         .store(Arc::clone(&stores.business))
         .bookkeeping(Arc::clone(&stores.bookkeeping))

@@ -22,8 +22,13 @@ pub(crate) async fn standings(stores: &Stores, registration: &Registration) -> R
     let mut standings = Vec::new();
     for partition in stores.source.partitions().await? {
         let found = checkpoints.iter().find(|checkpoint| checkpoint.partition == partition.id);
+        let read = |parent: &PartitionId| checkpoints.iter().any(|known| known.partition == *parent && known.finished);
         let position = match found {
             Some(checkpoint) => checkpoint.position.clone(),
+            // As the relay begins: a partition whose parents were read at its own beginning.
+            None if !partition.parents.is_empty() && partition.parents.iter().all(read) => {
+                stores.source.beginning(&partition.id).await?
+            }
             None => stores.source.start(&partition.id, registration).await?,
         };
         standings.push(Standing { partition: partition.id, position, stored: found.is_some() });

@@ -235,6 +235,26 @@ fn check(mistake: &Mistake, text: &str) {
 }
 
 #[test]
+fn a_value_of_the_environment_is_in_no_message() {
+    for line in ["retention = '${X}'", "producer = '${X} '"] {
+        let text = format!("[store]\nsqlite = 'a.db'\n{line}\n[[route]]\nname = 'a'\nstdout = true\n");
+        assert_not_shown(&text);
+    }
+    for line in
+        ["start = '${X}'", "rate_limit = '${X}'", "name = '${X}'", "webhook = { url = 'http://a', encoding = '${X}' }"]
+    {
+        let text = format!("[store]\nsqlite = 'a.db'\n[relay]\nlog = '${{X}}'\nlisten = '${{X}}'\n[[route]]\n{line}\n");
+        assert_not_shown(&text);
+    }
+}
+
+fn assert_not_shown(text: &str) {
+    let read = Config::parse(Path::new("outbox.toml"), text, &|_| Some("Hush hush".to_owned()));
+    let said = read.unwrap_err().to_string();
+    assert!(said.contains("${X}") && !said.contains("Hush"), "{text}{said}");
+}
+
+#[test]
 fn each_mistake_names_line_field_and_remedy() {
     for mistake in MISTAKES {
         check(mistake, mistake.text);

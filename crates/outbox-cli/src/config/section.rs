@@ -92,6 +92,12 @@ impl<'a> Section<'a> {
         self.substituted(key, text)
     }
 
+    /// The text of `key` as it stands in the file, for a message: what the environment puts in may be a secret.
+    pub(crate) fn written(&self, key: &str) -> &'a str {
+        let value = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
+        value.and_then(|(_, value)| value.get_ref().as_str()).unwrap_or_default()
+    }
+
     fn substituted(&self, key: &str, text: &str) -> Option<String> {
         substitute(text, self.shared.lookup).map_err(|(message, help)| self.problem(key, message, help)).ok()
     }
@@ -132,8 +138,7 @@ impl<'a> Section<'a> {
             );
             return None;
         };
-        let text = self.substituted(key, text)?;
-        match parse(&text) {
+        match parse(&self.substituted(key, text)?) {
             Ok(value) => Some(value),
             Err(wrong) => {
                 let (message, help) = wrong

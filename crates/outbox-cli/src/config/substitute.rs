@@ -37,8 +37,10 @@ fn value_of(body: &str, lookup: &impl Fn(&str) -> Option<String>) -> Result<Stri
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err((
-            format!("`${{{name}}}` does not name an environment variable"),
-            "use letters, digits and `_`, as `${LEDGER_SECRET}`".to_owned(),
+            // What stands there may be a secret: a default behind another sign than `:-`, or a `$` of a password.
+            "what stands between `${` and `}` does not name an environment variable".to_owned(),
+            "use letters, digits and `_`, as `${LEDGER_SECRET}` or `${LEDGER_HOST:-localhost}`; `$$` is a dollar sign"
+                .to_owned(),
         ));
     }
     match (lookup(name).filter(|value| !value.is_empty()), default) {
@@ -79,6 +81,14 @@ mod tests {
     #[test]
     fn two_dollars_are_one_and_a_lone_one_stays() {
         assert_eq!(with("$${HOST} $5 $").unwrap(), "${HOST} $5 $");
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        for text in ["${SECRET-hush}", "pass${hush-word}", "${NOT_SET?hush}", "a${hush"] {
+            let (message, help) = with(text).unwrap_err();
+            assert!(!message.contains("hush") && !help.contains("hush"), "{message}: {help}");
+        }
     }
 
     #[test]

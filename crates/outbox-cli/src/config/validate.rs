@@ -35,9 +35,10 @@ pub(crate) fn config(file: &Path, root: &Section<'_>) -> Option<Config> {
     if sections.is_empty() && !root.has("route") {
         root.problem("route", "there is no route", "add `[[route]]` with a `name` and a `webhook`, `file` or `stdout`");
     }
-    let routes: Vec<_> = sections.iter().map(|section| route(folder, section)).collect();
+    let (names, routes): (Vec<_>, Vec<_>) = sections.iter().map(|section| route(folder, section)).unzip();
     for (index, section) in sections.iter().enumerate() {
-        repeated(&routes, index, section);
+        repeated_name(&names, index, section);
+        repeated_file(&routes, index, section);
     }
     Some(Config {
         file: file.to_owned(),
@@ -47,14 +48,19 @@ pub(crate) fn config(file: &Path, root: &Section<'_>) -> Option<Config> {
     })
 }
 
-/// A name is given once, and standard output taken once.
-fn repeated(routes: &[Option<RouteConfig>], index: usize, section: &Section<'_>) {
+/// A name is given once, whatever else is wrong with the routes that have it.
+fn repeated_name(names: &[Option<RouteName>], index: usize, section: &Section<'_>) {
+    if let Some(name) = &names[index]
+        && names[..index].contains(&names[index])
+    {
+        section.problem("name", format!("two routes are called `{name}`"), "give each route a name of its own");
+    }
+}
+
+/// A file is written by one route.
+fn repeated_file(routes: &[Option<RouteConfig>], index: usize, section: &Section<'_>) {
     let Some(route) = &routes[index] else { return };
     for earlier in routes[..index].iter().flatten() {
-        if earlier.settings.name == route.settings.name {
-            let name = &route.settings.name;
-            section.problem("name", format!("two routes are called `{name}`"), "give each route a name of its own");
-        }
         if let (SinkConfig::File(one), SinkConfig::File(other)) = (&earlier.sink, &route.sink)
             && one.path == other.path
         {
@@ -86,7 +92,8 @@ fn retention(section: &Section<'_>) -> Retention {
         None => Retention::Off,
         Some(Err(text)) => {
             if text != "off" {
-                section.problem("retention", format!("`{text}` is not a retention"), HELP);
+                let written = section.written("retention");
+                section.problem("retention", format!("`{written}` is not a retention"), HELP);
             }
             Retention::Off
         }
@@ -157,8 +164,9 @@ fn relay(folder: &Path, section: Option<&Section<'_>>, store: Option<&StoreConfi
     let log = match section.text("log").as_deref() {
         None | Some("text") => LogFormat::Text,
         Some("json") => LogFormat::Json,
-        Some(other) => {
-            section.problem("log", format!("`{other}` is not a log format"), "write \"text\" or \"json\"");
+        Some(_) => {
+            let written = section.written("log");
+            section.problem("log", format!("`{written}` is not a log format"), "write \"text\" or \"json\"");
             LogFormat::Text
         }
     };
@@ -166,13 +174,14 @@ fn relay(folder: &Path, section: Option<&Section<'_>>, store: Option<&StoreConfi
     Some(RelayConfig { name, bookkeeping: bookkeeping?, failover, drain, listen, log })
 }
 
-fn route(folder: &Path, section: &Section<'_>) -> Option<RouteConfig> {
+/// The route, and its name even where the rest makes no sense.
+fn route(folder: &Path, section: &Section<'_>) -> (Option<RouteName>, Option<RouteConfig>) {
     let name = section.required_text("name", "give the route a name, as `name = \"ledger\"`").and_then(|text| {
         RouteName::new(&text)
             .map_err(|error| {
                 let text = error.to_string();
-                let (message, help) = text.split_once(": ").unwrap_or((&text, "use a plain name, as \"ledger\""));
-                section.problem("name", message, help);
+                let help = text.split_once(": ").map_or("use a plain name, as \"ledger\"", |(_, help)| help);
+                section.problem("name", format!("`{}` cannot name a route", section.written("name")), help);
             })
             .ok()
     });
@@ -183,8 +192,11 @@ fn route(folder: &Path, section: &Section<'_>) -> Option<RouteConfig> {
     let rate_limit = section.parsed("rate_limit", "500/s", units::rate);
     let sink = sinks::sink(folder, section);
     section.finish();
-    let settings = RouteSettings { filter, start, retry, window, rate_limit, ..RouteSettings::new(name?) };
-    Some(RouteConfig { settings, sink: sink? })
+    let config = name.clone().zip(sink).map(|(name, sink)| RouteConfig {
+        settings: RouteSettings { filter, start, retry, window, rate_limit, ..RouteSettings::new(name) },
+        sink,
+    });
+    (name, config)
 }
 
 fn filter(section: &Section<'_>) -> Filter {
@@ -218,7 +230,7 @@ fn start(section: &Section<'_>) -> Start {
         Some(text) => text.parse().map_or_else(
             |_| {
                 let help = "write \"beginning\", \"now\", or a time as \"2026-05-01T00:00:00Z\"";
-                section.problem("start", format!("`{text}` is not a start"), help);
+                section.problem("start", format!("`{}` is not a start", section.written("start")), help);
                 Start::Beginning
             },
             Start::Time,
@@ -231,9 +243,10 @@ fn retry(section: &Section<'_>) -> RetryPolicy {
     let after_dead_letter = match section.text("after_dead_letter").as_deref() {
         None | Some("park") => AfterDeadLetter::Park,
         Some("continue") => AfterDeadLetter::Continue,
-        Some(other) => {
+        Some(_) => {
+            let written = section.written("after_dead_letter");
             let help = "write \"park\" (later events of the key wait) or \"continue\" (they go on without it)";
-            section.problem("after_dead_letter", format!("`{other}` is no such choice"), help);
+            section.problem("after_dead_letter", format!("`{written}` is no such choice"), help);
             AfterDeadLetter::Park
         }
     };

@@ -50,7 +50,12 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(crate) type Apply = fn(&Transaction<'_>, &Event) -> Answer;
 
 /// An inbox over the consumer's own database, so that its effect and its record commit together.
-pub(crate) type Inbox = InboxService<SqliteInbox, HandlerFn<Apply>>;
+pub(crate) type Inbox = InboxService<Store, HandlerFn<Apply>>;
+
+#[cfg(not(feature = "crash-points"))]
+type Store = SqliteInbox;
+#[cfg(feature = "crash-points")]
+type Store = crate::crash_points::CrashingInbox<SqliteInbox>;
 
 /// The inbox of `role`, with the consumer's own `tables` beside it.
 ///
@@ -65,6 +70,8 @@ pub(crate) fn inbox(
 ) -> Result<Inbox, String> {
     let options = InboxOptions::new(role.name()).tables(|connection| connection.execute_batch(tables));
     let store = SqliteInbox::open(database(folder, role), options).map_err(|error| error.to_string())?;
+    #[cfg(feature = "crash-points")]
+    let store = Store::new(store)?;
     Ok(InboxLayer::of(store, InboxSettings::new(mode)).layer(handler_fn(apply)))
 }
 

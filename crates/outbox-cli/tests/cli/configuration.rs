@@ -16,6 +16,18 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one() {
 }
 
 #[test]
+fn a_name_that_is_given_twice_is_said_beside_what_else_is_wrong_with_its_routes() {
+    let place = Place::new();
+    let routes = "[[route]]\nname = 'a'\nwebhook = { url = 'no url' }\n[[route]]\nname = 'a'\nfile = {}\n";
+    place.write("outbox.toml", &format!("[store]\nsqlite = 'a.db'\n{routes}"));
+    let ran = place.run(&["check"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("outbox.toml:5: "), "the first sink: {}", ran.err);
+    assert!(ran.err.contains("outbox.toml:7: ") && ran.err.contains("two routes are called `a`"), "{}", ran.err);
+    assert!(ran.err.contains("outbox.toml:8: "), "the second sink: {}", ran.err);
+}
+
+#[test]
 fn mistakes_are_json_when_asked_for() {
     let place = Place::new();
     place.write("outbox.toml", "[store]\nsqlite = 'a.db'\n[relay]\nfailover = 10\n");

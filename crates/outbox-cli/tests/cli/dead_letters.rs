@@ -122,14 +122,16 @@ fn more_than_one_needs_consent_and_a_key_can_be_erased() {
     transaction.commit().unwrap();
     let relay = place.relay();
     place.wait_until(|status| status["routes"][0]["dead"] == 2 && status["routes"][0]["parked"] == 2);
-    let refused = place.run(&["dead-letters", "discard", "--type", "order.placed"]);
-    assert_eq!(refused.code, 2);
-    assert!(refused.err.contains("--yes"), "{}", refused.err);
+    for which in [vec!["--type", "order.placed"], vec!["--key", "b"], vec!["--all"]] {
+        let refused = place.run(&[vec!["dead-letters", "discard"], which].concat());
+        assert_eq!(refused.code, 2, "a discard needs --yes");
+        assert!(refused.err.contains("nothing was done") && refused.err.contains("--yes"), "{}", refused.err);
+    }
     assert_eq!(place.run(&["purge", "--key", "a"]).code, 2, "erasing needs --yes");
     assert_eq!(place.json(&["purge", "--key", "a", "--yes"])["erased"], 2);
     // A marker takes its place, which the target has to take.
     target.mended.store(true, Ordering::SeqCst);
-    let discarded = place.json(&["dead-letters", "discard", "--key", "b", "--reason", "a test"]);
+    let discarded = place.json(&["dead-letters", "discard", "--key", "b", "--yes", "--reason", "a test"]);
     assert_eq!(discarded["discarded"], 1);
     place.wait_until(|status| status["routes"][0]["parked"] == 0);
     assert_eq!(relay.stop().code, 0);
@@ -181,8 +183,10 @@ fn a_consumers_inbox_is_looked_at_and_mended() {
     assert!(place.json(&all)["forgotten"].as_u64().unwrap() >= 9);
 
     let skip = ["inbox", "skip", "--db", "ledger.db", "--producer", "/orders", "--key", "customer/1", "--to", "1.3.0"];
+    let nothing = place.run(&skip[..skip.len() - 2]);
+    assert_eq!(nothing.code, 3, "nothing is parked for that key: {}", nothing.err);
     assert_eq!(place.json(&skip)["mark"], "1.3.0");
     assert_eq!(place.run(&["inbox", "status", "--db", "nowhere.db"]).code, 3);
-    assert_eq!(place.run(&["inbox", "status", "--db", "orders.db"]).code, 1);
+    assert_eq!(place.run(&["inbox", "status", "--db", "orders.db"]).code, 3, "a database without an inbox");
     assert_eq!(place.run(&["inbox", "status", "--db", "ledger.db", "--consumer", "nobody"]).code, 3);
 }

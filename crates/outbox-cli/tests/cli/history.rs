@@ -44,11 +44,14 @@ fn a_replay_finds_by_type_id_and_time() {
 fn only_what_is_published_is_purged() {
     let place = Place::initialised();
     place.place_orders(20);
-    assert_eq!(place.json(&["purge", "--keep", "5"])["entries"], 0);
+    assert_eq!(place.json(&["purge", "--keep", "5", "--yes"])["entries"], 0);
     place.publish_all();
-    assert_eq!(place.json(&["purge", "--keep", "5"])["entries"], 15);
+    assert_eq!(place.json(&["purge", "--keep", "5", "--yes"])["entries"], 15);
     assert_eq!(place.json(&["purge", "--older-than", "1h"])["entries"], 0);
     assert_eq!(place.run(&["purge"]).code, 2);
+    let refused = place.run(&["purge", "--keep", "0"]);
+    assert_eq!(refused.code, 2, "what is purged cannot be replayed any more");
+    assert!(refused.err.contains("nothing was done") && refused.err.contains("--yes"), "{}", refused.err);
     place.place_orders(3);
     place.publish_all();
     assert_eq!(place.read("ledger.jsonl").lines().count(), 23);
@@ -77,12 +80,12 @@ fn a_replay_that_is_under_way_holds_retention_until_it_is_cancelled() {
     place.publish_all();
     let asked = place.json(&["replay", "--route", "ledger", "--yes", "--no-wait"]);
     let id = asked["routes"][0]["replay"].as_str().unwrap();
-    assert_eq!(place.json(&["purge", "--keep", "5"])["entries"], 0);
+    assert_eq!(place.json(&["purge", "--keep", "5", "--yes"])["entries"], 0);
     assert_eq!(place.json(&["replay", "list"])["replays"][0]["id"], id);
     assert_eq!(place.run(&["replay", "cancel", "another"]).code, 3);
     assert_eq!(place.json(&["replay", "cancel", id])["cancelled"], id);
     assert_eq!(place.json(&["replay", "list"])["replays"].as_array().unwrap().len(), 0);
-    assert_eq!(place.json(&["purge", "--keep", "5"])["entries"], 15);
+    assert_eq!(place.json(&["purge", "--keep", "5", "--yes"])["entries"], 15);
 }
 
 #[test]

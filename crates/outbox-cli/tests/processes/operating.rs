@@ -153,7 +153,7 @@ fn a_route_is_renamed_and_retired_without_losing_its_place() {
     let relay = rig.relay();
     rig.wait_status("the configured route is done", |status| status["routes"][0]["backlog"] == 0);
     assert!(relay.log().contains("other") && relay.log().contains("outbox route retire"), "{}", relay.log());
-    assert_eq!(rig.json(&["purge", "--keep", "1"])["entries"], 99, "retention waits for what is registered");
+    assert_eq!(rig.json(&["purge", "--keep", "1", "--yes"])["entries"], 99, "retention waits for what is registered");
     let running = rig.outbox(&["route", "retire", "other", "--yes"]);
     assert_eq!(running.code, 1, "{running:?}");
     assert!(running.err.contains("a relay is running"), "{running:?}");
@@ -162,7 +162,7 @@ fn a_route_is_renamed_and_retired_without_losing_its_place() {
     assert_eq!(unpublished.code, 2, "{unpublished:?}");
     assert!(unpublished.err.contains("10 entries") && unpublished.err.contains("--yes"), "{unpublished:?}");
     assert_eq!(rig.json(&["route", "retire", "other", "--yes"])["retired"], "other");
-    assert_eq!(rig.json(&["purge", "--keep", "1"])["entries"], 10);
+    assert_eq!(rig.json(&["purge", "--keep", "1", "--yes"])["entries"], 10);
     let relay = rig.relay();
     rig.write(110..120, 10, 10);
     rig.wait_status("the relay goes on behind the purge", |status| {
@@ -185,11 +185,11 @@ fn purging_while_events_flow_removes_only_what_is_published() {
             known.sort_unstable();
             known.dedup();
         }
-        let purged = rig.json(&["purge", "--keep", "50"]);
+        let purged = rig.json(&["purge", "--keep", "50", "--yes"]);
         assert!(purged["entries"].is_u64(), "{purged}");
     }
     rig.wait_published();
-    rig.json(&["purge", "--keep", "50"]);
+    rig.json(&["purge", "--keep", "50", "--yes"]);
     let left: i64 = rig.database().query_row("SELECT count(*) FROM outbox_entries", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 50);
     assert_eq!(relay.stop().code, 0);

@@ -114,7 +114,7 @@ fn a_poison_event_in_batches_with_an_outcome_each_is_found_at_once() {
     });
     let times = target.arrivals().iter().filter(|arrival| arrival.data.as_deref() == Some(b"313")).count();
     assert_eq!(times, 1, "a refusal by name is final");
-    assert_eq!(rig.json(&["dead-letters", "discard", "--all", "--reason", "a test"])["discarded"], 1);
+    assert_eq!(rig.json(&["dead-letters", "discard", "--all", "--yes", "--reason", "a test"])["discarded"], 1);
     rig.wait_published();
     assert_eq!(relay.stop().code, 0);
     let of_key: Vec<_> = target.arrivals().into_iter().filter(|a| a.accepted && a.is_of("key/313")).collect();

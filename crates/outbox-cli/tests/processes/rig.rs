@@ -1,68 +1,14 @@
-//! A folder with a database and a configuration, and what is done in it.
+//! A temporary folder with a database and a configuration, and what is done in it.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{ops::Deref, path::Path};
 
-use outbox::{Clock as _, Moment, Place, System};
-use rusqlite::{Connection, OpenFlags};
-use serde_json::Value;
-
-use crate::process::RelayProcess;
-
-/// How long anything may take that a test waits for: far longer than it does on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until `look` finds something, and gives it.
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let since = now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(now().since(since) < PATIENCE, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(3));
-    }
-}
-
-/// The clock of the tests.
-pub(crate) fn now() -> Moment {
-    System.moment()
-}
-
-/// What a command said and how it ended.
-#[derive(Debug)]
-pub(crate) struct Ran {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Ran {
-    /// Everything it said, without its line breaks.
-    pub(crate) fn said(&self) -> String {
-        format!("{} {}", self.out, self.err).split_whitespace().collect::<Vec<_>>().join(" ")
-    }
-}
-
-/// The lease and the progress of route `main`, read in one snapshot of the bookkeeping.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Books {
-    pub epoch: i64,
-    pub position: i64,
-    pub released: bool,
-    pub holder: String,
-}
+pub(crate) use proof::crashes::rig::{Books, PATIENCE, Ran, eventually, now};
 
 /// A folder of its own with a database `orders.db` and a configuration.
 pub(crate) struct Rig {
-    folder: tempfile::TempDir,
-    relays: AtomicUsize,
+    rig: proof::crashes::rig::Rig,
+    // Removed with the rig.
+    _folder: tempfile::TempDir,
 }
 
 impl Rig {
@@ -72,188 +18,18 @@ impl Rig {
     }
 
     /// The same, with a folder in it.
-    pub(crate) fn with_folder(folder: &str, config: &str) -> Self {
-        let rig = Self { folder: tempfile::tempdir().unwrap(), relays: AtomicUsize::new(0) };
-        std::fs::create_dir(rig.path(folder)).unwrap();
-        rig.configure("outbox.toml", config);
-        let ran = rig.outbox(&["init"]);
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        rig
-    }
-
-    /// Writes a configuration: a failover time of a second, and what is given.
-    pub(crate) fn configure(&self, file: &str, config: &str) {
-        let relay = if config.contains("[relay]") { "" } else { "[relay]\nfailover = '1s'\n" };
-        let text = format!("[store]\nsqlite = 'orders.db'\nproducer = '/orders'\n{relay}{config}");
-        std::fs::write(self.path(file), text).unwrap();
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outbox"));
-        command.args(args).current_dir(self.folder()).env("NO_COLOR", "1").stdin(Stdio::null());
-        command
-    }
-
-    /// Runs a command to its end.
-    pub(crate) fn outbox(&self, args: &[&str]) -> Ran {
-        let output = self.command(args).output().unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// Runs a command with `--json`, which has to succeed, and gives what it printed.
-    pub(crate) fn json(&self, args: &[&str]) -> Value {
-        let ran = self.outbox(&[&["--json"], args].concat());
-        assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.out, ran.err);
-        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{args:?}: {error}: {}", ran.out))
-    }
-
-    /// Starts a relay of `outbox.toml`.
-    pub(crate) fn relay(&self) -> RelayProcess {
-        self.relay_of("outbox.toml")
-    }
-
-    /// Starts a relay of another configuration.
-    pub(crate) fn relay_of(&self, config: &str) -> RelayProcess {
-        self.start(self.command(&["relay", "--config", config]))
-    }
-
-    /// Starts a relay by a command that becomes one.
-    pub(crate) fn start(&self, command: Command) -> RelayProcess {
-        let number = self.relays.fetch_add(1, Ordering::SeqCst);
-        RelayProcess::start(command, self.path(&format!("relay-{number}.log")))
-    }
-
-    /// The status, whatever its exit code says.
-    pub(crate) fn status(&self) -> Value {
-        let ran = self.outbox(&["--json", "status"]);
-        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}{}", ran.out, ran.err))
-    }
-
-    /// Waits until the status is as wanted, and gives it.
-    pub(crate) fn wait_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let since = now();
-        loop {
-            let ran = self.outbox(&["--json", "status"]);
-            last = serde_json::from_str(&ran.out).unwrap_or(last);
-            if last.is_object() && wanted(&last) {
-                return last;
-            }
-            assert!(now().since(since) < PATIENCE, "waited in vain: {what}: {last:#} {}", ran.err);
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Has a relay publish everything, and stops it in order.
-    pub(crate) fn publish_all(&self) {
-        let relay = self.relay();
-        self.wait_published();
-        let stopped = relay.stop();
-        assert_eq!(stopped.code, 0, "{}", stopped.err);
-    }
-
-    /// Waits until every route has published everything and keeps nothing.
-    pub(crate) fn wait_published(&self) {
-        self.wait_status("everything is published", |status| {
-            status["routes"].as_array().unwrap().iter().all(|route| {
-                route["state"] == "flowing"
-                    && ["backlog", "retrying", "dead", "parked"].iter().all(|count| route[count] == 0)
-            })
-        });
-    }
-
-    /// A connection to the database, as the service has one.
-    pub(crate) fn database(&self) -> Connection {
-        let connection = Connection::open(self.path("orders.db")).unwrap();
-        connection.busy_timeout(PATIENCE).unwrap();
-        connection.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
-        connection
-    }
-
-    /// Commits one event for each number, to one of `keys` keys, in transactions of `batch`.
-    pub(crate) fn write(&self, numbers: impl IntoIterator<Item = u32>, keys: u32, batch: usize) {
-        self.write_events(
-            numbers.into_iter().map(|number| (format!("key/{}", number % keys), number.to_string())),
-            batch,
-        );
-    }
-
-    /// Commits events: keys and payloads, in transactions of `batch`.
-    pub(crate) fn write_events(&self, events: impl IntoIterator<Item = (String, String)>, batch: usize) {
-        let mut connection = self.database();
-        let mut events = events.into_iter().peekable();
-        while events.peek().is_some() {
-            let transaction = connection.transaction().unwrap();
-            for (key, data) in events.by_ref().take(batch) {
-                transaction
-                    .prepare_cached("INSERT INTO outbox (key, type, data) VALUES (?1, 'order.placed', ?2)")
-                    .unwrap()
-                    .execute((key, data))
-                    .unwrap();
-            }
-            transaction.commit().unwrap();
-        }
-    }
-
-    /// The places that are committed, by key, in the order of their commits. For entries of one event.
-    pub(crate) fn committed(&self) -> BTreeMap<String, Vec<Place>> {
-        let connection = self.database();
-        let mut statement = connection
-            .prepare("SELECT key, incarnation, sequence FROM outbox_entries WHERE key IS NOT NULL ORDER BY id")
-            .unwrap();
-        let mut committed: BTreeMap<String, Vec<Place>> = BTreeMap::new();
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?))).unwrap();
-        for row in rows {
-            let (key, incarnation, sequence) = row.unwrap();
-            committed.entry(key).or_default().push(Place::new(incarnation, sequence.unsigned_abs(), 0));
-        }
-        committed
-    }
-
-    /// Makes a copy of the database, as a backup does.
-    pub(crate) fn back_up(&self, to: &str) {
-        let to = self.path(to);
-        self.database().execute("VACUUM INTO ?1", [to.to_str().unwrap()]).unwrap();
-        let copy = Connection::open(&to).unwrap();
-        copy.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)).unwrap();
-    }
-
-    /// Puts a copy in the place of the database.
-    pub(crate) fn restore(&self, from: &str) {
-        for file in ["orders.db-wal", "orders.db-shm"] {
-            // There is none after a clean end of all that used it.
-            let _ = std::fs::remove_file(self.path(file));
-        }
-        std::fs::copy(self.path(from), self.path("restoring.db")).unwrap();
-        std::fs::rename(self.path("restoring.db"), self.path("orders.db")).unwrap();
-    }
-
-    /// The bookkeeping as it stands; `None` before any relay has taken the lease or stored a checkpoint.
-    pub(crate) fn books(&self) -> Option<Books> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
-        let connection = Connection::open_with_flags(self.path("orders.db.relay"), flags).unwrap();
-        connection.busy_timeout(PATIENCE).unwrap();
-        books(&connection)
+    pub(crate) fn with_folder(inner: &str, config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(inner)).unwrap();
+        let binary = Path::new(env!("CARGO_BIN_EXE_outbox"));
+        Self { rig: proof::crashes::rig::Rig::new(binary, folder.path(), config), _folder: folder }
     }
 }
 
-/// The lease and the progress of route `main`.
-pub(crate) fn books(connection: &Connection) -> Option<Books> {
-    let sql = "SELECT epoch, CAST(position AS INTEGER), released, holder FROM leases, checkpoints WHERE route = 'main'";
-    let read = connection.prepare_cached(sql).unwrap().query_row([], |row| {
-        Ok(Books { epoch: row.get(0)?, position: row.get(1)?, released: row.get(2)?, holder: row.get(3)? })
-    });
-    read.ok()
+impl Deref for Rig {
+    type Target = proof::crashes::rig::Rig;
+
+    fn deref(&self) -> &Self::Target {
+        &self.rig
+    }
 }

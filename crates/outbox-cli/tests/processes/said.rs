@@ -30,7 +30,7 @@ fn what_a_target_says_is_shown_with_the_dead_letter_and_in_no_log_health_or_stat
 
     // The marker of a discarded event is refused as well.
     target.set_mood(|_| Answer::Refuse("card 4111"));
-    assert_eq!(rig.json(&["dead-letters", "discard", "--key", "key/1"])["discarded"], 1);
+    assert_eq!(rig.json(&["dead-letters", "discard", "--key", "key/1", "--yes"])["discarded"], 1);
     let log = eventually("the marker is refused", || Some(relay.log()).filter(|log| log.contains("goes without")));
     assert!(log.contains("500"), "{log}");
     for said in [rig.status().to_string(), rig.outbox(&["status"]).said(), health, log] {

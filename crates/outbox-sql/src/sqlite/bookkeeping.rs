@@ -30,6 +30,8 @@ mod commits;
 mod kept;
 mod leases;
 mod operator;
+#[cfg(any(test, feature = "testing"))]
+pub(super) mod properties;
 mod routes;
 mod schema;
 #[cfg(test)]
@@ -114,7 +116,11 @@ impl SqliteBookkeeping {
             ErrorKind::Unavailable | ErrorKind::Full | ErrorKind::NotPermitted | ErrorKind::Incompatible => {
                 error.context(&format!("the bookkeeping `{}`", self.inner.path.display()))
             }
-            ErrorKind::Fenced | ErrorKind::HistoryChanged | ErrorKind::Ownership | ErrorKind::Invalid => error,
+            ErrorKind::Fenced
+            | ErrorKind::HistoryChanged
+            | ErrorKind::Trimmed
+            | ErrorKind::Ownership
+            | ErrorKind::Invalid => error,
         }
     }
 }
@@ -179,6 +185,17 @@ impl Bookkeeping for SqliteBookkeeping {
             checkpoints::store(tx, &lease, route.as_str(), &checkpoint, witness.as_ref())
         })
         .await
+    }
+
+    async fn forget_checkpoints(
+        &self,
+        lease: &Lease,
+        route: &RouteName,
+        partitions: &[PartitionId],
+    ) -> Result<(), StoreError> {
+        let (lease, route, partitions) = (lease.clone(), route.clone(), partitions.to_vec());
+        self.write("forgetting checkpoints", move |tx| checkpoints::forget(tx, &lease, route.as_str(), &partitions))
+            .await
     }
 
     async fn witnesses(&self, partition: &PartitionId) -> Result<Vec<Witness>, StoreError> {

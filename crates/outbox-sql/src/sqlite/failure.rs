@@ -54,6 +54,11 @@ pub(crate) fn meaning(error: &rusqlite::Error) -> (ErrorKind, &'static str) {
     }
 }
 
+/// What somebody wrote into a table, fit for a message: at most `longest` characters, on one line.
+pub(crate) fn shown(text: &str, longest: usize) -> String {
+    text.chars().filter(|character| !character.is_control()).take(longest).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

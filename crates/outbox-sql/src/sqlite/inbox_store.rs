@@ -132,13 +132,13 @@ impl SqliteInbox {
         Ok(Self { queue, path: Arc::new(path) })
     }
 
-    /// The names of the inboxes in the file at `path`.
+    /// The names of the inboxes in the file at `path`; none if it has none yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Incompatible`] if there are none, or of a newer version; otherwise as SQLite says.
+    /// [`ErrorKind::Incompatible`] if they are of a newer version; otherwise as SQLite says.
     pub fn consumers(path: impl AsRef<Path>) -> Result<Vec<String>, StoreError> {
         let connection = connect(path.as_ref(), &InboxOptions::new("").existing())?;
-        schema::consumers(&connection)
+        if schema::is_there(&connection)? { schema::consumers(&connection) } else { Ok(Vec::new()) }
     }
 
     /// Where the file is.

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use outbox::{
-    KeyOrder, Page, Partition, PartitionId, Position, Source, StoreError,
+    ErrorKind, KeyOrder, Page, Partition, PartitionId, Position, Source, StoreError,
     source::{Backlog, Limit},
     store::Registration,
 };
@@ -46,7 +46,8 @@ impl Source for SqliteStore {
         Ok(vec![Partition { id: PartitionId::new(PARTITION), parents: Vec::new() }])
     }
 
-    async fn start(&self, _: &PartitionId, registration: &Registration) -> Result<Position, StoreError> {
+    async fn start(&self, partition: &PartitionId, registration: &Registration) -> Result<Position, StoreError> {
+        check_partition(partition)?;
         if let Some(fixed) = &registration.start_position {
             return Ok(Position::new(fixed));
         }
@@ -55,7 +56,8 @@ impl Source for SqliteStore {
             .await
     }
 
-    async fn read(&self, _: &PartitionId, after: &Position, limit: Limit) -> Result<Page, StoreError> {
+    async fn read(&self, partition: &PartitionId, after: &Position, limit: Limit) -> Result<Page, StoreError> {
+        check_partition(partition)?;
         let after = parse_position(after)?;
         self.blocking(move |inner| inner.read(after, limit)).await
     }
@@ -64,10 +66,20 @@ impl Source for SqliteStore {
         self.inner.changes.changed().await;
     }
 
-    async fn backlog(&self, _: &PartitionId, after: &Position) -> Result<Backlog, StoreError> {
+    async fn backlog(&self, partition: &PartitionId, after: &Position) -> Result<Backlog, StoreError> {
+        check_partition(partition)?;
         let after = parse_position(after)?;
         self.blocking(move |inner| inner.with_reader(|reader| backlog(reader.connection(), after))).await
     }
+}
+
+/// A checkpoint of another source's partition is no position here, whatever its number.
+fn check_partition(partition: &PartitionId) -> Result<(), StoreError> {
+    if partition.as_str() == PARTITION {
+        return Ok(());
+    }
+    let message = format!("there is no partition `{partition}` in this database, only `{PARTITION}`");
+    Err(StoreError::new(ErrorKind::Invalid, message))
 }
 
 /// Counts by ids, as counting entries would read them all.

@@ -31,6 +31,9 @@ mod purge;
 mod routes;
 mod start;
 
+#[cfg(any(test, feature = "testing"))]
+pub(super) use routes::all as registrations;
+
 pub(crate) use start::{parse as parse_position, start_position};
 
 /// How a store is opened.

@@ -1,12 +1,32 @@
 //! The suites that every backend passes.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use outbox::testing::conformance;
+use async_trait::async_trait;
+use outbox::{
+    Operator,
+    testing::{BookkeepingUnderTest, conformance},
+};
 use outbox_sql::sqlite::SqliteBookkeeping;
 use tempfile::TempDir;
 
 use crate::{bookkeeping_opening::create, foreign_writer::Service};
+
+/// A bookkeeping's file, opened as often as it is asked for.
+struct Books(PathBuf);
+
+#[async_trait]
+impl BookkeepingUnderTest for Books {
+    async fn open(&self) -> Arc<dyn Operator> {
+        Arc::new(SqliteBookkeeping::open(&self.0, create()).unwrap())
+    }
+}
 
 /// Gives each check a file of its own.
 struct Fresh {
@@ -19,9 +39,9 @@ impl Fresh {
         Self { directory: tempfile::tempdir().unwrap(), made: AtomicUsize::new(0) }
     }
 
-    fn bookkeeping(&self) -> SqliteBookkeeping {
+    fn bookkeeping(&self) -> Books {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        SqliteBookkeeping::open(self.directory.path().join(format!("books-{number}.db")), create()).unwrap()
+        Books(self.directory.path().join(format!("books-{number}.db")))
     }
 
     fn service(&self) -> Service {

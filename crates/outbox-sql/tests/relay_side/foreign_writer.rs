@@ -9,7 +9,7 @@ use outbox::{
     testing::{End, Opened, StoreUnderTest, Transaction, Write, WriterUnderTest},
     writer::{EntryPlan, Settled, plan},
 };
-use outbox_sql::sqlite::{InitOptions, SqliteStore, StoreOptions, init};
+use outbox_sql::sqlite::{InitOptions, SqliteStore, StoreOptions, init, settle};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Value, json};
 
@@ -123,13 +123,7 @@ impl WriterUnderTest for Service {
     }
 
     async fn settled(&self, receipt: &Receipt) -> Settled {
-        let found: bool = self
-            .connect()
-            .query_row("SELECT EXISTS (SELECT 1 FROM outbox_entries WHERE commit_id = ?1)", [receipt.commit.0], |row| {
-                row.get(0)
-            })
-            .unwrap();
-        if found { Settled::Committed } else { Settled::NotCommitted }
+        settle(&self.connect(), receipt).unwrap()
     }
 
     async fn source(&self) -> Arc<dyn Source> {

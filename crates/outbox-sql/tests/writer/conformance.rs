@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use outbox::{
     Expected, Receipt, Source, WriteError,
-    testing::{End, Transaction, WriterUnderTest, conformance},
+    testing::{End, Transaction, Write, WriterUnderTest, conformance},
     writer::Settled,
 };
 use outbox_sql::sqlite::{InitOptions, SqliteStore, StoreOptions, Writer, init, settle};
@@ -36,6 +36,14 @@ impl Service {
     }
 }
 
+fn write(connection: &Connection, call: Write) -> Result<Vec<Receipt>, WriteError> {
+    let writer = match (call.expected, call.events.first().and_then(|event| event.key())) {
+        (Expected::Sequence(sequence), Some(key)) => Writer::new().expecting(key.clone(), sequence),
+        (Expected::Any, _) | (_, None) => Writer::new(),
+    };
+    writer.write_all(connection, call.events)
+}
+
 #[async_trait]
 impl WriterUnderTest for Service {
     async fn transact(&self, transaction: Transaction) -> Result<Vec<Receipt>, WriteError> {
@@ -43,12 +51,8 @@ impl WriterUnderTest for Service {
         connection.execute_batch("BEGIN").unwrap();
         let mut receipts = Vec::new();
         for call in transaction.writes {
-            let writer = match (call.expected, call.events.first().and_then(|event| event.key())) {
-                (Expected::Sequence(sequence), Some(key)) => Writer::new().expecting(key.clone(), sequence),
-                (Expected::Any, _) | (_, None) => Writer::new(),
-            };
             // Dropping the connection rolls back.
-            receipts.extend(writer.write_all(&connection, call.events)?);
+            receipts.extend(write(&connection, call)?);
         }
         if let Some(before_end) = transaction.before_end {
             before_end.await;
@@ -59,6 +63,14 @@ impl WriterUnderTest for Service {
         };
         connection.execute_batch(end).unwrap();
         Ok(receipts)
+    }
+
+    async fn transact_regardless(&self, writes: Vec<Write>) -> Option<Vec<Result<Vec<Receipt>, WriteError>>> {
+        let connection = self.connect();
+        connection.execute_batch("BEGIN").unwrap();
+        let answers = writes.into_iter().map(|call| write(&connection, call)).collect();
+        connection.execute_batch("COMMIT").unwrap();
+        Some(answers)
     }
 
     async fn settled(&self, receipt: &Receipt) -> Settled {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use outbox::{
     Expected, NewEvent, Receipt, Source, WriteError,
-    testing::{End, Transaction, WriterUnderTest, conformance},
+    testing::{End, Transaction, Write, WriterUnderTest, conformance},
     writer::Settled,
 };
 use outbox_sql::sqlite::{InitOptions, SqliteStore, StoreOptions, Writer, init, settle_sqlx};
@@ -42,6 +42,13 @@ impl Service {
     }
 }
 
+fn writer(call: &Write) -> Writer {
+    match (call.expected, call.events.first().and_then(|event| event.key())) {
+        (Expected::Sequence(sequence), Some(key)) => Writer::new().expecting(key.clone(), sequence),
+        (Expected::Any, _) | (_, None) => Writer::new(),
+    }
+}
+
 #[async_trait]
 impl WriterUnderTest for Service {
     async fn transact(&self, asked: Transaction) -> Result<Vec<Receipt>, WriteError> {
@@ -49,11 +56,7 @@ impl WriterUnderTest for Service {
         let mut transaction = connection.begin().await.unwrap();
         let mut receipts = Vec::new();
         for call in asked.writes {
-            let writer = match (call.expected, call.events.first().and_then(|event| event.key())) {
-                (Expected::Sequence(sequence), Some(key)) => Writer::new().expecting(key.clone(), sequence),
-                (Expected::Any, _) | (_, None) => Writer::new(),
-            };
-            receipts.extend(writer.write_all_sqlx(&mut transaction, call.events).await?);
+            receipts.extend(writer(&call).write_all_sqlx(&mut transaction, call.events).await?);
         }
         if let Some(before_end) = asked.before_end {
             before_end.await;
@@ -63,6 +66,17 @@ impl WriterUnderTest for Service {
             End::RollBack => transaction.rollback().await.unwrap(),
         }
         Ok(receipts)
+    }
+
+    async fn transact_regardless(&self, writes: Vec<Write>) -> Option<Vec<Result<Vec<Receipt>, WriteError>>> {
+        let mut connection = connect(self.path()).await;
+        let mut transaction = connection.begin().await.unwrap();
+        let mut answers = Vec::new();
+        for call in writes {
+            answers.push(writer(&call).write_all_sqlx(&mut transaction, call.events).await);
+        }
+        transaction.commit().await.unwrap();
+        Some(answers)
     }
 
     async fn settled(&self, receipt: &Receipt) -> Settled {

@@ -51,6 +51,11 @@ pub enum HealthState {
     },
     /// So many keys are in trouble that nothing new is read.
     Overloaded,
+    /// The stream does not remember what comes next: the table is read again first.
+    Recovering {
+        /// Since where, and why.
+        reason: String,
+    },
     /// The route cannot go on by itself.
     Stopped {
         /// What is wrong and what to do.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Text that an attribute may hold, rich in what encodings escape.
-pub(super) fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     let character = prop_oneof![
         4 => proptest::char::range(' ', '~'),
         2 => prop::sample::select(vec!['"', '\\', '%', ' ', '/', ',', 'ü', '\u{2028}', '𝄞']),
@@ -35,7 +35,8 @@ fn time() -> impl Strategy<Value = Timestamp> {
 }
 
 fn placing() -> impl Strategy<Value = Placing> {
-    (1..=u32::MAX, 1..=u64::MAX, any::<Index>(), 1..=u32::MAX, any::<(u32, u64, u32)>()).prop_map(
+    let sequence = || 1..=i64::MAX.unsigned_abs();
+    (1..=u32::MAX, sequence(), any::<Index>(), 1..=u32::MAX, (any::<u32>(), sequence(), any::<u32>())).prop_map(
         |(incarnation, sequence, index, count, after)| {
             let index = u32::try_from(index.index(count as usize)).unwrap();
             Placing {
@@ -70,7 +71,7 @@ fn extensions() -> impl Strategy<Value = BTreeMap<Arc<str>, AttributeValue>> {
 }
 
 /// JSON as a writer may lay it out.
-pub(super) fn json() -> impl Strategy<Value = serde_json::Value> {
+pub(crate) fn json() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(serde_json::Value::from),
@@ -109,7 +110,7 @@ fn content_type() -> impl Strategy<Value = &'static str> {
 }
 
 /// An event as a relay may have it in its hands, or a receiver after decoding.
-pub(super) fn event() -> impl Strategy<Value = Event> {
+pub(crate) fn event() -> impl Strategy<Value = Event> {
     let identity = (text(), uri(), text(), option::of((text(), option::of(placing()))));
     let more = (option::of(text()), option::of(time()), option::of(content_type()), option::of(uri()), extensions());
     (identity, more, option::of(payload())).prop_map(|((id, source, kind, order), more, data)| {
@@ -133,7 +134,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
 
 /// Bytes that a decoder may be sent: anything; members with familiar names and any values; and what `encode` makes of
 /// an event, damaged.
-pub(super) fn hostile(encode: impl Fn(&Event) -> Vec<u8> + 'static) -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn hostile(encode: impl Fn(&Event) -> Vec<u8> + 'static) -> impl Strategy<Value = Vec<u8>> {
     let name = prop::sample::select(vec![
         "specversion",
         "id",

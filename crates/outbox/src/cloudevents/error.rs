@@ -1,5 +1,6 @@
 //! What is wrong with an encoded event.
 
+pub(super) use crate::event::shown;
 use crate::{event::AttributeError, place::PlaceError};
 
 /// Something that is not a CloudEvent, or one that Outbox cannot take. The message names the member and the remedy, and
@@ -87,9 +88,4 @@ impl DecodeError {
     pub(super) fn syntax(error: &serde_json::Error) -> Self {
         Self::Syntax { line: error.line(), column: error.column() }
     }
-}
-
-/// What a stranger sent, fit for a message: short, and on one line.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(64).collect()
 }

@@ -156,6 +156,11 @@ pub fn check_uri_reference(name: &str, text: &str) -> Result<(), AttributeError>
     Ok(())
 }
 
+/// What a stranger sent, fit for a message: short, and on one line.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(64).collect()
+}
+
 /// Checks that `name` may name an extension.
 ///
 /// Rule: CloudEvents 1.0, naming conventions: lower-case letters and digits, and should not exceed 20 characters.
@@ -168,7 +173,7 @@ pub fn check_extension_name(name: &str) -> Result<(), AttributeError> {
     }
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     if name.is_empty() || name.len() > 20 || !name.bytes().all(allowed) {
-        return Err(AttributeError::BadName(name.chars().take(64).collect()));
+        return Err(AttributeError::BadName(shown(name)));
     }
     Ok(())
 }

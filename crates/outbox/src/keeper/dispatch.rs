@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    Effect, FrontPlan, LoadId, TroubleDraft,
+    Effect, LoadId, TroubleDraft,
     lanes::Phase,
     machine::{Call, Keeper},
     outgoing,
@@ -74,9 +74,9 @@ impl Keeper {
             self.release(&lane, effects);
             return;
         };
-        let wanted = matches!(&trouble.state, FrontPlan::Discard(_))
-            || matches!(&trouble.state, FrontPlan::Retry(delay) if delay.is_zero());
         self.adopt(now, trouble);
+        let wanted =
+            self.lanes.get(&lane).is_some_and(|entry| matches!(entry.phase, Phase::Waiting(due) if due <= now));
         let kept = VecDeque::from(kept);
         let Some(kept) = self.settle_again(&lane, kept, effects) else { return };
         let Some(entry) = self.lanes.get_mut(&lane).filter(|_| wanted) else { return };

@@ -20,6 +20,9 @@ pub(super) struct LaneState {
     pub(super) failures: u32,
     pub(super) failed_first: Moment,
     pub(super) failed_last: Moment,
+    /// When a front that waits goes out at the latest. When it is due is stored in wall-clock time: after the clock was
+    /// set back, the store goes on saying that it is not.
+    pub(super) overdue: Option<Moment>,
     /// What the bookkeeping may not have stored: repeated if the lane turns out to be as it was.
     pub(super) unsettled: Option<Unsettled>,
     /// Somebody changed the front in the store meanwhile: load it again before anything else.
@@ -100,19 +103,21 @@ impl Keeper {
 
     /// Takes over what the store says of a lane.
     pub(super) fn adopt(&mut self, now: Moment, trouble: TroubleDraft) {
-        let (phase, discard) = match trouble.state {
-            FrontPlan::Dead => (Phase::Dead, None),
+        let mut known = self.lanes.remove(&trouble.lane).filter(|entry| entry.generation == trouble.generation);
+        let (phase, discard, overdue) = match trouble.state {
+            FrontPlan::Dead => (Phase::Dead, None, None),
             FrontPlan::Retry(delay) => {
-                let due = now + delay.min(self.settings.retry.max_delay);
+                let same = known.as_ref().filter(|entry| entry.counted == trouble.attempts);
+                let overdue = same.and_then(|entry| entry.overdue).unwrap_or(now + self.settings.retry.max_delay);
+                let due = (now + delay).min(overdue);
                 self.due.insert((due, trouble.lane.clone()));
-                (Phase::Waiting(due), None)
+                (Phase::Waiting(due), None, Some(overdue))
             }
             FrontPlan::Discard(reason) => {
                 self.due.insert((now, trouble.lane.clone()));
-                (Phase::Waiting(now), Some(reason))
+                (Phase::Waiting(now), Some(reason), None)
             }
         };
-        let mut known = self.lanes.remove(&trouble.lane).filter(|entry| entry.generation == trouble.generation);
         let stored_first = now.before(trouble.failed_for);
         let entry = LaneState {
             generation: trouble.generation,
@@ -123,6 +128,7 @@ impl Keeper {
             // Since this front failed first, if that was seen: it may have waited unpublished for long before.
             failed_first: known.as_ref().map_or(stored_first, |entry| entry.failed_first.max(stored_first)),
             failed_last: known.as_ref().map_or(now, |entry| entry.failed_last),
+            overdue,
             unsettled: known.as_mut().and_then(|entry| entry.unsettled.take()),
             stale: false,
         };

@@ -124,9 +124,19 @@ impl Keeper {
         self.proceed(now, effects);
     }
 
-    /// Lanes in trouble.
+    /// The lanes in trouble: every one whose trouble is stored, and perhaps some that were just released.
+    pub fn troubled(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.keys()
+    }
+
+    /// How many lanes are in trouble.
     pub fn lanes(&self) -> usize {
         self.lanes.len()
+    }
+
+    /// Whether events of `lane` are published and not yet answered.
+    pub fn is_publishing(&self, lane: &Lane) -> bool {
+        self.calls.values().any(|call| call.lane == *lane)
     }
 
     /// Events published and not yet answered.

@@ -44,6 +44,8 @@ impl Keeper {
         let discarded = entry.discard.is_some();
         entry.phase = Phase::Settling(kept);
         entry.unsettled = Some(Unsettled { remove: remove.clone(), front: front.clone() });
+        // What is stored from now on has a time of its own.
+        entry.overdue = None;
         self.writes.insert(write, ticket);
         let (lane, generation) = (lane.clone(), entry.generation);
         effects.push(Effect::Settle { write, lane, generation, remove, discarded, front: Some(front) });

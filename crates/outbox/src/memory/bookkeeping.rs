@@ -156,6 +156,21 @@ impl Bookkeeping for MemoryBookkeeping {
         Ok(())
     }
 
+    async fn forget_checkpoints(
+        &self,
+        lease: &Lease,
+        route: &RouteName,
+        partitions: &[PartitionId],
+    ) -> Result<(), StoreError> {
+        let mut state = self.owned_by(lease)?;
+        if let Some(route) = state.routes.get_mut(route) {
+            route.checkpoints.retain(|partition, _| !partitions.contains(partition));
+            route.witnesses.retain(|partition, _| !partitions.contains(partition));
+            route.graves.retain(|grave| !grave.is_in(partitions));
+        }
+        Ok(())
+    }
+
     async fn witnesses(&self, partition: &PartitionId) -> Result<Vec<Witness>, StoreError> {
         let state = self.state();
         Ok(newest_first(state.routes.values().filter_map(|route| route.witnesses.get(partition))))

@@ -115,7 +115,7 @@ impl BusinessStore for MemoryStore {
         let data = lock(&self.shared.data);
         let mut known = Vec::new();
         for witness in witnesses {
-            let cursor = Cursor::parse(&witness.position)
+            let cursor = Cursor::of_witness(&witness.position)
                 .ok_or_else(|| invalid(format!("`{}` is not a position of this store", witness.position)))?;
             known.push((cursor.row, witness));
         }

@@ -3,6 +3,7 @@
 use std::{
     cmp::Ordering,
     ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -12,8 +13,9 @@ use super::{
     store::{Cursor, Data, MemoryStore, PARTITION},
 };
 use crate::{
-    entry::Position,
+    entry::{Position, Record},
     error::{ErrorKind, StoreError},
+    event::{Event, Key},
     route::Start,
     source::{Backlog, KeyOrder, Limit, Page, Partition, PartitionId, Source},
     store::Registration,
@@ -96,13 +98,29 @@ impl Source for MemoryStore {
         Ok(page)
     }
 
+    async fn fetch(&self, key: &Key, sequences: &[u64]) -> Result<Vec<Option<Arc<Record>>>, StoreError> {
+        let data = lock(&self.shared.data);
+        self.check_claim(&data)?;
+        let numbered = |record: &Record, sequence: u64| {
+            let placing = record.events().first().and_then(Event::placing);
+            placing.is_some_and(|placing| placing.place.sequence == sequence)
+        };
+        let of_key: Vec<_> = data.entries.values().filter(|entry| entry.key.as_ref() == Some(key)).collect();
+        // The latest one counts: a history that went back gives numbers again.
+        let found = |&sequence: &u64| of_key.iter().rev().find(|entry| numbered(&entry.record, sequence));
+        Ok(sequences.iter().map(|sequence| found(sequence).map(|entry| entry.record.clone())).collect())
+    }
+
     async fn changed(&self) {
-        let seen = *lock(&self.handle.seen);
-        let mut commits = self.shared.commits.subscribe();
-        // The sender lives as long as this handle, so there is always an answer.
-        if let Ok(now) = commits.wait_for(|commits| *commits > seen).await {
-            let mut seen = lock(&self.handle.seen);
-            *seen = (*now).max(*seen);
+        loop {
+            // Listened for before it is looked, so that no commit falls between the two.
+            let committed = self.shared.committed.notified();
+            let now = self.shared.commits.load(std::sync::atomic::Ordering::Acquire);
+            let seen = std::mem::replace(&mut *lock(&self.handle.seen), now);
+            if now > seen {
+                return;
+            }
+            committed.await;
         }
     }
 

@@ -2,18 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::{MemoryTransaction, lock};
 use crate::{
     clock::{Clock, Entropy},
     entry::{CommitId, Content, Events, Position, Record, Undecodable},
     error::{ErrorKind, StoreError},
-    event::{AttributeError, Event, Identity, Key, NewEvent, check_uri_reference},
+    event::{AttributeError, Event, Identity, Key, NewEvent, check_uri_reference, shown},
     place::{Place, Placing},
     route::RouteName,
     store::{Claim, Registration},
@@ -37,9 +40,19 @@ pub struct MemoryStore {
 pub(super) struct Shared {
     pub(super) data: Mutex<Data>,
     /// Counts commits, for those who wait for one.
-    pub(super) commits: watch::Sender<u64>,
+    pub(super) commits: AtomicU64,
+    /// Told of each.
+    pub(super) committed: Notify,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+}
+
+impl Shared {
+    /// Wakes those who wait, in the order in which they came.
+    pub(super) fn note_commit(&self) {
+        self.commits.fetch_add(1, Ordering::AcqRel);
+        self.committed.notify_waiters();
+    }
 }
 
 /// What one handle remembers.
@@ -107,7 +120,8 @@ impl MemoryStore {
             routes: BTreeMap::new(),
             restores: 0,
         };
-        let shared = Shared { data: Mutex::new(data), commits: watch::Sender::new(0), clock, entropy };
+        let shared =
+            Shared { data: Mutex::new(data), commits: AtomicU64::new(0), committed: Notify::new(), clock, entropy };
         Ok(Self { shared: Arc::new(shared), handle: Arc::default() })
     }
 
@@ -141,7 +155,7 @@ impl MemoryStore {
         let row = Undecodable { id, key: key.clone(), reason: reason.to_owned(), raw: raw.into() };
         data.append(commit, recorded, Content::Undecodable(row), key, None);
         drop(data);
-        self.shared.commits.send_modify(|commits| *commits += 1);
+        self.shared.note_commit();
     }
 
     /// The key's latest sequence: what a caller expects who reads now. 0 if it has none.
@@ -189,7 +203,7 @@ impl MemoryStore {
         let restores = data.restores + 1;
         *data = Data { restores, ..snapshot.0.clone() };
         drop(data);
-        self.shared.commits.send_modify(|commits| *commits += 1);
+        self.shared.note_commit();
     }
 }
 
@@ -218,7 +232,10 @@ impl Data {
     /// as long as a route stands there, so its absence proves another history.
     pub(super) fn cursor(&self, position: &Position) -> Result<Cursor, StoreError> {
         let cursor = Cursor::parse(position).ok_or_else(|| {
-            StoreError::new(ErrorKind::Invalid, format!("`{position}` is not a position of this store"))
+            StoreError::new(
+                ErrorKind::Invalid,
+                format!("`{}` is not a position of this store", shown(position.as_str())),
+            )
         })?;
         let found = self.entries.get(&cursor.row).map(|entry| entry.record.commit);
         if cursor.row > 0 && (found.is_none() || found != cursor.commit) {
@@ -271,6 +288,12 @@ impl Cursor {
     /// As text: `42:` and the commit in hexadecimal, or `0`.
     fn position(self) -> Position {
         Position::new(self.commit.map_or_else(|| self.row.to_string(), |commit| format!("{}:{commit}", self.row)))
+    }
+
+    /// That of a witness, which may have been read from a stream of this store: its positions begin with ours.
+    pub(super) fn of_witness(position: &Position) -> Option<Self> {
+        let ours = position.as_str().split_once('@').map(|(ours, _)| Position::new(ours));
+        Self::parse(ours.as_ref().unwrap_or(position))
     }
 
     /// Reads back what [`position`](Self::position) wrote.

@@ -140,7 +140,7 @@ impl MemoryTransaction {
             data.append(entry.commit, entry.recorded, Content::Events(entry.events), entry.key, Some(entry.written));
         }
         drop(data);
-        self.shared.commits.send_modify(|commits| *commits += 1);
+        self.shared.note_commit();
         Ok(())
     }
 

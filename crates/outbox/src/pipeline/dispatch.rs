@@ -30,7 +30,7 @@ impl Pipeline {
     fn publish(&mut self, items: Vec<(LaneId, Item)>, effects: &mut Vec<Effect>) {
         let events = items
             .iter()
-            .filter_map(|(_, item)| EventRef::new(self.window.record(item.slot)?.clone(), item.index))
+            .filter_map(|(_, item)| EventRef::new(self.window.record_of(item.slot, item.carried)?.clone(), item.index))
             .collect();
         let call = self.new_call();
         self.calls.insert(call, items);

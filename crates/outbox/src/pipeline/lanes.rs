@@ -14,6 +14,8 @@ pub(super) struct Item {
     pub(super) slot: u64,
     /// Its number in the record.
     pub(super) index: u32,
+    /// The record: 0 for the slot's own, or the number of one that the slot carries.
+    pub(super) carried: u16,
     /// Its bytes by the sink's measure.
     pub(super) size: usize,
     /// Why it never goes out: undecodable, or too large for the sink.

@@ -12,12 +12,13 @@ use super::{
     health::{Gate, RouteHealth},
     lanes::{Item, LaneId, Lanes, Owner, State},
     trouble::Starvation,
+    turns::Turns,
     window::Window,
 };
 use crate::{
     bookkeeping::Lane,
     clock::Moment,
-    entry::{Content, Position, Record},
+    entry::{Content, Position},
     source::Limit,
 };
 
@@ -37,6 +38,8 @@ pub struct Pipeline {
     pub(super) settings: Settings,
     pub(super) rng: Rng,
     pub(super) window: Window,
+    /// Watches the order of keys, where the source does not promise it.
+    pub(super) turns: Option<Turns>,
     pub(super) lanes: Lanes,
     /// Lanes that could be published, each with the slot of its first event. The one furthest back goes first, so that
     /// what is done grows from the front and a restart repeats little.
@@ -53,14 +56,14 @@ pub struct Pipeline {
     /// How long they have done so.
     pub(super) starvation: Starvation,
     pub(super) health: RouteHealth,
-    tombstones: BTreeMap<Arc<str>, Vec<Position>>,
+    pub(super) tombstones: BTreeMap<Arc<str>, Vec<Position>>,
     mode: Mode,
-    reading: bool,
-    ended: bool,
-    finishing: bool,
-    checkpointed: Option<Moment>,
-    checkpoint_not_before: Option<Moment>,
-    checkpoint_failures: u32,
+    pub(super) reading: bool,
+    pub(super) ended: bool,
+    pub(super) finishing: bool,
+    pub(super) checkpointed: Option<Moment>,
+    pub(super) checkpoint_not_before: Option<Moment>,
+    pub(super) checkpoint_failures: u32,
     next_call: u64,
     next_write: u64,
     wake: Option<Moment>,
@@ -96,6 +99,7 @@ impl Pipeline {
         let mut pipeline = Self {
             rng: Rng::with_seed(settings.seed),
             window: Window::new(limit, resume.position),
+            turns: settings.observed.map(Turns::new),
             lanes,
             ready: BTreeSet::new(),
             groups: VecDeque::new(),
@@ -119,9 +123,7 @@ impl Pipeline {
             wake: None,
             settings,
         };
-        for (id, position) in resume.tombstones {
-            pipeline.tombstones.entry(id).or_default().push(position);
-        }
+        pipeline.bury(resume.tombstones);
         pipeline
     }
 
@@ -132,7 +134,9 @@ impl Pipeline {
             return;
         }
         match input {
-            Input::Read { records, next, end } => self.read(records, next, end),
+            Input::Read { records, next, end } => self.read(records, next, end, effects),
+            Input::Fetched { fetch, records } => self.fetched(now, fetch, records, effects),
+            Input::FetchFailed { fetch } => self.fetch_failed(now, fetch),
             Input::Answered { call, outcomes } => self.answered(now, call, &outcomes),
             Input::CallFailed { call, fault, retry_after, reason } => {
                 self.call_failed(now, call, fault, retry_after, &reason);
@@ -140,7 +144,9 @@ impl Pipeline {
             Input::Stored { write } => self.stored(now, write),
             Input::KeyFree { write } => self.key_free(write),
             Input::StoreFailed { write } => self.store_failed(now, write),
+            Input::Troubled { lane } => self.troubled(lane),
             Input::Released { lane } => self.released(&lane),
+            Input::Discarded { tombstones } => self.bury(tombstones),
             Input::Pause if self.mode == Mode::Running => self.mode = Mode::Paused,
             Input::Resume if self.mode == Mode::Paused => self.mode = Mode::Running,
             Input::Drain => self.mode = Mode::Draining,
@@ -179,53 +185,6 @@ impl Pipeline {
         WriteId(self.next_write)
     }
 
-    fn read(&mut self, records: Vec<Arc<Record>>, next: Position, end: bool) {
-        self.reading = false;
-        self.ended |= end;
-        for record in records {
-            self.take_in(&record);
-        }
-        self.window.read_to(next);
-    }
-
-    fn take_in(&mut self, record: &Arc<Record>) {
-        let slot = self.window.push(record.clone());
-        match &record.content {
-            Content::Undecodable(_) if !self.settings.keeps_undecodable => self.window.done(slot),
-            Content::Undecodable(row) => {
-                let item = Item { slot, index: 0, size: 0, doomed: true, failures: None };
-                self.enqueue(Lane::of_undecodable(row), item, &row.id, &record.position);
-            }
-            Content::Events(events) => {
-                for (index, event) in (0..).zip(events.iter()) {
-                    if !(self.settings.takes)(record, event) {
-                        self.window.done(slot);
-                        continue;
-                    }
-                    let size = (self.settings.size)(event);
-                    let doomed = size > self.settings.sink.max_event_bytes;
-                    let item = Item { slot, index, size, doomed, failures: None };
-                    self.enqueue(Lane::of(event), item, &event.id, &record.position);
-                }
-            }
-        }
-    }
-
-    fn enqueue(&mut self, lane: Lane, item: Item, id: &Arc<str>, position: &Position) {
-        if self.tombstones.get(id).is_some_and(|discarded| discarded.contains(position)) {
-            self.window.done(item.slot);
-            return;
-        }
-        let id = self.lanes.enter(lane);
-        self.lanes.push(id, item);
-        if self.holds_too_much(id) {
-            self.hot.insert(id);
-        }
-        if self.lanes.get(id).state == State::Idle {
-            self.settle_lane(id);
-        }
-    }
-
     /// Puts a lane that nothing is under way for where it belongs.
     pub(super) fn settle_lane(&mut self, id: LaneId) {
         let lane = self.lanes.get_mut(id);
@@ -253,7 +212,23 @@ impl Pipeline {
     /// An event is accepted, filtered out, or durably kept.
     pub(super) fn done(&mut self, id: LaneId, item: &Item) {
         self.lanes.release(id, item);
-        self.window.done(item.slot);
+        self.window.done_of(item.slot, item.carried);
+    }
+
+    /// What this pipeline holds of the lane waits behind what another one left. A call under way is let finish.
+    fn troubled(&mut self, lane: Lane) {
+        let found = self.lanes.find(&lane);
+        self.lanes.troubled.insert(lane);
+        let Some(id) = found else { return };
+        let state = self.lanes.get_mut(id);
+        if state.owner != Owner::Pipeline {
+            return;
+        }
+        state.owner = Owner::Keeper;
+        if matches!(state.state, State::Ready | State::Waiting(_)) {
+            self.ready.retain(|(_, ready)| *ready != id);
+            self.settle_lane(id);
+        }
     }
 
     fn released(&mut self, lane: &Lane) {
@@ -262,8 +237,39 @@ impl Pipeline {
         let state = self.lanes.get_mut(id);
         if state.owner == Owner::Keeper && state.state != State::Keeping {
             state.owner = Owner::Pipeline;
-            if state.state == State::Idle {
+            self.drop_discarded(id);
+            if self.lanes.get(id).state == State::Idle {
                 self.settle_lane(id);
+            }
+        }
+    }
+
+    fn bury(&mut self, tombstones: Vec<(Arc<str>, Position)>) {
+        for (id, position) in tombstones {
+            let positions = self.tombstones.entry(id).or_default();
+            if !positions.contains(&position) {
+                positions.push(position);
+            }
+        }
+    }
+
+    /// What was read again before it was discarded does not go out either, now that its lane is free.
+    pub(super) fn drop_discarded(&mut self, id: LaneId) {
+        if self.tombstones.is_empty() {
+            return;
+        }
+        for item in std::mem::take(&mut self.lanes.get_mut(id).queue) {
+            let is_discarded = self.window.record(item.slot).is_some_and(|record| {
+                let name = match &record.content {
+                    Content::Events(events) => events.get(item.index as usize).map(|event| &event.id),
+                    Content::Undecodable(row) => Some(&row.id),
+                };
+                name.and_then(|name| self.tombstones.get(name)).is_some_and(|at| at.contains(&record.position))
+            });
+            if is_discarded {
+                self.done(id, &item);
+            } else {
+                self.lanes.get_mut(id).queue.push_back(item);
             }
         }
     }
@@ -271,6 +277,7 @@ impl Pipeline {
     fn proceed(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         self.fire_timers(now);
         if self.is_running() {
+            self.ask_for_missing(now, effects);
             self.set_hot_lanes_aside(now);
             self.dispatch(now, effects);
             self.set_blocking_lane_aside(now);
@@ -292,64 +299,6 @@ impl Pipeline {
             if self.lanes.get(id).state == State::Waiting(due) {
                 self.settle_lane(id);
             }
-        }
-    }
-
-    /// Whether nothing is under way that a last checkpoint would have to wait for.
-    fn is_quiet(&self) -> bool {
-        self.calls.is_empty() && !self.writes.values().any(|write| matches!(write, Write::Keep { .. }))
-    }
-
-    fn checkpoint(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        if self.window.is_storing() || self.checkpoint_not_before.is_some_and(|until| now < until) {
-            return;
-        }
-        let finished = self.ended && self.window.is_settled();
-        let progress = if finished && !self.finishing {
-            self.finishing = true;
-            Some(self.window.begin_final_checkpoint())
-        } else if self.checkpoint_is_due(now) {
-            self.window.begin_checkpoint()
-        } else {
-            None
-        };
-        if let Some(progress) = progress {
-            let write = self.new_write(Write::Checkpoint);
-            let (position, witness) = (progress.position, progress.witness);
-            effects.push(Effect::Checkpoint { write, position, witness, finished });
-        }
-    }
-
-    fn checkpoint_is_due(&self, now: Moment) -> bool {
-        let uncovered = self.window.uncovered();
-        let stopping = self.mode != Mode::Running && self.is_quiet();
-        let waited = self.checkpointed.is_none_or(|last| now >= last + self.settings.checkpoint_after);
-        uncovered > 0 && (stopping || waited || uncovered >= self.settings.window.events / 4)
-    }
-
-    fn stored(&mut self, now: Moment, write: WriteId) {
-        match self.writes.remove(&write) {
-            Some(Write::Checkpoint) => {
-                self.checkpointed = Some(now);
-                self.checkpoint_failures = 0;
-                self.window.checkpoint_stored();
-            }
-            Some(Write::Keep { lane, items }) => self.kept(lane, &items),
-            None => {}
-        }
-    }
-
-    fn store_failed(&mut self, now: Moment, write: WriteId) {
-        match self.writes.remove(&write) {
-            Some(Write::Checkpoint) => {
-                self.window.checkpoint_failed();
-                self.finishing = false;
-                self.checkpoint_failures += 1;
-                let delay = crate::backoff::delay(&self.settings.retry, self.checkpoint_failures, &mut self.rng);
-                self.checkpoint_not_before = Some(now + delay);
-            }
-            Some(Write::Keep { lane, items }) => self.keep_failed(now, lane, items),
-            None => {}
         }
     }
 
@@ -401,19 +350,13 @@ impl Pipeline {
     }
 
     fn ask_to_wake(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        let last = self.ended && self.window.is_settled() && !self.finishing;
-        let checkpoint = ((self.window.uncovered() > 0 || last) && !self.window.is_storing())
-            .then(|| {
-                let interval = self.checkpointed.map(|last| last + self.settings.checkpoint_after);
-                interval.max(self.checkpoint_not_before)
-            })
-            .flatten();
         let wake = [
             self.timers.first().map(|&(due, _)| due),
             self.groups.iter().map(|group| group.due).filter(|&due| due > now).min(),
             self.health.closed_until(),
             self.starvation.due(),
-            checkpoint,
+            self.turns.as_ref().and_then(Turns::due),
+            self.next_checkpoint(),
         ]
         .into_iter()
         .flatten()

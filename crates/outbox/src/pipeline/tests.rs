@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CallId, Effect, FrontDraft, Health, Input, Pipeline, Resume, Settings, WriteId};
+use super::{CallId, Disorder, Effect, FetchId, FrontDraft, Health, Input, Pipeline, Resume, Settings, WriteId};
 use crate::{
     bookkeeping::{KeptContent, Lane},
     clock::Moment,
@@ -13,6 +13,9 @@ use crate::{
     testing_event,
 };
 
+mod elsewhere;
+mod observed;
+
 /// A pipeline, and what it wants.
 struct Rig {
     pipeline: Pipeline,
@@ -22,6 +25,9 @@ struct Rig {
     keeps: Vec<(WriteId, Lane, Option<FrontDraft>, Vec<String>)>,
     checkpoints: Vec<(WriteId, String, bool)>,
     health: Vec<Health>,
+    fetches: Vec<(FetchId, Key, Vec<u64>)>,
+    disorders: Vec<(String, u64, Disorder)>,
+    gaps: Vec<(Key, Vec<u64>)>,
     credit: Option<usize>,
     finished: bool,
 }
@@ -41,6 +47,7 @@ fn settings() -> Settings {
         retry: RetryPolicy { attempts: 5, quick_attempts: 2, ..RetryPolicy::default() },
         window: WindowLimits { events: 100, bytes: 1 << 20, key_share: 20, troubled_keys: 10 },
         checkpoint_after: Duration::from_millis(100),
+        observed: None,
         seed: 1,
     }
 }
@@ -55,6 +62,9 @@ fn rig(settings: Settings) -> Rig {
         keeps: Vec::new(),
         checkpoints: Vec::new(),
         health: Vec::new(),
+        fetches: Vec::new(),
+        disorders: Vec::new(),
+        gaps: Vec::new(),
         credit: None,
         finished: false,
     };
@@ -82,6 +92,11 @@ impl Rig {
         for effect in effects {
             match effect {
                 Effect::Read { credit } => self.credit = Some(credit.events),
+                Effect::FetchMissing { fetch, key, sequences } => self.fetches.push((fetch, key, sequences)),
+                Effect::OutOfTurn { key, place, disorder } => {
+                    self.disorders.push((key.to_string(), place.sequence, disorder));
+                }
+                Effect::Gap { key, sequences } => self.gaps.push((key, sequences)),
                 Effect::Publish { call, events } => {
                     self.calls.push((call, events.iter().map(|event| event.id().to_owned()).collect()));
                 }

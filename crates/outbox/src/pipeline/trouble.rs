@@ -58,7 +58,7 @@ impl Pipeline {
     /// The lane's first event never goes out.
     pub(super) fn condemn_doomed(&mut self, id: LaneId) {
         let Some(item) = self.lanes.get(id).queue.front() else { return };
-        let reason = match self.window.record(item.slot).map(|record| &record.content) {
+        let reason = match self.window.record_of(item.slot, item.carried).map(|record| &record.content) {
             Some(Content::Undecodable(row)) => row.reason.clone(),
             _ => format!(
                 "the event has {} bytes, more than the {} that the sink takes",
@@ -188,12 +188,13 @@ impl Pipeline {
     }
 
     fn content(&self, item: &Item) -> Option<(KeptContent, Position)> {
-        let record = self.window.record(item.slot)?;
-        let content = match &record.content {
+        // What was fetched stands where the record stands that it was fetched for.
+        let position = self.window.record(item.slot)?.position.clone();
+        let content = match &self.window.record_of(item.slot, item.carried)?.content {
             Content::Events(events) => KeptContent::Event(events.get(item.index as usize)?.clone()),
             Content::Undecodable(row) => KeptContent::Undecodable(row.clone()),
         };
-        Some((content, record.position.clone()))
+        Some((content, position))
     }
 
     pub(super) fn emit_keeps(&mut self, now: Moment, effects: &mut Vec<Effect>) {
@@ -249,6 +250,7 @@ impl Pipeline {
         lane.owner = Owner::Pipeline;
         let name = lane.lane.clone();
         self.lanes.troubled.remove(&name);
+        self.drop_discarded(id);
         self.settle_lane(id);
     }
 

@@ -1,6 +1,9 @@
 //! The window: records in arrival order, and how far their contiguous done prefix reaches.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
     entry::{Position, Record},
@@ -15,6 +18,16 @@ struct Slot {
     weight: usize,
     /// Events of it that are not done yet.
     open: u32,
+}
+
+/// What a slot carries besides its own record: predecessors of it that were fetched.
+#[derive(Default)]
+struct Carried {
+    records: Vec<Arc<Record>>,
+    /// Events of them that are not done yet.
+    open: usize,
+    events: usize,
+    bytes: usize,
 }
 
 /// The done prefix that no stored checkpoint covers.
@@ -33,6 +46,8 @@ pub(super) struct Progress {
 /// Records read and not yet behind a stored checkpoint.
 pub(super) struct Window {
     slots: VecDeque<Slot>,
+    /// What slots carry, by their numbers. Counts against the limit until all that a slot carries is done.
+    carried: BTreeMap<u64, Carried>,
     /// The number of the first slot.
     first: u64,
     limit: Limit,
@@ -54,6 +69,7 @@ impl Window {
     pub(super) fn new(limit: Limit, start: Position) -> Self {
         Self {
             slots: VecDeque::new(),
+            carried: BTreeMap::new(),
             first: 0,
             limit,
             held: Limit { events: 0, bytes: 0 },
@@ -93,6 +109,43 @@ impl Window {
         self.slots.get(index).map(|slot| &slot.record)
     }
 
+    /// Lets an open slot carry a record that was fetched, and gives its number there. The slot is open until that is
+    /// done, too.
+    pub(super) fn carry(&mut self, slot: u64, record: Arc<Record>) -> u16 {
+        let (events, bytes) = (record.len(), record.weight());
+        let index = slot.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        if let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) {
+            slot.open = slot.open.saturating_add(u32::try_from(events).unwrap_or(u32::MAX));
+        }
+        self.open += events;
+        self.held.events += events;
+        self.held.bytes += bytes;
+        let carried = self.carried.entry(slot).or_default();
+        carried.records.push(record);
+        carried.open += events;
+        carried.events += events;
+        carried.bytes += bytes;
+        u16::try_from(carried.records.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Whether `slot` carries anything.
+    pub(super) fn carries(&self, slot: u64) -> bool {
+        self.carried.contains_key(&slot)
+    }
+
+    /// Whether any slot does.
+    pub(super) fn is_carrying(&self) -> bool {
+        !self.carried.is_empty()
+    }
+
+    /// The record of an event: the slot's own, or the one that it carries with this number.
+    pub(super) fn record_of(&self, slot: u64, carried: u16) -> Option<&Arc<Record>> {
+        match usize::from(carried).checked_sub(1) {
+            None => self.record(slot),
+            Some(index) => self.carried.get(&slot)?.records.get(index),
+        }
+    }
+
     /// The first open record and its slot, if most of what the window holds is done and waits for it.
     pub(super) fn first_blocking(&self) -> Option<(u64, &Arc<Record>)> {
         let first = self.slots.front().filter(|_| self.open * 2 <= self.held.events)?;
@@ -102,6 +155,24 @@ impl Window {
     /// The records from the first open one on.
     pub(super) fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.slots.iter().map(|slot| &slot.record)
+    }
+
+    /// One event is accepted, filtered out, or durably kept: of the slot's own, or of what it carries.
+    pub(super) fn done_of(&mut self, slot: u64, carried: u16) {
+        if carried > 0 {
+            self.carried_done(slot);
+        }
+        self.done(slot);
+    }
+
+    fn carried_done(&mut self, slot: u64) {
+        let Some(carried) = self.carried.get_mut(&slot) else { return };
+        carried.open = carried.open.saturating_sub(1);
+        if carried.open == 0 {
+            self.held.events -= carried.events;
+            self.held.bytes -= carried.bytes;
+            self.carried.remove(&slot);
+        }
     }
 
     /// One event of `slot` is accepted, filtered out, or durably kept.

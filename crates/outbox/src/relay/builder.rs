@@ -7,6 +7,7 @@ use crate::{
     bookkeeping::Operator,
     clock::{Clock, Entropy, System},
     error::StoreError,
+    pipeline::Observed,
     route::RouteSettings,
     sink::Sink,
     source::{KeyOrder, Source},
@@ -40,6 +41,10 @@ pub(super) struct Parts {
     pub(super) drain_limit: Duration,
     pub(super) call_timeout: Duration,
     pub(super) checkpoint_after: Duration,
+    pub(super) partitions_every: Duration,
+    pub(super) stalled_after: Duration,
+    /// How the source's order is watched; `None` if it promises it.
+    pub(super) observed: Option<Observed>,
     pub(super) retention: RetentionPolicy,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
@@ -58,6 +63,9 @@ pub struct RelayBuilder {
     drain_limit: Duration,
     call_timeout: Duration,
     checkpoint_after: Duration,
+    partitions_every: Duration,
+    stalled_after: Duration,
+    missing_patience: Duration,
     retention: RetentionPolicy,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -76,6 +84,9 @@ impl Default for RelayBuilder {
             drain_limit: Duration::from_secs(30),
             call_timeout: Duration::from_secs(60),
             checkpoint_after: Duration::from_millis(200),
+            partitions_every: Duration::from_secs(60),
+            stalled_after: Duration::from_secs(15 * 60),
+            missing_patience: Observed::default().patience,
             retention: RetentionPolicy::Off,
             clock: Arc::new(System),
             entropy: Arc::new(System),
@@ -144,6 +155,27 @@ impl RelayBuilder {
         self
     }
 
+    /// How long a key waits for an entry that later ones follow and that is not in the table either, before it goes on
+    /// without and an error says so. Only for a source whose key order is [`KeyOrder::Observed`]. Default: 60 s.
+    pub fn missing_patience(mut self, patience: Duration) -> Self {
+        self.missing_patience = patience;
+        self
+    }
+
+    /// How often the source's partitions are listed again; besides, they are when one of them was read to its end.
+    /// Default: 60 s.
+    pub fn partitions_every(mut self, interval: Duration) -> Self {
+        self.partitions_every = interval;
+        self
+    }
+
+    /// After how long a partition that is closed and does not get on, or one that waits for those before it, is told of
+    /// as stalled. Default: 15 minutes.
+    pub fn stalled_after(mut self, limit: Duration) -> Self {
+        self.stalled_after = limit;
+        self
+    }
+
     /// How long published entries are kept. Default: for ever.
     pub fn retention(mut self, retention: RetentionPolicy) -> Self {
         self.retention = retention;
@@ -166,10 +198,15 @@ impl RelayBuilder {
     /// [`RelayError`] names what is missing or does not fit.
     pub fn build(self) -> Result<Relay, RelayError> {
         let source = self.source.ok_or(RelayError::Missing("a source"))?;
-        if source.key_order() != KeyOrder::Promised {
-            let message = "the source does not promise the order of a key's entries, which this relay relies on";
-            return Err(RelayError::Invalid(message.to_owned()));
-        }
+        let observed = match source.key_order() {
+            KeyOrder::Promised => None,
+            KeyOrder::Observed => Some(Observed { patience: self.missing_patience, ..Observed::default() }),
+            KeyOrder::None => {
+                let message = "the source gives a key's entries in any order, and a relay needs one that keeps it or was \
+                               never seen to break it: read the table's own stream";
+                return Err(RelayError::Invalid(message.to_owned()));
+            }
+        };
         if self.routes.is_empty() {
             return Err(RelayError::Missing("at least one route"));
         }
@@ -180,13 +217,13 @@ impl RelayBuilder {
         if self.failover < Duration::from_millis(100) {
             return Err(RelayError::Invalid("a failover time below 100 ms cannot be kept: raise it".to_owned()));
         }
-        let status = Status::new(
-            self.routes.iter().map(|(route, sink)| (route.name.clone(), route.duplicates_after_crash(&sink.limits()))),
-        );
+        let status =
+            Status::new(self.routes.iter().map(|(route, sink)| (route, route.duplicates_after_crash(&sink.limits()))));
         let parts = Parts {
             holder: self.holder.unwrap_or_else(|| format!("process {}", std::process::id())),
             name: self.name,
             source,
+            observed,
             store: self.store.ok_or(RelayError::Missing("a business store"))?,
             bookkeeping: self.bookkeeping.ok_or(RelayError::Missing("a bookkeeping"))?,
             routes: self.routes,
@@ -194,6 +231,8 @@ impl RelayBuilder {
             drain_limit: self.drain_limit,
             call_timeout: self.call_timeout,
             checkpoint_after: self.checkpoint_after,
+            partitions_every: self.partitions_every,
+            stalled_after: self.stalled_after,
             retention: self.retention,
             clock: self.clock,
             entropy: self.entropy,

@@ -26,6 +26,18 @@ pub const TROUBLED: &str = "outbox_troubled_keys";
 pub const BACKING_OFF: &str = "outbox_backing_off";
 /// Checkpoints stored. Counter.
 pub const CHECKPOINTS: &str = "outbox_checkpoints_total";
+/// Records that a source gave again, of one that does not promise the order of a key; not published again. Counter.
+pub const SOURCE_DUPLICATES: &str = "outbox_source_duplicates_total";
+/// Records that came so late that later ones of their key were out, and nothing was known of them: published. Counter.
+pub const SOURCE_INVERSIONS: &str = "outbox_source_inversions_total";
+/// Entries that were fetched because later ones of their key came first. Counter.
+pub const SOURCE_FETCHED: &str = "outbox_source_fetched_total";
+/// Entries that neither the source nor its table gave, though later ones of their key are there. Counter.
+pub const SOURCE_GAPS: &str = "outbox_source_gaps_total";
+/// Times that a route read the table again, because its checkpoint was older than what the stream remembers. Counter.
+pub const RECOVERIES: &str = "outbox_recoveries_total";
+/// Partitions that are closed and do not get on, or that wait too long for those before them. Gauge.
+pub const STALLED: &str = "outbox_stalled_partitions";
 /// 1 while this relay owns the source. Gauge without labels.
 pub const OWNER: &str = "outbox_owner";
 /// Entries purged. Counter without labels.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Notify, Semaphore, mpsc},
     task::JoinSet,
     time::{interval, timeout},
 };
@@ -18,8 +18,13 @@ use super::{
     builder::Parts,
     claim,
     lease::{Guard, Renewal},
-    metric, reader, retention,
+    listing::{self, Listed},
+    metric, reader,
+    readers::{Readers, Wanted},
+    retention,
     route::{self, Plan},
+    wake::Wake,
+    watch,
 };
 use crate::{
     bookkeeping::{HealthState, RouteHealth},
@@ -51,15 +56,13 @@ pub(super) struct Control {
     pub(super) operator: u64,
 }
 
-/// Where routes ask for records, by partition.
-pub(super) type Readers = BTreeMap<PartitionId, mpsc::UnboundedSender<reader::Request>>;
-
 struct Owner<'a> {
     parts: &'a Arc<Parts>,
     guard: &'a Guard,
     control: watch::Sender<Control>,
     routes: JoinSet<Result<(), StoreError>>,
     readers: Readers,
+    listed: Listed,
     registrations: BTreeMap<RouteName, Registration>,
     /// The calls that each route's sink takes at the same time.
     calls: BTreeMap<RouteName, Arc<Semaphore>>,
@@ -100,7 +103,8 @@ async fn work(
         () = &mut shutdown => return Ok(Ended::Drained),
         started = start(parts, guard) => started?,
     };
-    let Started { mut owner, mut reading } = started;
+    let Started { mut owner, mut reading, mut wanted, mut looking } = started;
+    let wake = Arc::new(Wake::new(parts.source.clone()));
     let mut purging = JoinSet::new();
     purging.spawn(retention::run(parts.clone(), guard.clone()));
     let mut poll = interval(OPERATOR_POLL);
@@ -111,6 +115,10 @@ async fn work(
             Some(ended) = owner.routes.join_next() => finished(ended)?,
             Some(ended) = reading.join_next() => finished(ended)?,
             Some(ended) = purging.join_next() => finished(ended)?,
+            Some(ended) = looking.join_next() => finished(ended)?,
+            Some(Wanted { partition, requests }) = wanted.recv() => {
+                reading.spawn(reader::run(parts.source.clone(), wake.clone(), partition, requests));
+            }
             _ = poll.tick() => tokio::select! {
                 biased;
                 () = &mut shutdown => return owner.drain().await,
@@ -124,28 +132,39 @@ async fn work(
 struct Started<'a> {
     owner: Owner<'a>,
     reading: JoinSet<Result<(), StoreError>>,
+    /// Readers that are to be run.
+    wanted: mpsc::UnboundedReceiver<Wanted>,
+    /// What looks which partitions there are.
+    looking: JoinSet<Result<(), StoreError>>,
 }
 
 async fn start<'a>(parts: &'a Arc<Parts>, guard: &'a Guard) -> Result<Started<'a>, StoreError> {
     claim::claim(parts, guard).await?;
-    let partitions: Vec<PartitionId> = parts.source.partitions().await?.into_iter().map(|p| p.id).collect();
+    let listing = listing::look(parts).await?;
+    let mut partitions: BTreeSet<PartitionId> = listing.iter().map(|partition| partition.id.clone()).collect();
+    if !listing::is_lone(&listing) {
+        // What was read is told by those that are not listed any more, too.
+        for (settings, _) in &parts.routes {
+            let checkpoints = parts.bookkeeping.checkpoints(&settings.name).await?;
+            partitions.extend(checkpoints.into_iter().map(|checkpoint| checkpoint.partition));
+        }
+    }
     for partition in &partitions {
         check_history(parts, partition).await?;
     }
     let registrations = register(parts).await?;
-    let mut reading = JoinSet::new();
-    let mut readers = Readers::new();
-    for partition in partitions {
-        let (requests, asked) = mpsc::unbounded_channel();
-        reading.spawn(reader::run(parts.source.clone(), partition.clone(), asked));
-        readers.insert(partition, requests);
-    }
+    let (readers, wanted) = Readers::new();
+    let (listed, ended) = (watch::Sender::new(listing), Arc::new(Notify::new()));
+    let listing = Listed { listing: listed.subscribe(), ended: ended.clone() };
+    let mut looking = JoinSet::new();
+    looking.spawn(listing::run(parts.clone(), listed, ended));
     let mut owner = Owner {
         parts,
         guard,
         control: watch::Sender::new(Control::default()),
         routes: JoinSet::new(),
         readers,
+        listed: listing,
         registrations,
         calls: parts
             .routes
@@ -160,7 +179,7 @@ async fn start<'a>(parts: &'a Arc<Parts>, guard: &'a Guard) -> Result<Started<'a
     owner.take_over_changes().await?;
     owner.start_routes();
     check_sinks(parts);
-    Ok(Started { owner, reading })
+    Ok(Started { owner, reading: JoinSet::new(), wanted, looking })
 }
 
 /// Notes for those who ask later why nothing goes out.
@@ -259,8 +278,8 @@ impl Owner<'_> {
     }
 
     fn start(&mut self, plan: Plan) {
-        let task =
-            route::run(self.parts.clone(), self.guard.clone(), plan, self.readers.clone(), self.control.subscribe());
+        let source = (self.readers.clone(), self.listed.clone());
+        let task = route::run(self.parts.clone(), self.guard.clone(), plan, source, self.control.subscribe());
         self.routes.spawn(task);
     }
 

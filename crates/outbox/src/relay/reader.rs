@@ -13,9 +13,10 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use tokio::sync::mpsc;
 
+use super::wake::Wake;
 use crate::{
     entry::{Position, Record},
-    error::StoreError,
+    error::{ErrorKind, StoreError},
     route::RouteName,
     source::{Limit, Page, PartitionId, Source},
 };
@@ -28,6 +29,8 @@ const PAGES: usize = 3;
 /// A route's wish for records.
 pub(super) struct Request {
     pub(super) route: RouteName,
+    /// Which of the route's pipelines asks.
+    pub(super) pipeline: usize,
     pub(super) after: Position,
     pub(super) credit: Limit,
     pub(super) reply: mpsc::UnboundedSender<Delivery>,
@@ -35,16 +38,20 @@ pub(super) struct Request {
 
 /// What a route gets for a request.
 pub(super) struct Delivery {
-    pub(super) partition: PartitionId,
+    /// Which of the route's pipelines asked.
+    pub(super) pipeline: usize,
     pub(super) records: Vec<Arc<Record>>,
     pub(super) next: Position,
     pub(super) end: bool,
+    /// Nothing was read, for the source does not remember what comes next: what it said.
+    pub(super) trimmed: Option<String>,
 }
 
 type Reading = BoxFuture<'static, (Position, Result<Page, StoreError>)>;
 
 struct Reader {
     source: Arc<dyn Source>,
+    wake: Arc<Wake>,
     partition: PartitionId,
     requests: BTreeMap<RouteName, Request>,
     /// The furthest position that was read to, whether anybody was given it or not.
@@ -60,17 +67,21 @@ struct Reader {
     more: bool,
     /// The leading read found nothing: wait until there may be something.
     idle: bool,
+    /// How often the source had woken anybody when the leading read began.
+    seen: u64,
     failures: u32,
 }
 
 /// Reads `partition` for all routes that ask, until none can ask any more or the source fails for good.
 pub(super) async fn run(
     source: Arc<dyn Source>,
+    wake: Arc<Wake>,
     partition: PartitionId,
     mut requests: mpsc::UnboundedReceiver<Request>,
 ) -> Result<(), StoreError> {
     let mut reader = Reader {
-        source: source.clone(),
+        source,
+        wake,
         partition,
         requests: BTreeMap::new(),
         front: None,
@@ -80,13 +91,13 @@ pub(super) async fn run(
         ahead: false,
         more: false,
         idle: false,
+        seen: 0,
         failures: 0,
     };
-    // Kept over the rounds: its poll must not begin anew with every page of another reader.
-    let mut changed = source.changed();
     loop {
         reader.start_reading();
         let waits = reader.idle && reader.leading.is_none();
+        let (wake, seen) = (reader.wake.clone(), reader.seen);
         tokio::select! {
             biased;
             request = requests.recv() => match request {
@@ -101,10 +112,7 @@ pub(super) async fn run(
                 reader.trailing = None;
                 reader.read(&after, page, false).await?;
             }
-            () = &mut changed, if waits => {
-                changed = source.changed();
-                reader.idle = false;
-            }
+            () = wake.since(seen), if waits => reader.idle = false,
         }
     }
 }
@@ -141,6 +149,7 @@ impl Reader {
         if self.leading.is_none() && !self.idle {
             let ahead = self.front.as_ref().filter(|_| self.more && !self.ahead);
             let after = leading.map(|request| &request.after).or(ahead);
+            self.seen = self.wake.count();
             self.leading = after.map(|after| self.reading(after));
         }
         if self.trailing.is_none() {
@@ -173,6 +182,11 @@ impl Reader {
                 tokio::time::sleep(pause).await;
                 return Ok(());
             }
+            Err(error) if error.kind() == ErrorKind::Trimmed => {
+                self.more &= !leads;
+                self.refuse(after, &error.to_string());
+                return Ok(());
+            }
             Err(error) => return Err(error.context("reading the source")),
         };
         self.failures = 0;
@@ -193,8 +207,8 @@ impl Reader {
                     self.pages.pop_front();
                 }
             }
-        } else if !leads {
-            // Nothing where something was read before: the leading reader will learn why. Don't ask in a circle.
+        } else if !leads || page.more {
+            // Nothing where something was read before, or where there shall be more: don't ask in a circle.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
@@ -213,12 +227,21 @@ impl Reader {
                 Some(last) if !whole => last.position.clone(),
                 _ => page.next.clone(),
             };
-            let delivery =
-                Delivery { partition: self.partition.clone(), records: records.to_vec(), next, end: page.end && whole };
+            let (pipeline, records, end) = (request.pipeline, records.to_vec(), page.end && whole);
             // A route that is gone needs no records.
-            let _ = request.reply.send(delivery);
+            let _ = request.reply.send(Delivery { pipeline, records, next, end, trimmed: None });
         }
         any
+    }
+
+    /// Tells every route that stands at `after` that the source does not remember what comes next.
+    fn refuse(&mut self, after: &Position, reason: &str) {
+        let names: Vec<RouteName> =
+            self.requests.values().filter(|request| request.after == *after).map(|r| r.route.clone()).collect();
+        for request in names.iter().filter_map(|name| self.requests.remove(name)).collect::<Vec<_>>() {
+            let (pipeline, next, trimmed) = (request.pipeline, request.after, Some(reason.to_owned()));
+            let _ = request.reply.send(Delivery { pipeline, records: Vec::new(), next, end: false, trimmed });
+        }
     }
 }
 

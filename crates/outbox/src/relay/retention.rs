@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::{builder::Parts, lease::Guard, metric};
 use crate::{
-    bookkeeping::Operator,
+    bookkeeping::{Operator, Replay},
     entry::Position,
     error::StoreError,
     source::{PartitionId, Source},
@@ -71,7 +71,8 @@ async fn purge(parts: &Parts, retention: Retention) -> Result<bool, StoreError> 
 }
 
 /// The position of `partition` that every registered route is past, configured or not, and every replay that is not
-/// finished; `None` if one of them has no checkpoint yet, or if there is no route. Entries up to it may be purged.
+/// finished and reads it; `None` if one of them has no checkpoint yet or has to read the table again first, or if there is
+/// no route. Entries up to it may be purged.
 ///
 /// # Errors
 /// As the stores gave them.
@@ -83,10 +84,14 @@ pub async fn passed_by_all(
 ) -> Result<Option<Position>, StoreError> {
     let mut names: Vec<_> = store.routes().await?.into_iter().map(|registration| registration.route).collect();
     let replays = bookkeeping.replays().await?;
-    names.extend(replays.iter().filter(|replay| !replay.finished).map(|replay| replay.route.replay(&replay.id)));
+    let replayed = |replay: &&Replay| !replay.finished && replay.ends.iter().any(|(read, _)| read == partition);
+    names.extend(replays.iter().filter(replayed).map(|replay| replay.route.replay(&replay.id)));
     let mut passed: Option<Position> = None;
     for name in names {
         let checkpoints = bookkeeping.checkpoints(&name).await?;
+        if checkpoints.iter().any(|checkpoint| checkpoint.partition.is_recovery() && !checkpoint.finished) {
+            return Ok(None);
+        }
         let Some(checkpoint) = checkpoints.into_iter().find(|checkpoint| checkpoint.partition == *partition) else {
             return Ok(None);
         };

@@ -1,23 +1,19 @@
 //! A route's task: its pipelines and its keeper, and the loop that feeds them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
 use super::{
-    builder::Parts,
-    lease::Guard,
-    limiter::Limiter,
-    owner::{Control, Readers},
-    reader::Delivery,
-    status::RouteCounts,
+    builder::Parts, lease::Guard, limiter::Limiter, listing::Listed, owner::Control, reader::Delivery,
+    readers::Readers, status::RouteCounts, watch,
 };
 use crate::{
-    bookkeeping::Replay,
+    bookkeeping::{Replay, Tombstone},
     clock::Moment,
     entry::Position,
     error::{ErrorKind, StoreError},
@@ -26,30 +22,23 @@ use crate::{
     route::RouteName,
     sink::Sink,
     source::PartitionId,
+    store::Registration,
 };
 
+mod beginning;
 mod calls;
 mod health;
 mod jobs;
+mod lineage;
+mod order;
+mod partitions;
 mod plan;
+mod recovery;
 mod setup;
+mod stalls;
 mod steps;
 
 pub(super) use plan::Plan;
-
-/// One partition of the source, as this route reads it.
-struct Progress {
-    partition: PartitionId,
-    pipeline: Pipeline,
-    /// Where it asks for records next.
-    after: Position,
-    /// The last stored checkpoint, or where the route began.
-    stored: Position,
-    /// Where a replay ends.
-    end: Option<Position>,
-    wake: Option<Moment>,
-    finished: bool,
-}
 
 /// What a route's task works with.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; none excludes another")]
@@ -67,7 +56,28 @@ struct Task {
     metrics: calls::Metrics,
     readers: Readers,
     reply: mpsc::UnboundedSender<Delivery>,
-    partitions: Vec<Progress>,
+    /// What every pipeline works by, but for its seed.
+    settings: pipeline::Settings,
+    registration: Registration,
+    listed: Listed,
+    lineage: lineage::Lineage,
+    partitions: partitions::Partitions,
+    /// When to try again to begin with a partition or a recovery.
+    begin_again: Option<Moment>,
+    /// Set while the route is about to recover.
+    turn: Option<recovery::Turn>,
+    /// Partitions that are about to be begun.
+    beginning: usize,
+    /// Whether a partition was begun that nothing was reported of yet.
+    has_begun: bool,
+    /// Whether checkpoints of partitions that are gone are being forgotten.
+    forgetting: bool,
+    /// Partitions that were told of as stalled.
+    stalled: BTreeSet<PartitionId>,
+    /// The discarded events that were known when the last one was.
+    buried: Vec<Tombstone>,
+    /// A replay that cannot be done.
+    given_up: bool,
     keeper: Keeper,
     keeper_wake: Option<Moment>,
     keeper_finished: bool,
@@ -90,14 +100,21 @@ pub(super) async fn run(
     parts: Arc<Parts>,
     guard: Guard,
     plan: Plan,
-    readers: Readers,
+    (readers, listed): (Readers, Listed),
     mut control: watch::Receiver<Control>,
 ) -> Result<(), StoreError> {
     let (reply, mut deliveries) = mpsc::unbounded_channel();
-    let mut task = Task::set_up(parts, guard, plan, readers, reply, control.clone()).await?;
+    let mut task = Task::set_up(parts, guard, plan, (readers, listed), reply, control.clone()).await?;
     control.mark_changed();
     task.note_replayed().await?;
+    task.begin();
+    // Before the keeper publishes anything, what the route reads again of it has to be known to wait behind it.
+    while task.beginning > 0 {
+        let Some(done) = task.jobs.join_next().await else { break };
+        task.complete_all(done)?;
+    }
     task.start();
+    task.keeper_input(keeper::Input::Resume)?;
     let mut ticks = tokio::time::interval(steps::REPORT_EVERY);
     loop {
         task.note_replayed().await?;
@@ -114,14 +131,22 @@ pub(super) async fn run(
                 }
                 Err(_) => return Ok(()),
             },
-            Some(done) = task.jobs.join_next() => task.complete_all(done)?,
+            Some(done) = task.jobs.join_next() => {
+                task.complete_all(done)?;
+                if std::mem::take(&mut task.has_begun) {
+                    task.report().await;
+                }
+            }
             Some(delivery) = deliveries.recv() => task.delivered(delivery)?,
+            Ok(()) = task.listed.listing.changed() => task.partitions_changed(),
             () = sleep_until(wake) => {
                 task.tick()?;
                 task.look_again().await?;
             }
             _ = ticks.tick() => {
                 task.store_health();
+                task.forget_gone();
+                task.look_for_stalls();
                 task.report().await;
             }
         }
@@ -130,10 +155,9 @@ pub(super) async fn run(
 
 impl Task {
     fn is_finished(&self) -> bool {
-        let pipelines = self.partitions.iter().all(|progress| progress.finished);
         let noted = self.replay.as_ref().is_some_and(|replay| replay.finished);
         let replayed = noted && self.keeper.lanes() == 0 && self.jobs.is_empty();
-        pipelines && (self.keeper_finished || replayed)
+        self.given_up || self.partitions.is_empty() && (self.keeper_finished || replayed)
     }
 
     /// The configured route: of a replay, the one that it replays.
@@ -149,7 +173,7 @@ impl Task {
     fn wake_at(&self) -> Instant {
         const FAR: Duration = Duration::from_secs(3600);
         let machines = self.partitions.iter().filter_map(|progress| progress.wake).chain(self.keeper_wake);
-        let wakes = machines.chain(self.look_again);
+        let wakes = machines.chain(self.look_again).chain(self.begin_again);
         let wait = wakes.min().map_or(FAR, |wake| wake.since(self.now()));
         Instant::now() + wait
     }
@@ -167,7 +191,7 @@ impl Task {
     /// waits for what it keeps; if that fails now, at the next step. It reads no more from then on, for what it read may
     /// be purged.
     async fn note_replayed(&mut self) -> Result<(), StoreError> {
-        let done = !self.draining && self.partitions.iter().all(|progress| progress.finished);
+        let done = !self.draining && self.turn.is_none() && self.partitions.is_empty() && self.lineage.is_replayed();
         let Some(replay) = &mut self.replay else { return Ok(()) };
         if done && !replay.finished {
             match self.parts.bookkeeping.note_replayed(self.guard.lease(), &replay.id).await {
@@ -177,9 +201,6 @@ impl Task {
                 }
                 Err(error) => return Err(error),
             }
-        }
-        if replay.finished {
-            self.readers.clear();
         }
         Ok(())
     }

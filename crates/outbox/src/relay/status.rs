@@ -11,7 +11,10 @@ use std::{
 use serde::Serialize;
 
 use super::metric;
-use crate::{pipeline::Health, route::RouteName};
+use crate::{
+    bookkeeping::HealthState,
+    route::{RouteName, RouteSettings},
+};
 
 /// A relay as it is now.
 #[derive(Clone, Debug, Serialize)]
@@ -41,8 +44,40 @@ pub struct RouteStatus {
     pub in_flight: u64,
     /// Lanes in trouble.
     pub troubled: u64,
-    /// Events that are published again at most after a crash of the relay.
+    /// Events that are published again at most after a crash of the relay: a window of each partition that is read, and
+    /// what the keeper has under way.
     pub duplicates_after_crash: u64,
+    /// The partitions that it reads or will.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// A partition of the source, as a route reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartitionStatus {
+    /// Its name.
+    pub name: String,
+    /// What is done about it.
+    #[serde(flatten)]
+    pub state: PartitionState,
+    /// The route's checkpoint, or where it began; `None` if it has not begun.
+    pub position: Option<String>,
+    /// Whether it is closed and does not get on, or waits for too long.
+    pub stalled: bool,
+}
+
+/// What a route does about a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum PartitionState {
+    /// It is read.
+    Reading,
+    /// It is the table, read again because the stream does not remember what comes next.
+    Recovering,
+    /// It is read after another one.
+    Waiting {
+        /// That one.
+        parent: String,
+    },
 }
 
 /// Whether a route's events flow.
@@ -60,6 +95,11 @@ pub enum RouteState {
     },
     /// So many keys are in trouble that nothing new is read.
     Overloaded,
+    /// The stream does not remember what comes next: the table is read again first.
+    Recovering {
+        /// Since where, and why.
+        reason: String,
+    },
     /// The relay has stopped and does not go on by itself.
     Stopped {
         /// What is wrong and what to do.
@@ -99,12 +139,16 @@ pub(super) struct Status {
 
 impl Status {
     /// Routes with the duplicates that a crash may bring them.
-    pub(super) fn new(routes: impl Iterator<Item = (RouteName, u64)>) -> Self {
-        let counts = |duplicates| Arc::new(RouteCounts { duplicates, ..RouteCounts::default() });
+    pub(super) fn new<'a>(routes: impl Iterator<Item = (&'a RouteSettings, u64)>) -> Self {
+        let counts = |window: usize, duplicates| {
+            Arc::new(RouteCounts { window: window as u64, duplicates, ..RouteCounts::default() })
+        };
         Self {
             epoch: AtomicU64::new(0),
             stopped: Mutex::default(),
-            routes: routes.map(|(name, duplicates)| (name, counts(duplicates))).collect(),
+            routes: routes
+                .map(|(route, duplicates)| (route.name.clone(), counts(route.window.events, duplicates)))
+                .collect(),
         }
     }
 
@@ -143,8 +187,12 @@ pub(super) struct RouteCounts {
     pub(super) not_accepted: AtomicU64,
     pub(super) in_flight: AtomicU64,
     pub(super) troubled: AtomicU64,
+    /// The events that the window of one partition holds.
+    window: u64,
+    /// Events that come again after a crash while one partition is read.
     duplicates: u64,
     state: Mutex<Option<RouteState>>,
+    partitions: Mutex<Vec<PartitionStatus>>,
 }
 
 impl RouteCounts {
@@ -152,7 +200,14 @@ impl RouteCounts {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
     }
 
+    pub(super) fn set_partitions(&self, partitions: Vec<PartitionStatus>) {
+        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
+    }
+
     fn view(&self, name: &RouteName) -> RouteStatus {
+        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_read = |partition: &&PartitionStatus| !matches!(partition.state, PartitionState::Waiting { .. });
+        let more = (partitions.iter().filter(is_read).count() as u64).saturating_sub(1);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
         RouteStatus {
             name: name.clone(),
@@ -161,17 +216,20 @@ impl RouteCounts {
             not_accepted: self.not_accepted.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             troubled: self.troubled.load(Ordering::Relaxed),
-            duplicates_after_crash: self.duplicates,
+            duplicates_after_crash: self.duplicates.saturating_add(self.window.saturating_mul(more)),
+            partitions,
         }
     }
 }
 
-impl From<Health> for RouteState {
-    fn from(health: Health) -> Self {
+impl From<HealthState> for RouteState {
+    fn from(health: HealthState) -> Self {
         match health {
-            Health::Flowing => Self::Flowing,
-            Health::BackingOff { reason } => Self::BackingOff { reason },
-            Health::Overloaded => Self::Overloaded,
+            HealthState::Flowing => Self::Flowing,
+            HealthState::BackingOff { reason } => Self::BackingOff { reason },
+            HealthState::Overloaded => Self::Overloaded,
+            HealthState::Recovering { reason } => Self::Recovering { reason },
+            HealthState::Stopped { reason } => Self::Stopped { reason },
         }
     }
 }

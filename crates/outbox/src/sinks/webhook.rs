@@ -59,6 +59,10 @@ mod status;
 mod target;
 
 pub use answer::OUTCOMES_CONTENT_TYPE;
+#[cfg(all(feature = "testing", feature = "receiver"))]
+pub(crate) use answer::read as read_answer;
+#[cfg(all(feature = "testing", feature = "receiver"))]
+pub(crate) use retry_after::LONGEST as LONGEST_RETRY_AFTER;
 pub use settings::{Encoding, SettingsError, WebhookSettings};
 pub use target::Target;
 

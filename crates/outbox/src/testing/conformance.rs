@@ -1,19 +1,12 @@
 //! One suite per trait, which every backend passes.
 //!
-//! Each suite is a list of checks, one rule each, that get a fresh backend and panic with the rule that is broken. Run
-//! them all by `all`, in a test of its own on tokio's multi-threaded runtime, without pausing its time:
+//! Each suite is a list of checks, one rule each, that get a fresh backend. Run them all by `all`, in a test of its own
+//! on tokio's multi-threaded runtime, without pausing its time. A check that fails names itself, what it saw, and the
+//! sentence of the contract that is broken:
 //!
-//! ```
-//! use std::sync::Arc;
-//! use outbox::{memory::{MemoryBookkeeping, SeededEntropy}, testing::conformance};
-//!
-//! # stringify!(
-//! #[tokio::test(flavor = "multi_thread")]
-//! # );
-//! async fn my_bookkeeping_conforms() {
-//!     conformance::bookkeeping::all(async || MemoryBookkeeping::new(&SeededEntropy::new(1))).await;
-//! }
-//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(my_bookkeeping_conforms());
+//! ```text
+//! conformance check `a_replay_is_taken` failed: a replay arrives: no dedup id may swallow it …
+//!   the contract says: Duplicates: an event may come again, with the same id; a replay publishes it again.
 //! ```
 //!
 //! | trait | suite | works on |
@@ -21,12 +14,26 @@
 //! | a writer | [`writer`] | [`WriterUnderTest`](super::WriterUnderTest) |
 //! | [`Source`](crate::Source) | [`source`] | [`StoreUnderTest`](super::StoreUnderTest) |
 //! | [`BusinessStore`](crate::BusinessStore) | [`business_store`] | [`StoreUnderTest`](super::StoreUnderTest) |
-//! | [`Bookkeeping`](crate::Bookkeeping) | [`bookkeeping`] | a bookkeeping |
-//! | [`Operator`](crate::Operator) | [`operator`] | a bookkeeping that an operator can work on |
+//! | [`Bookkeeping`](crate::Bookkeeping) | [`bookkeeping`] | [`BookkeepingUnderTest`](super::BookkeepingUnderTest) |
+//! | [`Operator`](crate::Operator) | [`operator`] | [`BookkeepingUnderTest`](super::BookkeepingUnderTest) |
 //! | [`Sink`](crate::Sink) | [`sink`] | [`SinkUnderTest`](super::SinkUnderTest) |
 //! | `InboxStore` (feature `inbox`) | `inbox` | `inbox::InboxUnderTest` |
+//!
+//! Each suite's page has an example to start from, and `docs/backends.md` says what each check is for.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, pin::pin, task::Poll, time::Duration};
+
+use futures_util::FutureExt;
+
+/// Runs checks one after the other, each under its name and the sentence of the contract that it holds a backend to.
+macro_rules! checks {
+    ($($rule:literal => { $($check:ident($fresh:expr);)* })*) => {
+        $($(
+            let check = Box::pin(async { $check($fresh).await });
+            $crate::testing::conformance::named(stringify!($check), $rule, check).await;
+        )*)*
+    };
+}
 
 pub mod bookkeeping;
 pub mod business_store;
@@ -40,13 +47,45 @@ pub mod writer;
 /// How long a backend may take for what has to happen in bounded time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a check gives somebody the chance to come first who may have to wait: it goes on in either case.
+const CHANCE: Duration = Duration::from_millis(100);
+
 /// How often a race is run.
 const RACES: usize = 50;
+
+/// After how many polls a call is dropped, at most.
+const CUTS: usize = 8;
 
 /// Panics with `rule` if `future` takes longer than any backend may.
 async fn in_time<T>(rule: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
         Err(late) => panic!("{rule}: nothing happened within {PATIENCE:?}: {late}"),
+    }
+}
+
+/// Polls `future` so many times at most, as fast as it can, then drops it: a caller that is gone.
+async fn cut<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        let polled = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+        if let Poll::Ready(output) = polled {
+            return Some(output);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+/// Runs a check; a panic says its name and the rule besides what it saw.
+#[doc(hidden)]
+pub async fn named<T>(check: &str, rule: &str, run: impl Future<Output = T>) -> T {
+    match AssertUnwindSafe(run).catch_unwind().await {
+        Ok(output) => output,
+        Err(panic) => {
+            let seen = panic.downcast_ref::<String>().map(String::as_str);
+            let seen = seen.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+            panic!("conformance check `{check}` failed: {seen}\n  the contract says: {rule}")
+        }
     }
 }

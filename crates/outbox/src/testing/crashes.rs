@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use fastrand::Rng;
 
 use super::{
-    hooked::Io,
+    io::Io,
     step_gate::{Side, Step},
     subject::Opened,
 };
@@ -82,7 +82,8 @@ pub struct Report {
     pub breaches: Vec<String>,
 }
 
-/// The I/Os that the scenario has a relay do: all that there are but for those of operators and of `outbox adopt`.
+/// The I/Os that the scenario has a relay do: all that there are but for those of operators, of `outbox adopt`, and of
+/// sources whose partitions come and go, or that do not promise the order of a key.
 pub const EXERCISED: [Io; 33] = [
     Io::Partitions,
     Io::Start,

@@ -5,80 +5,19 @@ use std::{cmp::Ordering, future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::io::Io;
 use crate::{
     bookkeeping::{
         Bookkeeping, Checkpoint, DeadLetter, Keep, KeepOutcome, Kept, KeptCounts, KeptId, Lane, Lease, LeaseView,
         Operator, Replay, RouteHealth, Selector, SettleOutcome, Settlement, Tombstone, Trouble,
     },
-    entry::Position,
+    entry::{Position, Record},
     error::StoreError,
     event::Key,
     route::RouteName,
-    source::{Backlog, KeyOrder, Limit, Page, Partition, PartitionId, Source},
+    source::{Backlog, KeyOrder, Limit, Page, Partition, PartitionId, Recovery, Source},
     store::{Agreement, BusinessStore, Claim, Purged, Registration, Retention, StoreIdentity, Witness},
 };
-
-/// One kind of I/O that a relay does: a method of a source, a store, a bookkeeping or a sink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each is named like the method that it stands for")]
-pub enum Io {
-    // Source
-    Partitions,
-    Start,
-    Read,
-    Backlog,
-    // Sink
-    Check,
-    Publish,
-    // BusinessStore
-    Identity,
-    Claim,
-    Disown,
-    Routes,
-    Register,
-    RenameRegistered,
-    RetireRoute,
-    Purge,
-    Agreement,
-    RaiseIncarnation,
-    // Bookkeeping
-    Id,
-    Lease,
-    Take,
-    Renew,
-    Release,
-    Claims,
-    NoteClaims,
-    Checkpoints,
-    Checkpoint,
-    Witnesses,
-    Keep,
-    Troubles,
-    Trouble,
-    Kept,
-    Settle,
-    Tombstones,
-    ForgetTombstones,
-    NoteReplayed,
-    NoteHealth,
-    OperatorChanges,
-    KeptCounts,
-    // Operator
-    DeadLetters,
-    Redrive,
-    Discard,
-    Erase,
-    Health,
-    Paused,
-    Pause,
-    Replays,
-    PutReplay,
-    RenameRoute,
-    ForgetRoute,
-    KnownRoutes,
-    RenewId,
-    ResetCheckpoint,
-}
 
 /// What is done before and after each call of a [`Hooked`] backend.
 #[async_trait]
@@ -139,6 +78,10 @@ impl<B: Source + ?Sized, H: Hook> Source for Hooked<B, H> {
         self.run(Io::Read, self.inner.read(partition, after, limit)).await
     }
 
+    async fn fetch(&self, key: &Key, sequences: &[u64]) -> Result<Vec<Option<Arc<Record>>>, StoreError> {
+        self.run(Io::Fetch, self.inner.fetch(key, sequences)).await
+    }
+
     async fn changed(&self) {
         self.inner.changed().await;
         self.hook.alive().await;
@@ -146,6 +89,22 @@ impl<B: Source + ?Sized, H: Hook> Source for Hooked<B, H> {
 
     async fn backlog(&self, partition: &PartitionId, after: &Position) -> Result<Backlog, StoreError> {
         self.run(Io::Backlog, self.inner.backlog(partition, after)).await
+    }
+
+    async fn beginning(&self, partition: &PartitionId) -> Result<Position, StoreError> {
+        self.run(Io::Beginning, self.inner.beginning(partition)).await
+    }
+
+    async fn recovery(
+        &self,
+        registration: &Registration,
+        checkpoints: &[Checkpoint],
+    ) -> Result<Option<Recovery>, StoreError> {
+        self.run(Io::Recovery, self.inner.recovery(registration, checkpoints)).await
+    }
+
+    async fn after_recovery(&self, recovery: &PartitionId, partition: &PartitionId) -> Result<Position, StoreError> {
+        self.run(Io::AfterRecovery, self.inner.after_recovery(recovery, partition)).await
     }
 }
 
@@ -240,6 +199,15 @@ impl<B: Bookkeeping + ?Sized, H: Hook> Bookkeeping for Hooked<B, H> {
         witness: Option<&Witness>,
     ) -> Result<(), StoreError> {
         self.run(Io::Checkpoint, self.inner.checkpoint(lease, route, checkpoint, witness)).await
+    }
+
+    async fn forget_checkpoints(
+        &self,
+        lease: &Lease,
+        route: &RouteName,
+        partitions: &[PartitionId],
+    ) -> Result<(), StoreError> {
+        self.run(Io::ForgetCheckpoints, self.inner.forget_checkpoints(lease, route, partitions)).await
     }
 
     async fn witnesses(&self, partition: &PartitionId) -> Result<Vec<Witness>, StoreError> {

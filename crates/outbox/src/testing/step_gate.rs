@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -9,7 +10,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::hooked::{Hook, Hooked, Io};
+use super::{
+    hooked::{Hook, Hooked},
+    io::Io,
+};
 use crate::{
     bookkeeping::Operator,
     error::StoreError,
@@ -26,6 +30,25 @@ pub enum Side {
     Before,
     /// It took effect, and nobody knows yet.
     After,
+}
+
+impl Side {
+    /// One and the other.
+    pub const BOTH: [Self; 2] = [Self::Before, Self::After];
+
+    /// `before` or `after`: schedules of crashes are written with it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// One point in a relay's life at which it may die.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::{
+    bookkeeping::Operator,
     event::NewEvent,
     sink::Sink,
     source::Source,
@@ -62,6 +63,13 @@ pub trait WriterUnderTest: Send + Sync {
     /// writes, in order, or the first error; after an error nothing is left of the transaction.
     async fn transact(&self, transaction: Transaction) -> Result<Vec<Receipt>, WriteError>;
 
+    /// Begins a transaction, makes every write in it, whether those before it were refused or not, and commits. `None` if
+    /// no transaction of this store goes on after an error; the check that needs it is passed over then.
+    async fn transact_regardless(&self, writes: Vec<Write>) -> Option<Vec<Result<Vec<Receipt>, WriteError>>> {
+        let _ = writes;
+        None
+    }
+
     /// What became of a write.
     async fn settled(&self, receipt: &Receipt) -> Settled;
 
@@ -93,6 +101,15 @@ pub trait StoreUnderTest: WriterUnderTest {
     async fn restore(&self);
 }
 
+/// Adapts a bookkeeping to the suites [`conformance::bookkeeping`](super::conformance::bookkeeping) and
+/// [`conformance::operator`](super::conformance::operator).
+#[async_trait]
+pub trait BookkeepingUnderTest: Send + Sync {
+    /// Opens it, as one more process would, or as its own process does after a restart: what was written is there. The
+    /// handles that were opened before may be open still, or dropped.
+    async fn open(&self) -> Arc<dyn Operator>;
+}
+
 /// An event that a sink's other side has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
@@ -121,6 +138,18 @@ pub trait SinkUnderTest: Send + Sync {
 
     /// Makes the target go away for good. False if that cannot be done; checks that need it are passed over then.
     async fn take_away(&self) -> bool {
+        false
+    }
+
+    /// Cuts the connections that the sink holds now, as a restart of the target does; the target is there again at once.
+    /// False if there is no such thing; the check that needs it is passed over then.
+    async fn cut_connections(&self) -> bool {
+        false
+    }
+
+    /// Has the other side take the next call and never answer it: the connection ends instead. False if that cannot be
+    /// done; the check that needs it is passed over then.
+    async fn lose_an_answer(&self) -> bool {
         false
     }
 }

@@ -13,11 +13,12 @@ use outbox::{
 
 use crate::rig::{Rig, run, settings};
 
-const KINDS: [ErrorKind; 8] = [
+const KINDS: [ErrorKind; 9] = [
     ErrorKind::Unavailable,
     ErrorKind::Full,
     ErrorKind::Fenced,
     ErrorKind::HistoryChanged,
+    ErrorKind::Trimmed,
     ErrorKind::Ownership,
     ErrorKind::Incompatible,
     ErrorKind::NotPermitted,
@@ -30,6 +31,7 @@ fn goes_on(kind: ErrorKind) -> bool {
         // The last one stands by, and takes over again if nobody else has.
         ErrorKind::Unavailable | ErrorKind::Full | ErrorKind::Fenced => true,
         ErrorKind::HistoryChanged
+        | ErrorKind::Trimmed
         | ErrorKind::Ownership
         | ErrorKind::Incompatible
         | ErrorKind::NotPermitted

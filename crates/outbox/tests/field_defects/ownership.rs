@@ -35,7 +35,8 @@ fn counts(steps: &[Step]) -> BTreeMap<Io, usize> {
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// What only looks.
-const LOOKS: [Io; 7] = [Io::Lease, Io::OperatorChanges, Io::Paused, Io::Replays, Io::Read, Io::Backlog, Io::KeptCounts];
+const LOOKS: [Io; 8] =
+    [Io::Lease, Io::OperatorChanges, Io::Paused, Io::Replays, Io::Partitions, Io::Read, Io::Backlog, Io::KeptCounts];
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_relay_writes_nothing_but_its_lease_renewals_and_looks_once_a_second() {

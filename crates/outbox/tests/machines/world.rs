@@ -15,7 +15,7 @@ use outbox::{
     event::Identity,
     keeper::{self, FrontPlan, Keeper, TroubleDraft},
     memory::{ManualClock, MemoryBookkeeping, SeededEntropy},
-    pipeline::{self, FrontDraft, Pipeline, Resume, WriteId},
+    pipeline::{self, Disorder, FrontDraft, Observed, Pipeline, Resume, WriteId},
     route::{RetryPolicy, WindowLimits},
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct Faults {
     pub(crate) crashes: bool,
     pub(crate) store: bool,
     pub(crate) operator: bool,
+    /// The source doubles and reorders; without crashes it leaves some out, too.
+    pub(crate) disorder: bool,
 }
 
 /// Work that the machines asked for and that has not been done yet.
@@ -35,6 +37,7 @@ enum Job {
     Call { keeper: bool, call: pipeline::CallId, events: Vec<EventRef> },
     Keep { write: WriteId, keep: Keep },
     Checkpoint { write: WriteId, position: Position },
+    Fetch { fetch: pipeline::FetchId, key: Key, sequences: Vec<u64> },
     Load { load: keeper::LoadId, lane: Lane, limit: usize },
     Settle { write: WriteId, settlement: Settlement },
 }
@@ -55,6 +58,9 @@ pub(crate) struct World {
     clock: ManualClock,
     books: MemoryBookkeeping,
     route: RouteName,
+    /// What was committed, in its order.
+    table: Vec<Arc<Record>>,
+    /// What the source gives of it.
     records: Vec<Arc<Record>>,
     /// Refused by name until healed.
     poison: BTreeSet<String>,
@@ -83,7 +89,8 @@ impl World {
     pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let mut rng = Rng::with_seed(seed);
         let keys = rng.u64(1..8);
-        let records = history(&mut rng, keys);
+        let table = history(&mut rng, keys);
+        let records = if faults.disorder { disorder(&mut rng, &table, !faults.crashes) } else { table.clone() };
         let mut world = Self {
             faults,
             clock: ManualClock::default(),
@@ -100,10 +107,11 @@ impl World {
             ordered_calls: rng.bool(),
             quiet: false,
             seed,
+            table,
             records,
             rng,
         };
-        for event in world.records.iter().flat_map(|record| record.events()) {
+        for event in world.table.iter().flat_map(|record| record.events()) {
             let id = event.id().to_owned();
             if faults.poison && world.rng.u32(0..12) == 0 {
                 world.poison.insert(id);
@@ -149,6 +157,7 @@ impl World {
                 retry: Self::retry(),
                 window: WindowLimits { events: 24, bytes: 1 << 20, key_share: 6, troubled_keys: 100 },
                 checkpoint_after: Duration::from_millis(50),
+                observed: self.faults.disorder.then(Observed::default),
                 seed: self.rng.u64(..),
             },
             Resume {
@@ -223,6 +232,13 @@ impl World {
                 }
                 pipeline::Effect::Checkpoint { write, position, .. } => {
                     self.m().jobs.push_back(Job::Checkpoint { write, position });
+                }
+                pipeline::Effect::FetchMissing { fetch, key, sequences } => {
+                    self.m().jobs.push_back(Job::Fetch { fetch, key, sequences });
+                }
+                pipeline::Effect::OutOfTurn { key, place, disorder } => self.out_of_turn(&key, place, disorder),
+                pipeline::Effect::Gap { key, sequences } => {
+                    panic!("seed {}: {sequences:?} of {key} are there", self.seed)
                 }
                 pipeline::Effect::WakeAt(_) | pipeline::Effect::Health(_) | pipeline::Effect::Finished => {}
             }
@@ -348,7 +364,7 @@ impl World {
                 Job::Settle { settlement, .. } => {
                     now(self.books.settle(&machines.lease, &self.route, &settlement)).unwrap();
                 }
-                Job::Load { .. } => {}
+                Job::Load { .. } | Job::Fetch { .. } => {}
             }
         }
         now(self.books.release(&machines.lease)).unwrap();
@@ -400,6 +416,12 @@ impl World {
                 let stored = pipeline::Input::Stored { write };
                 self.pipeline(if store_fails { pipeline::Input::StoreFailed { write } } else { stored });
             }
+            Job::Fetch { fetch, .. } if store_fails => self.pipeline(pipeline::Input::FetchFailed { fetch }),
+            Job::Fetch { fetch, key, sequences } => {
+                let records = sequences.iter().map(|&sequence| self.find(&key, sequence)).collect();
+                self.note(format!("fetch {sequences:?} of {key}"));
+                self.pipeline(pipeline::Input::Fetched { fetch, records });
+            }
             Job::Load { load, lane, limit } => {
                 if store_fails {
                     return self.keeper(keeper::Input::LoadFailed { load });
@@ -419,6 +441,17 @@ impl World {
                 self.keeper(keeper::Input::StoreFailed { write });
             }
         }
+    }
+
+    fn find(&self, key: &Key, sequence: u64) -> Option<Arc<Record>> {
+        self.table.iter().find(|record| entry_of(record) == Some((key, sequence))).cloned()
+    }
+
+    /// Only a worker that has just begun may not know whether it is late.
+    fn out_of_turn(&mut self, key: &Key, place: Place, disorder: Disorder) {
+        let seed = self.seed;
+        self.note(format!("{disorder:?} {place} of {key}"));
+        assert!(self.faults.crashes || disorder == Disorder::Duplicate, "seed {seed}: {disorder:?} {place} of {key}");
     }
 
     fn kept(&mut self, write: WriteId, keep: Keep, outcome: KeepOutcome) {
@@ -498,8 +531,10 @@ impl World {
             let number = placing.place.sequence * 10 + u64::from(placing.place.index);
             let before = placing.after.sequence * 10 + u64::from(placing.after.index);
             let (arrived, seed) = (*arrived, self.seed);
+            // A worker that begins anew does not know what it has not seen yet.
+            let blind = self.faults.disorder && self.faults.crashes;
             assert!(
-                number <= arrived || before == arrived,
+                number <= arrived || before == arrived || blind,
                 "seed {seed}: {} arrived when its key had got to {arrived}\n{}",
                 event.id(),
                 self.trace.join("\n")
@@ -548,7 +583,7 @@ impl World {
             }
         }
         let missing: Vec<_> = self
-            .records
+            .table
             .iter()
             .flat_map(|record| record.events())
             .map(Event::id)
@@ -559,7 +594,7 @@ impl World {
     }
 
     fn is_done(&mut self) -> bool {
-        let all = self.records.iter().flat_map(|record| record.events()).all(|event| {
+        let all = self.table.iter().flat_map(|record| record.events()).all(|event| {
             self.accepted.iter().any(|accepted| accepted == event.id()) || self.discarded.contains(event.id())
         });
         let checkpoint = now(self.books.checkpoints(&self.route)).unwrap().pop();
@@ -570,6 +605,38 @@ impl World {
 
 fn partition() -> PartitionId {
     PartitionId::new(PARTITION)
+}
+
+/// The key and sequence of the entry that a record holds.
+fn entry_of(record: &Record) -> Option<(&Key, u64)> {
+    let first = record.events().first()?;
+    Some((first.key()?, first.placing()?.place.sequence))
+}
+
+/// The table as a source gives it that only was seen to keep order: some late, some twice, and, if it leaves out, some
+/// never that others of their key follow. The first one of a key comes first.
+fn disorder(rng: &mut Rng, table: &[Arc<Record>], leaves_out: bool) -> Vec<Arc<Record>> {
+    let mut stream = Vec::new();
+    for (index, record) in table.iter().enumerate() {
+        let entry = entry_of(record);
+        let is_first = entry.is_some_and(|(_, sequence)| sequence == 1);
+        let is_followed = table[index + 1..]
+            .iter()
+            .any(|later| entry_of(later).zip(entry).is_some_and(|((later, _), (key, _))| later == key));
+        if leaves_out && is_followed && !is_first && rng.u32(0..10) == 0 {
+            continue;
+        }
+        stream.push((if is_first { index } else { index + rng.usize(0..8) }, record));
+        if rng.u32(0..6) == 0 {
+            stream.push((index + rng.usize(0..20), record));
+        }
+    }
+    stream.sort_by_key(|(at, _)| *at);
+    let positions = 1_u64..;
+    let place = |(position, (_, record)): (u64, (usize, &Arc<Record>))| {
+        Arc::new(Record { position: Position::new(position.to_string()), ..(**record).clone() })
+    };
+    positions.zip(stream).map(place).collect()
 }
 
 /// Entries of one to four events for a few keys, some events without a key.

@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use outbox::{Bookkeeping as _, Fault, Operator as _, bookkeeping::HealthState, memory::MemorySink, relay::RouteState};
+use outbox::{
+    Bookkeeping as _, Fault, Operator as _,
+    bookkeeping::HealthState,
+    memory::MemorySink,
+    relay::RouteState,
+    testing::faults::{FaultySink, SinkFault, SinkFaults},
+};
 use tokio::time::sleep;
 
 use crate::rig::{Rig, arrived, eventually, key, no_breach, route, seconds};
@@ -53,4 +59,27 @@ async fn a_route_ceases_to_back_off_when_all_that_it_kept_is_erased() {
     })
     .await;
     relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_an_erased_event_waits_for_the_call_that_the_keeper_has_under_way_for_it() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.refuse("a@1.1.0", true, "no");
+    rig.write("a", 1);
+    let faults = SinkFaults::default();
+    let relay = rig.run(Arc::new(FaultySink::new(sink.clone(), faults.clone())));
+    rig.keeps("all", 1, 0).await;
+    sink.mend();
+    faults.once(SinkFault::Hang);
+    rig.redrive("all").await;
+    faults.hanging_at_least(1).await;
+    assert_eq!(rig.bookkeeping.erase(&key("a")).await.unwrap(), 1);
+    rig.write("a", 1);
+    sleep(seconds(10)).await;
+    assert_eq!(sink.ids(), [""; 0], "two calls for one key");
+    faults.release();
+    arrived(&sink, 2).await;
+    relay.stop().await;
+    assert_eq!(sink.ids(), ["a@1.1.0", "a@1.2.0"]);
 }

@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use outbox::{
-    Operator, RouteSettings,
+    ErrorKind, Operator, RouteSettings, StoreError,
     bookkeeping::Bookkeeping as _,
     memory::MemorySink,
-    testing::faults::{FaultySink, SinkFault, SinkFaults},
+    testing::{
+        Hook, Hooked, Io,
+        faults::{FaultySink, SinkFault, SinkFaults},
+    },
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use crate::{
     flow::singly,
@@ -116,4 +123,41 @@ async fn a_stop_waits_for_no_rate_no_pause_and_no_dead_sink() {
     relay.stop().await;
     assert!(begun.elapsed() < millis(10), "it took {:?}", begun.elapsed());
     assert_eq!(limited.ids().len(), 5);
+}
+
+/// Holds up who looks for troubles, and has them fail then.
+#[derive(Clone, Default)]
+struct Unlucky(Arc<(Notify, Notify)>);
+
+#[async_trait]
+impl Hook for Unlucky {
+    async fn before(&self, io: Io) -> Result<(), StoreError> {
+        if io != Io::Troubles {
+            return Ok(());
+        }
+        let (waits, goes_on) = &*self.0;
+        waits.notify_one();
+        goes_on.notified().await;
+        Err(StoreError::new(ErrorKind::Unavailable, "not now"))
+    }
+
+    async fn after(&self, _: Io) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_cannot_stop_in_order_stops_all_the_same() {
+    let rig = Rig::new();
+    let unlucky = Unlucky::default();
+    let books = Hooked::new(rig.bookkeeping.clone() as Arc<dyn Operator>, unlucky.clone());
+    let sink = Arc::new(MemorySink::default());
+    let mut relay = run(rig.relay().bookkeeping(Arc::new(books)).route(settings("all"), sink));
+    let (waits, goes_on) = &*unlucky.0;
+    // The route is still being brought up when the relay is asked to stop, and fails then.
+    waits.notified().await;
+    relay.ask_to_stop();
+    sleep(millis(10)).await;
+    goes_on.notify_one();
+    relay.ended().await.unwrap();
 }

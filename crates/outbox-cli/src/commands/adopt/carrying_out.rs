@@ -1,15 +1,13 @@
 //! Doing what was planned, so that it can be done again after a crash anywhere in it.
 
 use outbox::{
-    CommitId, Entropy as _, Position, Start, System,
-    bookkeeping::{Checkpoint, Lease, Replay},
+    CommitId, Entropy as _, Start, System,
+    bookkeeping::{Checkpoint, Lease},
+    relay::adoption,
     store::{Claim, Registration},
 };
 
-use super::{
-    Args, Entries,
-    findings::{Findings, Loss, beginning},
-};
+use super::{Args, Entries, findings::Findings};
 use crate::{exit::Failure, wiring::Stores};
 
 /// Does it, under the lease.
@@ -17,13 +15,9 @@ use crate::{exit::Failure, wiring::Stores};
 /// # Errors
 /// As the stores gave them.
 pub(super) async fn carry_out(stores: &Stores, lease: &Lease, findings: &Findings, args: &Args) -> Result<(), Failure> {
-    // First the checkpoints, for a route that stands behind the loss could skip what is written next. Raising twice,
-    // after a crash in between, does no harm; it only skips a number.
     for loss in &findings.losses {
-        if loss.seen {
-            set_back(stores, loss).await?;
-        }
-        stores.business.raise_incarnation(loss.agreed.as_ref(), args.entries == Some(Entries::Renumber)).await?;
+        let renumber = args.entries == Some(Entries::Renumber);
+        adoption::settle(&*stores.source, &*stores.business, &*stores.bookkeeping, loss, renumber).await?;
     }
     if findings.disown {
         if args.from_now {
@@ -32,37 +26,6 @@ pub(super) async fn carry_out(stores: &Stores, lease: &Lease, findings: &Finding
             }
         }
         take_over(stores, lease).await?;
-    }
-    Ok(())
-}
-
-/// Sets every route and replay that is further than the last agreement back to it, and forgets what was seen behind it.
-///
-/// Those of the bookkeeping, not of the database: an older copy does not know a route that is newer than itself, or has it
-/// under the name it had then.
-async fn set_back(stores: &Stores, loss: &Loss) -> Result<(), Failure> {
-    let target = match &loss.agreed {
-        Some(agreed) => agreed.clone(),
-        None => beginning(stores, &loss.partition).await?,
-    };
-    let beyond = |position: &Position| stores.source.order(position, &target).is_gt();
-    for route in stores.bookkeeping.routes().await? {
-        for checkpoint in stores.bookkeeping.checkpoints(&route).await? {
-            if checkpoint.partition != loss.partition {
-                continue;
-            }
-            // Those that are not further, too: it makes the bookkeeping forget what it saw of the lost history.
-            let position = if beyond(&checkpoint.position) { target.clone() } else { checkpoint.position.clone() };
-            let checkpoint = Checkpoint { partition: checkpoint.partition, position, finished: false };
-            stores.bookkeeping.reset_checkpoint(&route, &checkpoint).await?;
-        }
-    }
-    for replay in stores.bookkeeping.replays().await? {
-        // One that was to go further ends, for that history is gone.
-        let cut_off = replay.ends.iter().any(|(partition, end)| *partition == loss.partition && beyond(end));
-        if cut_off && !replay.finished {
-            stores.bookkeeping.put_replay(&Replay { finished: true, ..replay }).await?;
-        }
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! What is wrong between database and bookkeeping.
 
 use outbox::{
-    Clock as _, PartitionId, Position, RouteName, Start, StoreError, System,
-    store::{Agreement, Registration, StoreIdentity},
+    StoreError,
+    relay::adoption::{self, Loss},
+    store::{Registration, StoreIdentity},
 };
 
 use super::Report;
@@ -17,15 +18,6 @@ pub(super) struct Findings {
     pub(super) losses: Vec<Loss>,
     /// If the database is taken over, the registered routes without a checkpoint, which would begin at their start.
     pub(super) fresh: Vec<Registration>,
-}
-
-/// History that is gone: the database is an older copy than the bookkeeping has seen, or both are older copies.
-pub(super) struct Loss {
-    pub(super) partition: PartitionId,
-    pub(super) agreed: Option<Position>,
-    pub(super) behind: u64,
-    /// Whether the bookkeeping has seen it; otherwise there is nothing that it could have to forget.
-    pub(super) seen: bool,
 }
 
 /// Looks, changing nothing. `missing` says that the bookkeeping's file was not there.
@@ -94,23 +86,19 @@ async fn foreign(
 }
 
 async fn losses(stores: &Stores, report: &mut Report) -> Result<Vec<Loss>, StoreError> {
-    let mut losses = Vec::new();
-    for partition in stores.source.partitions().await? {
-        let witnesses = stores.bookkeeping.witnesses(&partition.id).await?;
-        let Agreement::Lost { agreed, lost, behind } = stores.business.agreement(&witnesses).await? else { continue };
+    let losses = adoption::losses(&*stores.source, &*stores.business, &*stores.bookkeeping).await?;
+    for Loss { agreed, lost, behind, .. } in &losses {
         let last =
             agreed.as_ref().map_or_else(|| "at no position that is still kept".to_owned(), |at| format!("up to {at}"));
-        report
-            .found
-            .push(format!("the database is an older copy: it agrees with what was read {last}, but not at {lost}"));
-        let entries = counted(behind, "entry", "entries");
+        let gone = lost.as_ref().map_or_else(String::new, |lost| format!(", but not at {lost}"));
+        report.found.push(format!("the database is an older copy: it agrees with what was read {last}{gone}"));
+        let entries = counted(*behind, "entry", "entries");
         report.found.push(format!(
             "behind the last agreement it holds {entries}: older than the copy, or written since it was put back"
         ));
         report.found.push(
             "events that were published and are not in the copy: consumers have them, the database does not".to_owned(),
         );
-        losses.push(Loss { partition: partition.id, agreed, behind, seen: true });
     }
     Ok(losses)
 }
@@ -122,32 +110,7 @@ async fn unseen_losses(stores: &Stores, report: &mut Report) -> Result<Vec<Loss>
          published since then is in neither"
             .to_owned(),
     );
-    let mut losses = Vec::new();
-    for partition in stores.source.partitions().await? {
-        let positions = stores.bookkeeping.witnesses(&partition.id).await?.into_iter().map(|witness| witness.position);
-        let agreed = positions.max_by(|one, other| stores.source.order(one, other));
-        let from = match &agreed {
-            Some(agreed) => agreed.clone(),
-            None => beginning(stores, &partition.id).await?,
-        };
-        let behind = stores.source.backlog(&partition.id, &from).await?.entries;
-        losses.push(Loss { partition: partition.id, agreed, behind, seen: false });
-    }
-    Ok(losses)
-}
-
-/// The position before everything that is retained.
-pub(super) async fn beginning(stores: &Stores, partition: &PartitionId) -> Result<Position, StoreError> {
-    let registration = Registration {
-        route: RouteName::stored("adopt"),
-        filter: outbox::Filter::default(),
-        start: Start::Beginning,
-        start_position: None,
-        max_event_bytes: 0,
-        gapless: true,
-        registered: System.wall(),
-    };
-    stores.source.start(partition, &registration).await
+    adoption::unseen_losses(&*stores.source, &*stores.bookkeeping).await
 }
 
 /// Registered routes without a checkpoint.

@@ -1,11 +1,8 @@
 //! What is to be done about what was found.
 
-use outbox::Position;
+use outbox::{Position, relay::adoption::Loss};
 
-use super::{
-    Args, Entries, Report,
-    findings::{Findings, Loss},
-};
+use super::{Args, Entries, Report, findings::Findings};
 use crate::{config::Config, exit::Failure, output::counted};
 
 const RAISE: &str = "raise the incarnation, so that consumers tell new events from lost ones of the same number";
@@ -55,7 +52,7 @@ fn plan_for(loss: &Loss, entries: Option<Entries>, report: &mut Report) {
     let from = loss.agreed.as_ref().map_or_else(|| "the beginning".to_owned(), Position::to_string);
     let behind = counted(loss.behind, "entry", "entries");
     report.actions.push(RAISE.to_owned());
-    if loss.seen {
+    if loss.lost.is_some() {
         report.actions.push(format!("let every route that was further go on behind {from}"));
     }
     match entries {

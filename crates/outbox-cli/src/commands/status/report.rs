@@ -87,6 +87,7 @@ pub(crate) enum State {
     Paused,
     BackingOff,
     Overloaded,
+    Recovering,
     Stopped,
     /// Configured, and no relay has seen it yet.
     New,
@@ -147,7 +148,12 @@ impl Report {
     pub(crate) fn is_well(&self) -> bool {
         self.routes.iter().all(|route| match route.state {
             State::Stopped | State::Overloaded => false,
-            State::Flowing | State::Paused | State::BackingOff | State::New | State::NotConfigured => true,
+            State::Flowing
+            | State::Paused
+            | State::BackingOff
+            | State::Recovering
+            | State::New
+            | State::NotConfigured => true,
         })
     }
 
@@ -188,6 +194,7 @@ async fn look(stores: &Stores, registration: &Registration, paused: &[RouteName]
             let reason = "too many keys in trouble: nothing new is read until they are redriven or discarded";
             (State::Overloaded, Some(reason.to_owned()))
         }
+        Some(HealthState::Recovering { reason }) => (State::Recovering, Some(reason)),
         Some(HealthState::Stopped { reason }) => (State::Stopped, Some(reason)),
     };
     let pausing = paused.contains(&registration.route) && state != State::Stopped;

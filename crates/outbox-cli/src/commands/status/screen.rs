@@ -123,6 +123,7 @@ fn state(route: &RouteView, now: Timestamp) -> Cell {
         State::Paused => ("paused", Paint::warn),
         State::BackingOff => ("backing off", Paint::warn),
         State::Overloaded => ("overloaded", Paint::bad),
+        State::Recovering => ("recovering", Paint::warn),
         State::Stopped => ("stopped", Paint::bad),
         State::NotConfigured => ("not configured", Paint::bad),
     };
@@ -163,7 +164,15 @@ mod tests {
     #[test]
     fn the_table_fits_80_columns_in_every_state() {
         let now = Timestamp::from_second(3_600).unwrap();
-        for state in [State::Flowing, State::Paused, State::BackingOff, State::Overloaded, State::Stopped, State::New] {
+        for state in [
+            State::Flowing,
+            State::Paused,
+            State::BackingOff,
+            State::Overloaded,
+            State::Recovering,
+            State::Stopped,
+            State::New,
+        ] {
             let text = table(&[route(state)], now, Paint::plain());
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
             assert!(widest <= crate::output::WIDTH, "{widest}: {text}");

@@ -108,9 +108,10 @@ fn encoding(section: &Section<'_>) -> Encoding {
         Some("structured") => Encoding::Structured,
         Some("batch") => Encoding::Batch,
         Some("binary") => Encoding::Binary,
-        Some(other) => {
+        Some(_) => {
+            let written = section.written("encoding");
             let help = "write \"structured\", \"batch\" or \"binary\"";
-            section.problem("encoding", format!("`{other}` is not an encoding"), help);
+            section.problem("encoding", format!("`{written}` is not an encoding"), help);
             Encoding::default()
         }
     }
@@ -121,7 +122,7 @@ fn certificates(folder: &Path, section: &Section<'_>) -> Option<Vec<u8>> {
     let file = path(folder, &section.text("root_certificates")?);
     std::fs::read(&file)
         .map_err(|error| {
-            let message = format!("{} cannot be read ({error})", file.display());
+            let message = format!("`{}` cannot be read ({error})", section.written("root_certificates"));
             section.problem("root_certificates", message, "name a PEM file that this user may read");
         })
         .ok()

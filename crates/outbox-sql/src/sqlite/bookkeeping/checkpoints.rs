@@ -56,6 +56,24 @@ pub(super) fn reset(connection: &Connection, route: &str, checkpoint: &Checkpoin
     witnesses::go_back_to(connection, route, checkpoint)
 }
 
+/// Forgets the route's checkpoints in `partitions`, and all that is only of use with them.
+pub(super) fn forget(
+    connection: &Connection,
+    lease: &Lease,
+    route: &str,
+    partitions: &[PartitionId],
+) -> Result<(), StoreError> {
+    fence(connection, lease)?;
+    for table in ["checkpoints", "witnesses", "tombstones"] {
+        let forget = format!("DELETE FROM {table} WHERE route = ?1 AND partition = ?2");
+        let mut statement = connection.prepare_cached(&forget).map_err(store_error("forgetting checkpoints"))?;
+        for partition in partitions {
+            statement.execute([route, partition.as_str()]).map_err(store_error("forgetting checkpoints"))?;
+        }
+    }
+    Ok(())
+}
+
 fn put(connection: &Connection, route: &str, checkpoint: &Checkpoint) -> Result<(), StoreError> {
     connection
         .prepare_cached(

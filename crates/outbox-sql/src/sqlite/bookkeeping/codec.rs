@@ -8,6 +8,8 @@ use outbox::{
 };
 use rusqlite::Row;
 
+use crate::sqlite::failure::shown;
+
 /// A kept event's columns.
 pub(super) struct Encoded {
     pub(super) id: String,
@@ -98,6 +100,8 @@ fn decode(content: &[u8]) -> Result<Event, outbox::cloudevents::DecodeError> {
 }
 
 fn damaged(what: &str, which: impl std::fmt::Display, error: &dyn std::fmt::Display) -> StoreError {
+    // A row that somebody changed by hand may hold anything.
+    let (which, error) = (shown(&which.to_string(), 64), shown(&error.to_string(), 256));
     let message = format!(
         "{what} {which} in the bookkeeping cannot be read: {error}; restore the bookkeeping from a backup, then run `outbox adopt`"
     );

@@ -101,7 +101,7 @@ CREATE TABLE tombstones (
 
 CREATE TABLE health (
     route TEXT PRIMARY KEY,
-    -- flowing, backing_off (with reason), overloaded, or stopped (with reason).
+    -- flowing, backing_off (with reason), overloaded, recovering (with reason), or stopped (with reason).
     state TEXT NOT NULL,
     reason TEXT,
     since TEXT NOT NULL

@@ -160,6 +160,7 @@ pub(super) fn note_health(
         HealthState::Flowing => ("flowing", None),
         HealthState::BackingOff { reason } => ("backing_off", Some(reason)),
         HealthState::Overloaded => ("overloaded", None),
+        HealthState::Recovering { reason } => ("recovering", Some(reason)),
         HealthState::Stopped { reason } => ("stopped", Some(reason)),
     };
     connection
@@ -188,6 +189,7 @@ pub(super) fn health(connection: &Connection, route: &str) -> Result<Option<Rout
         ("flowing", _) => HealthState::Flowing,
         ("overloaded", _) => HealthState::Overloaded,
         ("backing_off", Some(reason)) => HealthState::BackingOff { reason },
+        ("recovering", Some(reason)) => HealthState::Recovering { reason },
         ("stopped", Some(reason)) => HealthState::Stopped { reason },
         _ => return Err(damaged()),
     };

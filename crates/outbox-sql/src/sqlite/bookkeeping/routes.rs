@@ -8,7 +8,7 @@ use outbox::{
 use rusqlite::{Connection, Row, params};
 
 use super::{codec, leases::fence, operator::changed};
-use crate::sqlite::failure::store_error;
+use crate::sqlite::failure::{shown, store_error};
 
 /// Every table with a column `route`.
 const TABLES: [&str; 8] = ["checkpoints", "witnesses", "troubles", "kept", "tombstones", "health", "paused", "replays"];
@@ -90,7 +90,7 @@ pub(super) fn note_replayed(connection: &Connection, lease: &Lease, replay: &str
 }
 
 /// A row of `replays`.
-struct StoredReplay {
+pub(super) struct StoredReplay {
     id: String,
     route: String,
     filter: String,
@@ -102,7 +102,7 @@ struct StoredReplay {
 }
 
 impl StoredReplay {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             id: row.get(0)?,
             route: row.get(1)?,
@@ -115,11 +115,12 @@ impl StoredReplay {
         })
     }
 
-    fn replay(self) -> Result<Replay, StoreError> {
+    pub(super) fn replay(self) -> Result<Replay, StoreError> {
         let damaged = |what: &str| {
             let message = format!(
                 "replay {} of the bookkeeping cannot be read: its {what} is damaged; `outbox route retire {}` removes it with its route",
-                self.id, self.route
+                shown(&self.id, 64),
+                shown(&self.route, 64)
             );
             StoreError::new(ErrorKind::Invalid, message)
         };

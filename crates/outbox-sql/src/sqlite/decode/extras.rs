@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::column::Rubbish;
+use crate::sqlite::failure::shown;
 
 /// An event before its attributes are read.
 pub(super) struct Draft<'a> {
@@ -21,7 +22,7 @@ impl Draft<'_> {
     /// The event, with the `attributes` in the column of that name.
     pub(super) fn build(self, key: Option<&Key>, attributes: &[u8]) -> Result<NewEvent, Rubbish> {
         let attributes = serde_json::from_slice(attributes).map_err(|error| {
-            Rubbish::new("attributes", format!("is not a JSON object: {error}; write one, or NULL"))
+            Rubbish::new("attributes", format!("is not a JSON object: {}; write one, or NULL", problem(&error)))
         })?;
         self.build_with(key, attributes)
     }
@@ -69,10 +70,22 @@ fn attribute(name: &str, value: Value) -> Result<AttributeValue, Rubbish> {
         Value::Number(value) if number(&value).is_some() => Ok(number(&value).unwrap_or(0).into()),
         Value::Number(_) | Value::Null | Value::Array(_) | Value::Object(_) => {
             let found = format!(
-                "gives `{name}` what is neither text, nor true or false, nor a 32-bit number: write it as text"
+                "gives `{}` what is neither text, nor true or false, nor a 32-bit number: write it as text",
+                shown(name, 64)
             );
             Err(Rubbish::new("attributes", found))
         }
+    }
+}
+
+/// What `serde_json` says, without the parts that quote what stands there, which may be a payload.
+fn problem(error: &serde_json::Error) -> String {
+    let (text, line, column) = (error.to_string(), error.line(), error.column());
+    let unknown = text.strip_prefix("unknown field `").and_then(|rest| rest.rsplit_once("`, expected "));
+    match unknown {
+        _ if text.starts_with("missing field ") => text,
+        Some((name, _)) => format!("unknown field `{}` at line {line} column {column}", shown(name, 64)),
+        None => format!("look at line {line} column {column}"),
     }
 }
 
@@ -97,8 +110,9 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 
 /// The events in `more`.
 pub(super) fn more(json: &[u8], key: Option<&Key>) -> Result<Vec<NewEvent>, Rubbish> {
-    let further: Vec<Further<'_>> = serde_json::from_slice(json)
-        .map_err(|error| Rubbish::new("more", format!("is not a JSON array of events: {error}; write one, or NULL")))?;
+    let further: Vec<Further<'_>> = serde_json::from_slice(json).map_err(|error| {
+        Rubbish::new("more", format!("is not a JSON array of events: {}; write one, or NULL", problem(&error)))
+    })?;
     further
         .into_iter()
         .zip(1..)

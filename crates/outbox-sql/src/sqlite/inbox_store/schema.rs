@@ -119,6 +119,11 @@ fn listed(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// Whether the database has any inbox's tables, of whatever version.
+pub(super) fn is_there(connection: &Connection) -> Result<bool, StoreError> {
+    Ok(layout(connection)?.is_some())
+}
+
 pub(super) fn consumers(connection: &Connection) -> Result<Vec<String>, StoreError> {
     match layout(connection)? {
         None => {

@@ -5,12 +5,16 @@ use outbox::{ErrorKind, RouteName, Start, StoreError, store::Registration};
 use rusqlite::{Connection, Row, Transaction};
 
 use super::{Inner, start};
-use crate::sqlite::{connection::query_optional, failure::store_error, schema::DEFAULT_MAX_EVENT_BYTES};
+use crate::sqlite::{
+    connection::query_optional,
+    failure::{shown, store_error},
+    schema::DEFAULT_MAX_EVENT_BYTES,
+};
 
 const COLUMNS: &str = "name, filter, start, start_position, max_event_bytes, gapless, registered_at";
 
 /// Every registered route, by name.
-pub(super) fn all(connection: &Connection) -> Result<Vec<Registration>, StoreError> {
+pub(in crate::sqlite) fn all(connection: &Connection) -> Result<Vec<Registration>, StoreError> {
     const READING: &str = "reading the registered routes";
     let mut statement = connection
         .prepare(&format!("SELECT {COLUMNS} FROM outbox_routes ORDER BY name"))
@@ -167,6 +171,7 @@ impl Stored {
     fn registration(self) -> Result<Registration, StoreError> {
         let route = self.name;
         let wrong = |column: &str| {
+            let route = shown(&route, 64);
             let message = format!(
                 "the registration of route `{route}` in outbox_routes cannot be read: its `{column}` is not one that Outbox wrote; run `outbox route retire {route}` and register it anew"
             );

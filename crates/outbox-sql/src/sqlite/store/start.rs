@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use outbox::{ErrorKind, Position, Start, StoreError};
 use rusqlite::Connection;
 
-use crate::sqlite::{connection::query_optional, failure::store_error};
+use crate::sqlite::{
+    connection::query_optional,
+    failure::{shown, store_error},
+};
 
 /// How far writers' clocks may go backwards between two entries without a start by time missing one.
 const CLOCK_SLACK: Duration = Duration::from_secs(60 * 60);
@@ -18,7 +21,7 @@ pub(crate) fn parse(position: &Position) -> Result<i64, StoreError> {
     digits.then(|| text.parse().ok()).flatten().ok_or_else(|| {
         let message = format!(
             "`{}` is not a position of this database, which are numbers: name the bookkeeping that belongs to it",
-            text.chars().take(40).collect::<String>()
+            shown(text, 40)
         );
         StoreError::new(ErrorKind::Invalid, message)
     })

@@ -34,21 +34,6 @@ fn encoded(event: &Event) -> String {
 
 proptest! {
     #[test]
-    fn an_event_is_read_back_as_it_was(event in arbitrary::event()) {
-        let bytes = encode(&event, Envelope::default());
-        prop_assert_eq!(decode(&bytes), Ok(event.clone()));
-        prop_assert_eq!(decode_shared(&bytes.into()), Ok(event));
-    }
-
-    #[test]
-    fn a_line_holds_no_line_break_and_is_read_back_as_it_was(event in arbitrary::event()) {
-        let mut line = Vec::new();
-        encode_line_into(&mut line, &event, Envelope::default());
-        prop_assert!(!line.contains(&b'\n') && !line.contains(&b'\r'));
-        prop_assert_eq!(decode(&line), Ok(event));
-    }
-
-    #[test]
     fn the_size_is_never_less_than_what_is_encoded(
         event in arbitrary::event(),
         gapless: bool,
@@ -70,12 +55,6 @@ proptest! {
         let read = decode(&bytes).unwrap();
         prop_assert!(read.gapless());
         prop_assert_eq!(read.extension_text("replayid"), Some(&*replay));
-    }
-
-    #[test]
-    fn arbitrary_bytes_never_panic(bytes in arbitrary::hostile(|event| encode(event, Envelope::default()))) {
-        _ = decode(&bytes);
-        _ = decode_shared(&bytes.into());
     }
 }
 

@@ -40,6 +40,25 @@ fn a_refused_front_is_tried_again_after_its_delay_and_no_sooner() {
 }
 
 #[test]
+fn a_wall_clock_that_was_set_back_holds_a_front_back_for_no_longer_than_the_longest_delay() {
+    let mut rig = rig(settings());
+    rig.open("a", FrontPlan::Dead, [event("a", 1), event("a", 2)]);
+    rig.serve();
+    // It was redriven at once, by a clock that is hours ahead of the one that the relay has now.
+    rig.operate("a", FrontPlan::Retry(seconds(6 * 3600)));
+    rig.serve();
+    assert!(rig.calls.is_empty(), "too early for the first attempt");
+    rig.wait(settings().retry.max_delay);
+    assert_eq!(rig.calls[0].1, ["a@1.1.0", "a@1.2.0"]);
+    // The same clock says when the next one fails; its own delay counts from then.
+    rig.answer([Outcome::Accepted, refused(false)]);
+    assert!(rig.calls.is_empty());
+    rig.store.get_mut(&lane("a")).unwrap().plan = FrontPlan::Retry(seconds(6 * 3600));
+    rig.wait(settings().retry.max_delay);
+    assert_eq!(rig.calls[0].1, ["a@1.2.0"]);
+}
+
+#[test]
 fn delays_grow_from_attempt_to_attempt() {
     let mut longest = [Duration::ZERO; 6];
     for seed in 0..50 {

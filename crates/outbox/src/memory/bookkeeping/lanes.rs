@@ -46,6 +46,10 @@ impl Grave {
         }
     }
 
+    pub(super) fn is_in(&self, partitions: &[PartitionId]) -> bool {
+        partitions.contains(&self.partition)
+    }
+
     pub(super) fn tombstone(&self) -> Tombstone {
         (self.id.clone(), self.partition.clone(), self.position.clone())
     }

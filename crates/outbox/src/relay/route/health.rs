@@ -1,5 +1,7 @@
 //! Whether a route's events flow: what its machines say, what is shown of it, and what is noted for those who ask later.
 
+use std::collections::BTreeMap;
+
 use super::{StoreError, Task, jobs::Done};
 use crate::{
     bookkeeping::{HealthState, RouteHealth},
@@ -10,8 +12,12 @@ use crate::{
 /// Whether events flow, as each machine says.
 #[derive(Default)]
 pub(super) struct HealthOf {
-    pub(super) pipeline: Option<Health>,
+    pub(super) pipelines: BTreeMap<usize, Health>,
     pub(super) keeper: Option<Health>,
+    /// Why the table is read again, while it is.
+    pub(super) recovering: Option<String>,
+    /// What was told last.
+    told: Option<HealthState>,
     /// What the bookkeeping has yet to be told.
     unnoted: Option<RouteHealth>,
     /// Whether it is being told something: one note at a time, so that none is covered by an older one.
@@ -19,10 +25,22 @@ pub(super) struct HealthOf {
 }
 
 impl HealthOf {
-    fn combined(&self) -> Health {
-        let backing_off = |health: &&Health| matches!(health, Health::BackingOff { .. });
-        let both = [&self.pipeline, &self.keeper].into_iter().flatten();
-        both.clone().find(backing_off).or_else(|| both.clone().next()).cloned().unwrap_or(Health::Flowing)
+    /// The route's, of all its machines': the worst that any says.
+    fn combined(&self) -> HealthState {
+        let mut said = self.pipelines.values().chain(&self.keeper);
+        let reason = said.clone().find_map(|health| match health {
+            Health::BackingOff { reason } => Some(reason),
+            Health::Flowing | Health::Overloaded => None,
+        });
+        if let Some(reason) = reason {
+            HealthState::BackingOff { reason: reason.clone() }
+        } else if let Some(reason) = &self.recovering {
+            HealthState::Recovering { reason: reason.clone() }
+        } else if said.any(|health| *health == Health::Overloaded) {
+            HealthState::Overloaded
+        } else {
+            HealthState::Flowing
+        }
     }
 }
 
@@ -44,20 +62,23 @@ impl Task {
         self.counts.set_state(state);
     }
 
-    /// A machine says otherwise than before.
+    /// A machine says otherwise than before: what that makes of the route's health is told if it is something else.
     pub(super) fn note_health(&mut self) {
         self.show_health();
-        let state = match self.health.combined() {
-            Health::Flowing => HealthState::Flowing,
-            Health::Overloaded => HealthState::Overloaded,
-            Health::BackingOff { reason } => HealthState::BackingOff { reason },
-        };
+        let state = self.health.combined();
+        if *self.health.told.get_or_insert(HealthState::Flowing) == state {
+            return;
+        }
+        self.health.told = Some(state.clone());
         match &state {
             HealthState::BackingOff { reason } => {
                 tracing::warn!(route = %self.name, reason, "the sink as a whole does not take events; backing off");
             }
             HealthState::Overloaded => {
                 tracing::warn!(route = %self.name, "too many keys are in trouble; nothing new is read");
+            }
+            HealthState::Recovering { reason } => {
+                tracing::warn!(route = %self.name, reason, "the table is read again before anything else");
             }
             HealthState::Flowing | HealthState::Stopped { .. } => {
                 tracing::info!(route = %self.name, "events flow again");
@@ -89,5 +110,37 @@ impl Task {
         } else if self.health.unnoted.is_none() {
             self.health.unnoted = Some(health);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backing_off() -> Health {
+        Health::BackingOff { reason: "nobody listens".to_owned() }
+    }
+
+    #[test]
+    fn a_route_backs_off_until_the_last_of_its_partitions_flows() {
+        let mut health = HealthOf::default();
+        assert_eq!(health.combined(), HealthState::Flowing);
+        health.pipelines.insert(1, backing_off());
+        health.pipelines.insert(2, backing_off());
+        health.pipelines.insert(1, Health::Flowing);
+        assert!(matches!(health.combined(), HealthState::BackingOff { .. }));
+        health.pipelines.remove(&2);
+        assert_eq!(health.combined(), HealthState::Flowing, "the partition is done with");
+    }
+
+    #[test]
+    fn of_several_troubles_the_worst_is_told() {
+        let mut health = HealthOf::default();
+        health.pipelines.insert(1, Health::Overloaded);
+        assert_eq!(health.combined(), HealthState::Overloaded);
+        health.recovering = Some("behind".to_owned());
+        assert!(matches!(health.combined(), HealthState::Recovering { .. }));
+        health.keeper = Some(backing_off());
+        assert!(matches!(health.combined(), HealthState::BackingOff { .. }));
     }
 }

@@ -1,19 +1,27 @@
 //! The I/O that machines asked for, each a task of its own, and what its result means for them. Calls to the sink are in
-//! [`calls`](super::calls).
+//! [`calls`](super::calls), what is fetched in [`order`](super::order).
+
+use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinError;
 
-use super::{ErrorKind, StoreError, Task};
+use super::{ErrorKind, StoreError, Task, beginning::Begun, recovery::Recovering};
 use crate::{
     bookkeeping::{
-        Checkpoint, Front, Keep, KeepOutcome, Kept, KeptContent, Lane, RouteHealth, SettleOutcome, Settlement, Trouble,
+        Checkpoint, Front, Keep, KeepOutcome, Kept, KeptContent, Lane, RouteHealth, SettleOutcome, Settlement,
+        Tombstone, Trouble,
     },
-    entry::{EventRef, Position},
+    entry::{EventRef, Record},
     keeper::{self, LoadId},
-    pipeline::{self, CallId, WriteId},
+    pipeline::{self, CallId, FetchId, WriteId},
+    relay::listing::Listing,
     sink::{Outcome, SinkError},
+    source::PartitionId,
     store::Witness,
 };
+
+/// The pause before another try to read tombstones.
+const TOMBSTONES_AGAIN: Duration = Duration::from_millis(200);
 
 /// Whose call it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +45,11 @@ pub(super) enum Done {
         call: CallId,
         events: usize,
     },
+    Fetched {
+        index: usize,
+        fetch: FetchId,
+        result: Result<Vec<Option<Arc<Record>>>, StoreError>,
+    },
     Kept {
         index: usize,
         write: WriteId,
@@ -47,8 +60,27 @@ pub(super) enum Done {
     Checkpointed {
         index: usize,
         write: WriteId,
-        position: Position,
+        checkpoint: Checkpoint,
         result: Result<(), StoreError>,
+    },
+    /// A partition may be read.
+    Begun {
+        partition: PartitionId,
+        result: Result<Begun, StoreError>,
+    },
+    /// Checkpoints of partitions that are gone were forgotten.
+    Forgotten {
+        gone: Vec<PartitionId>,
+        result: Result<(), StoreError>,
+    },
+    RecoveryBegun {
+        result: Result<Option<(Recovering, Vec<PartitionId>)>, StoreError>,
+    },
+    /// Every partition's checkpoint stands where it goes on after a recovery.
+    Recovered {
+        index: usize,
+        write: WriteId,
+        result: Result<(Listing, Vec<Checkpoint>), StoreError>,
     },
     Loaded {
         load: LoadId,
@@ -56,6 +88,8 @@ pub(super) enum Done {
     },
     Settled {
         write: WriteId,
+        /// The tombstones that there are, if something was discarded.
+        buried: Vec<Tombstone>,
         result: Result<SettleOutcome, StoreError>,
     },
     Detached {
@@ -73,7 +107,8 @@ pub(super) enum Done {
 impl Task {
     pub(super) fn keep(&mut self, index: usize, write: WriteId, keep: Keep) {
         let (bookkeeping, guard) = (self.parts.bookkeeping.clone(), self.guard.clone());
-        let (route, partition) = (self.name.clone(), self.partitions[index].partition.clone());
+        let Some(progress) = self.partitions.get(index) else { return };
+        let (route, partition) = (self.name.clone(), progress.partition.clone());
         self.jobs.spawn(async move {
             let result = bookkeeping.keep(guard.lease(), &route, &partition, &keep).await;
             Done::Kept { index, write, lane: keep.lane, front: keep.front, result }
@@ -110,7 +145,7 @@ impl Task {
                 Ok(())
             };
             let result = result.await;
-            Done::Checkpointed { index, write, position: checkpoint.position, result }
+            Done::Checkpointed { index, write, checkpoint, result }
         });
     }
 
@@ -129,7 +164,20 @@ impl Task {
         let (bookkeeping, guard, route) = (self.parts.bookkeeping.clone(), self.guard.clone(), self.name.clone());
         self.jobs.spawn(async move {
             let result = bookkeeping.settle(guard.lease(), &route, &settlement).await;
-            Done::Settled { write, result }
+            let mut buried = Vec::new();
+            // What was discarded may be read again by whoever goes on from before it. An answer that is lost may be that
+            // of a settlement that took effect: the lane is released then, and its tombstone has to be known.
+            while settlement.discarded && guard.holds() {
+                match bookkeeping.tombstones(&route).await {
+                    Ok(tombstones) => {
+                        buried = tombstones;
+                        break;
+                    }
+                    Err(error) if error.kind().retry() => tokio::time::sleep(TOMBSTONES_AGAIN).await,
+                    Err(error) => return Done::Settled { write, buried, result: Err(error) },
+                }
+            }
+            Done::Settled { write, buried, result }
         });
     }
 
@@ -166,12 +214,12 @@ impl Task {
         match done {
             Done::Called { machine, call, events, result } => self.called(machine, call, &events, result),
             Done::NotCalled { machine, call, events } => self.not_called(machine, call, events),
+            Done::Fetched { index, fetch, result } => self.fetched(index, fetch, result),
             Done::Kept { index, write, lane, front, result } => self.kept(index, write, lane, front, result),
-            Done::Checkpointed { index, write, position, result } => {
+            Done::Checkpointed { index, write, checkpoint, result } => {
                 let input = match transient(result)? {
                     Ok(()) => {
-                        self.partitions[index].stored = position;
-                        self.metrics.checkpoints.increment(1);
+                        self.checkpointed(index, checkpoint);
                         pipeline::Input::Stored { write }
                     }
                     Err(_) => pipeline::Input::StoreFailed { write },
@@ -187,7 +235,8 @@ impl Task {
                 };
                 self.keeper_input(input)
             }
-            Done::Settled { write, result } => {
+            Done::Settled { write, buried, result } => {
+                self.tell_of_discarded(buried)?;
                 let input = match transient(result)? {
                     Ok(outcome) => keeper::Input::Settled { write, outcome },
                     Err(_) => keeper::Input::StoreFailed { write },
@@ -201,6 +250,13 @@ impl Task {
                 }
                 Err(_) => self.keeper_input(keeper::Input::StoreFailed { write }),
             },
+            Done::Begun { partition, result } => self.begun(partition, result),
+            Done::Forgotten { gone, result } => {
+                self.forgotten(&gone, transient(result)?.is_ok());
+                Ok(())
+            }
+            Done::RecoveryBegun { result } => self.recovery_begun(result),
+            Done::Recovered { index, write, result } => self.recovered(index, write, result),
             Done::HealthNoted { health, result } => {
                 self.health_noted(health, &transient(result)?);
                 Ok(())
@@ -217,13 +273,55 @@ impl Task {
         result: Result<KeepOutcome, StoreError>,
     ) -> Result<(), StoreError> {
         match transient(result)? {
+            // Erased while the keeper publishes it: that call comes to its end first, for a key has one publisher.
+            Ok(KeepOutcome::KeyFree) if self.keeper.is_publishing(&lane) => {
+                self.pipeline_input(index, pipeline::Input::StoreFailed { write })
+            }
             Ok(KeepOutcome::KeyFree) => self.pipeline_input(index, pipeline::Input::KeyFree { write }),
             Ok(outcome) => {
                 self.pipeline_input(index, pipeline::Input::Stored { write })?;
+                self.tell_of_trouble(index, &lane)?;
                 self.opened(lane, front, outcome)
             }
             Err(_) => self.pipeline_input(index, pipeline::Input::StoreFailed { write }),
         }
+    }
+
+    /// Before their lanes are released, every pipeline knows what was discarded: one may have begun before it.
+    fn tell_of_discarded(&mut self, buried: Vec<Tombstone>) -> Result<(), StoreError> {
+        if buried.is_empty() {
+            return Ok(());
+        }
+        for index in self.partitions.numbers() {
+            let Some(progress) = self.partitions.get(index) else { continue };
+            let here = buried.iter().filter(|(_, partition, _)| *partition == progress.partition);
+            let tombstones = here.map(|(id, _, position)| (id.clone(), position.clone())).collect();
+            self.pipeline_input(index, pipeline::Input::Discarded { tombstones })?;
+        }
+        self.buried = buried;
+        Ok(())
+    }
+
+    fn checkpointed(&mut self, index: usize, checkpoint: Checkpoint) {
+        self.metrics.checkpoints.increment(1);
+        let now = self.now();
+        if let Some(progress) = self.partitions.get_mut(index) {
+            progress.stored = checkpoint.position.clone();
+            progress.moved = now;
+            progress.read_out = checkpoint.finished;
+            self.lineage.note(checkpoint);
+        }
+    }
+
+    /// A lane got into trouble in one partition. Its events come from no other one at the same time, unless the source
+    /// has odd habits: then they wait too.
+    fn tell_of_trouble(&mut self, index: usize, lane: &Lane) -> Result<(), StoreError> {
+        for other in self.partitions.numbers() {
+            if other != index {
+                self.pipeline_input(other, pipeline::Input::Troubled { lane: lane.clone() })?;
+            }
+        }
+        Ok(())
     }
 
     /// A lane got into trouble: the keeper owns it from now on.

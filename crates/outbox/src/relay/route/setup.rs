@@ -1,19 +1,18 @@
 //! Bringing a route's machines up from the bookkeeping.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    Control, Limiter, Listed, Plan, Readers, StoreError, Task, calls, health, lineage::Lineage, partitions::Partitions,
 };
-
-use super::{Control, Limiter, Pipeline, Plan, Position, Progress, Readers, StoreError, Task, calls, health};
 use crate::{
     bookkeeping::{FrontState, Trouble},
     event::Event,
     keeper::{self, FrontPlan, Keeper, TroubleDraft},
-    pipeline::{self, Resume},
-    relay::{builder::Parts, lease::Guard, reader::Delivery},
+    pipeline,
+    relay::{builder::Parts, lease::Guard, reader::Delivery, watch},
     sink::Sink,
 };
 
@@ -27,18 +26,25 @@ impl Task {
         parts: Arc<Parts>,
         guard: Guard,
         plan: Plan,
-        readers: Readers,
+        source: (Readers, Listed),
         reply: mpsc::UnboundedSender<Delivery>,
         control: watch::Receiver<Control>,
     ) -> Result<Self, StoreError> {
-        let mut task = Self::idle(parts, guard, &plan, readers, reply, control);
+        let mut task = Self::idle(parts, guard, &plan, source, reply, control);
         let troubles = task.troubles().await?;
-        task.add_partitions(&plan, &troubles).await?;
+        task.lineage.know(task.parts.bookkeeping.checkpoints(&task.name).await?);
+        task.tombstones = !task.parts.bookkeeping.tombstones(&task.name).await?.is_empty();
+        task.keeper_input(keeper::Input::Pause)?;
         for trouble in &troubles {
             let draft = task.draft(trouble);
             task.keeper_input(keeper::Input::Trouble(draft))?;
         }
         task.begin_healthy().await?;
+        if let Some(recovery) = task.lineage.recovery() {
+            let reason = format!("the table is read again, from {}: {}", recovery.position, recovery.partition);
+            task.health.recovering = Some(reason);
+            task.note_health();
+        }
         Ok(task)
     }
 
@@ -47,10 +53,13 @@ impl Task {
         parts: Arc<Parts>,
         guard: Guard,
         plan: &Plan,
-        readers: Readers,
+        (readers, mut listed): (Readers, Listed),
         reply: mpsc::UnboundedSender<Delivery>,
         control: watch::Receiver<Control>,
     ) -> Self {
+        let only =
+            plan.replay.as_ref().map(|replay| replay.ends.iter().map(|(partition, _)| partition.clone()).collect());
+        let listing = listed.listing.borrow_and_update().clone();
         let limiter = plan.settings.rate_limit.map(|rate| Arc::new(Limiter::new(rate, parts.clock.clone())));
         Self {
             counts: parts.status.route(&plan.name),
@@ -64,7 +73,19 @@ impl Task {
             limiter,
             readers,
             reply,
-            partitions: Vec::new(),
+            settings: pipeline_settings(plan, &parts),
+            registration: plan.registration.clone(),
+            listed,
+            lineage: Lineage::new(listing, only),
+            partitions: Partitions::default(),
+            begin_again: None,
+            turn: None,
+            beginning: 0,
+            has_begun: false,
+            forgetting: false,
+            stalled: BTreeSet::new(),
+            buried: Vec::new(),
+            given_up: false,
             keeper: Keeper::new(keeper_settings(plan, parts.entropy.seed())),
             keeper_wake: None,
             keeper_finished: false,
@@ -80,43 +101,6 @@ impl Task {
             parts,
             guard,
         }
-    }
-
-    async fn add_partitions(&mut self, plan: &Plan, troubles: &[Trouble]) -> Result<(), StoreError> {
-        let settings = pipeline_settings(plan, &self.parts);
-        let checkpoints = self.parts.bookkeeping.checkpoints(&self.name).await?;
-        let tombstones = self.parts.bookkeeping.tombstones(&self.name).await?;
-        self.tombstones = !tombstones.is_empty();
-        for partition in self.readers.keys().cloned().collect::<Vec<_>>() {
-            let checkpoint = checkpoints.iter().find(|checkpoint| checkpoint.partition == partition);
-            let position = match checkpoint {
-                Some(checkpoint) => checkpoint.position.clone(),
-                None => self.parts.source.start(&partition, &plan.registration).await?,
-            };
-            let end = plan.replay.as_ref().and_then(|replay| end_of(replay, &partition));
-            // A replay with nothing left to read is done: it would wait for an event that is none of its own.
-            let read_out = end.as_ref().is_some_and(|end| self.parts.source.order(&position, end).is_ge());
-            let resume = Resume {
-                position: position.clone(),
-                troubled: troubles.iter().map(|trouble| trouble.lane.clone()).collect(),
-                tombstones: tombstones
-                    .iter()
-                    .filter(|(_, at, _)| *at == partition)
-                    .map(|(id, _, position)| (id.clone(), position.clone()))
-                    .collect(),
-            };
-            let done = plan.replay.as_ref().is_some_and(|replay| replay.finished);
-            self.partitions.push(Progress {
-                partition,
-                pipeline: Pipeline::new(settings.clone(), resume),
-                stored: position.clone(),
-                after: position,
-                end,
-                wake: None,
-                finished: done || read_out || checkpoint.is_some_and(|checkpoint| checkpoint.finished),
-            });
-        }
-        Ok(())
     }
 
     /// All lanes in trouble, as the bookkeeping has them.
@@ -196,10 +180,6 @@ impl Task {
     }
 }
 
-fn end_of(replay: &crate::bookkeeping::Replay, partition: &super::PartitionId) -> Option<Position> {
-    replay.ends.iter().find(|(of, _)| of == partition).map(|(_, end)| end.clone())
-}
-
 fn keeper_settings(plan: &Plan, seed: u64) -> keeper::Settings {
     let (sink, size) = (plan.sink.limits(), size_of(&plan.sink));
     keeper::Settings { sink, size, retry: plan.settings.retry, gapless: plan.gapless, seed }
@@ -214,7 +194,9 @@ fn pipeline_settings(plan: &Plan, parts: &Parts) -> pipeline::Settings {
         retry: plan.settings.retry,
         window: plan.settings.window,
         checkpoint_after: parts.checkpoint_after,
-        seed: parts.entropy.seed(),
+        observed: parts.observed,
+        // Each pipeline gets its own.
+        seed: 0,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use super::{Delivery, StoreError, Task, jobs::Machine};
+use super::{Delivery, StoreError, Task, jobs::Machine, partitions::Progress};
 use crate::{
     bookkeeping::{Checkpoint, Front, FrontState, Keep, Settlement},
     keeper,
@@ -22,11 +22,17 @@ impl Task {
 
     pub(super) fn tick(&mut self) -> Result<(), StoreError> {
         let now = self.now();
-        for index in 0..self.partitions.len() {
-            if self.partitions[index].wake.is_none_or(|wake| wake <= now) {
-                self.partitions[index].wake = None;
+        for index in self.partitions.numbers() {
+            let due = |progress: &&mut Progress| progress.wake.is_none_or(|wake| wake <= now);
+            if let Some(progress) = self.partitions.get_mut(index).filter(due) {
+                progress.wake = None;
                 self.pipeline_input(index, pipeline::Input::Tick)?;
             }
+        }
+        if self.begin_again.is_some_and(|due| due <= now) {
+            self.begin_again = None;
+            self.begin();
+            self.turn_on();
         }
         if self.keeper_wake.is_none_or(|wake| wake <= now) {
             self.keeper_wake = None;
@@ -36,7 +42,7 @@ impl Task {
     }
 
     pub(super) fn pause_or_resume(&mut self) -> Result<(), StoreError> {
-        for index in 0..self.partitions.len() {
+        for index in self.partitions.numbers() {
             let input = if self.paused { pipeline::Input::Pause } else { pipeline::Input::Resume };
             self.pipeline_input(index, input)?;
         }
@@ -46,18 +52,21 @@ impl Task {
     }
 
     pub(super) fn drain(&mut self) -> Result<(), StoreError> {
-        for index in 0..self.partitions.len() {
+        for index in self.partitions.numbers() {
             self.pipeline_input(index, pipeline::Input::Drain)?;
         }
         self.keeper_input(keeper::Input::Drain)
     }
 
     pub(super) fn delivered(&mut self, delivery: Delivery) -> Result<(), StoreError> {
-        let Some(index) = self.partitions.iter().position(|progress| progress.partition == delivery.partition) else {
-            return Ok(());
-        };
-        let Delivery { mut records, mut next, mut end, .. } = delivery;
-        if let Some(last) = &self.partitions[index].end {
+        let Delivery { pipeline: index, mut records, mut next, mut end, trimmed } = delivery;
+        let now = self.now();
+        let Some(progress) = self.partitions.get_mut(index) else { return Ok(()) };
+        if let Some(said) = trimmed {
+            let partition = progress.partition.clone();
+            return self.trimmed(&partition, &said);
+        }
+        if let Some(last) = &progress.end {
             let source = &self.parts.source;
             let within = records.iter().take_while(|record| source.order(&record.position, last).is_le()).count();
             if within < records.len() || source.order(&next, last).is_ge() {
@@ -66,19 +75,25 @@ impl Task {
                 end = true;
             }
         }
-        self.partitions[index].after = next.clone();
+        progress.after = next.clone();
+        progress.moved = now;
         self.pipeline_input(index, pipeline::Input::Read { records, next, end })
     }
 
     pub(super) fn pipeline_input(&mut self, index: usize, input: pipeline::Input) -> Result<(), StoreError> {
         self.still_owner()?;
         let now = self.now();
+        // What comes for one that is done with is of no use any more.
+        let Some(progress) = self.partitions.get_mut(index) else { return Ok(()) };
         let mut effects = std::mem::take(&mut self.pipeline_effects);
-        self.partitions[index].pipeline.step(now, input, &mut effects);
+        progress.pipeline.step(now, input, &mut effects);
         for effect in effects.drain(..) {
             self.carry_out(index, effect);
         }
         self.pipeline_effects = effects;
+        if self.partitions.get(index).is_some_and(|progress| progress.finished) {
+            self.partition_ended(index);
+        }
         Ok(())
     }
 
@@ -96,7 +111,7 @@ impl Task {
         }
         self.keeper_effects = effects;
         for lane in released {
-            for index in 0..self.partitions.len() {
+            for index in self.partitions.numbers() {
                 self.pipeline_input(index, pipeline::Input::Released { lane: lane.clone() })?;
             }
         }
@@ -104,20 +119,22 @@ impl Task {
     }
 
     fn carry_out(&mut self, index: usize, effect: pipeline::Effect) {
-        let progress = &mut self.partitions[index];
+        let Some(progress) = self.partitions.get_mut(index) else { return };
         match effect {
             pipeline::Effect::Read { credit } => {
                 let request = Request {
                     route: self.name.clone(),
+                    pipeline: index,
                     after: progress.after.clone(),
                     credit,
                     reply: self.reply.clone(),
                 };
-                if let Some(reader) = self.readers.get(&progress.partition) {
-                    // A reader that is gone has failed, which stops the relay.
-                    let _ = reader.send(request);
-                }
+                // A reader that is gone has failed, which stops the relay.
+                let _ = progress.reader.send(request);
             }
+            pipeline::Effect::FetchMissing { fetch, key, sequences } => self.fetch(index, fetch, key, sequences),
+            pipeline::Effect::OutOfTurn { key, place, disorder } => self.out_of_turn(&key, place, disorder),
+            pipeline::Effect::Gap { key, sequences } => self.gap(&key, &sequences),
             pipeline::Effect::Publish { call, events } => self.publish(Machine::Pipeline(index), call, events),
             pipeline::Effect::Keep { write, lane: name, front, events } => {
                 let front = front.map(|draft| self.front(&draft));
@@ -125,11 +142,18 @@ impl Task {
             }
             pipeline::Effect::Checkpoint { write, position, witness, finished } => {
                 let checkpoint = Checkpoint { partition: progress.partition.clone(), position, finished };
-                self.checkpoint(index, write, checkpoint, witness);
+                if !(finished && checkpoint.partition.is_recovery()) {
+                    self.checkpoint(index, write, checkpoint, witness);
+                } else if self.turn.is_none() {
+                    self.finish_recovery(index, write, checkpoint);
+                } else {
+                    // It took so long that another one has to follow: this one is not to count as done.
+                    self.checkpoint(index, write, Checkpoint { finished: false, ..checkpoint }, witness);
+                }
             }
             pipeline::Effect::WakeAt(moment) => progress.wake = Some(moment),
             pipeline::Effect::Health(health) => {
-                self.health.pipeline = Some(health);
+                self.health.pipelines.insert(index, health);
                 self.note_health();
             }
             pipeline::Effect::Finished => progress.finished = true,
@@ -172,6 +196,11 @@ impl Task {
 
     /// Sets the gauges that cost a look at the stores.
     pub(super) async fn report(&self) {
+        if self.partitions.is_empty() && !self.lineage.is_idle() {
+            // What lies behind the route is not known yet: nothing would be told for it.
+            return;
+        }
+        self.show_partitions();
         let in_flight = self.in_flight();
         self.counts.in_flight.store(in_flight, Ordering::Relaxed);
         self.counts.troubled.store(self.keeper.lanes() as u64, Ordering::Relaxed);
@@ -189,7 +218,7 @@ impl Task {
         }
         let mut entries = 0;
         let mut oldest = None;
-        for progress in &self.partitions {
+        for progress in self.partitions.iter() {
             if let Ok(backlog) = self.parts.source.backlog(&progress.partition, &progress.stored).await {
                 entries += backlog.entries;
                 oldest = [oldest, backlog.oldest].into_iter().flatten().min();

@@ -32,7 +32,7 @@ const OUTCOMES_BYTES: usize = 4 * 1024;
 const OUTCOME_BYTES: usize = 1024;
 
 /// Turns an answer into outcomes for `events` events. The status decides; the body only explains, except for outcomes.
-pub(super) async fn read(
+pub(crate) async fn read(
     mut response: Response,
     origin: &str,
     events: usize,

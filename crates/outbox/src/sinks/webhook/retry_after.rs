@@ -6,7 +6,7 @@ use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 /// What a target may ask for at most: a mistaken date would otherwise silence a route for years.
-pub(super) const LONGEST: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// How long the target asks to be left alone; `None` if it does not say, or says what cannot be read.
 pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {

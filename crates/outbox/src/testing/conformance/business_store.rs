@@ -1,6 +1,8 @@
 //! What every business store promises a relay.
 //!
-//! The checks are in rooms of their own: [`claims`], [`routes`], [`retention`] and [`history`].
+//! Implement [`StoreUnderTest`] as for [`source`](super::source), whose page has an example: the two suites work on the
+//! same, and `business_store::all(async || fresh()).await` runs this one. The checks are in rooms of their own: [`claims`],
+//! [`routes`], [`retention`] and [`history`].
 
 use super::writer::read_all;
 use crate::{

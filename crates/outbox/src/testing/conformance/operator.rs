@@ -1,15 +1,20 @@
 //! What every bookkeeping promises an operator.
 //!
+//! Implement [`BookkeepingUnderTest`] as for [`bookkeeping`](super::bookkeeping), whose page has an example, and run both.
 //! The checks are in rooms of their own: [`mod@dead_letters`], [`beside_a_relay`], [`identity`] and [`routes`].
 
 use std::sync::Arc;
 
+use super::bookkeeping::Subjects;
 use crate::{
     bookkeeping::{
         Bookkeeping, DeadLetter, Front, Keep, KeepOutcome, Lease, Operator, Replay, Selector, SettleOutcome, Settlement,
     },
     filter::Filter,
-    testing::sample::{at, key, lane, partition, position, route, settlement, trouble},
+    testing::{
+        BookkeepingUnderTest,
+        sample::{at, key, lane, partition, position, route, settlement, trouble},
+    },
 };
 
 pub mod beside_a_relay;
@@ -18,11 +23,9 @@ pub mod identity;
 pub mod routes;
 
 /// Runs every check, each on a fresh bookkeeping.
-pub async fn all<B: Operator + 'static>(fresh: impl AsyncFn() -> B) {
-    let fresh = async || {
-        let fresh: Arc<dyn Operator> = Arc::new(fresh().await);
-        fresh
-    };
+pub async fn all<S: BookkeepingUnderTest>(fresh: impl AsyncFn() -> S) {
+    let subjects = Subjects::default();
+    let fresh = async || subjects.open(fresh().await).await;
     dead_letters::all(&fresh).await;
     beside_a_relay::all(&fresh).await;
     routes::all(&fresh).await;

@@ -1,4 +1,41 @@
 //! What every sink promises.
+//!
+//! Implement [`SinkUnderTest`]: it gives the sink, and tells what the other side has. What it can do besides (refuse an
+//! event by name, go away, cut connections, lose an answer) opens more checks; a sink's own test should offer all that its
+//! target can do. The checks of events' sizes are in [`sizes`], those of calls that do not end well in [`interrupted`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use async_trait::async_trait;
+//! use outbox::{Fault, Sink, memory::MemorySink, testing::{Delivery, SinkUnderTest, conformance}};
+//!
+//! struct Target(Arc<MemorySink>);
+//!
+//! #[async_trait]
+//! impl SinkUnderTest for Target {
+//!     fn sink(&self) -> Arc<dyn Sink> {
+//!         self.0.clone()
+//!     }
+//!
+//!     async fn delivered(&self) -> Vec<Delivery> {
+//!         let accepted = self.0.accepted().into_iter().map(|accepted| accepted.event);
+//!         accepted.map(|event| Delivery { id: event.id().to_owned(), data: event.data().cloned() }).collect()
+//!     }
+//!
+//!     async fn take_away(&self) -> bool {
+//!         self.0.break_down(Fault::Sink, "nobody listens: start the target");
+//!         true
+//!     }
+//! }
+//!
+//! # stringify!(
+//! #[tokio::test(flavor = "multi_thread")]
+//! # );
+//! async fn my_sink_conforms() {
+//!     conformance::sink::all(async || Target(Arc::new(MemorySink::default()))).await;
+//! }
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(my_sink_conforms());
+//! ```
 
 use std::sync::Arc;
 
@@ -12,21 +49,60 @@ use crate::{
     },
 };
 
+pub mod interrupted;
+pub mod sizes;
+
+use interrupted::{
+    a_cut_connection_is_made_again, a_dropped_call_leaves_the_sink_working, a_lost_answer_is_uncertain,
+    calls_that_are_dropped_free_their_place,
+};
+use sizes::{a_size_is_pure, the_largest_event_is_taken};
+
 /// Runs every check, each on a fresh sink.
 pub async fn all<S: SinkUnderTest>(fresh: impl AsyncFn() -> S) {
-    its_limits_allow_a_call(&fresh().await).await;
-    a_check_publishes_nothing(&fresh().await).await;
-    there_is_one_outcome_for_each_event(&fresh().await).await;
-    what_is_accepted_has_arrived(&fresh().await).await;
-    payloads_arrive_byte_for_byte(&fresh().await).await;
-    events_of_a_call_arrive_in_order(&fresh().await).await;
-    a_full_call_is_taken(&fresh().await).await;
-    an_event_may_come_again(&fresh().await).await;
-    a_replay_is_taken(&fresh().await).await;
-    calls_may_be_made_at_the_same_time(&fresh().await).await;
-    a_refused_event_is_named_and_the_rest_accepted(&fresh().await).await;
-    nothing_of_a_key_is_accepted_behind_what_was_refused(&fresh().await).await;
-    an_absent_target_is_the_sinks_fault(&fresh().await).await;
+    checks! {
+        "`Sink::limits`: what one call takes; does not change while the sink lives." => {
+            its_limits_allow_a_call(&fresh().await);
+            a_full_call_is_taken(&fresh().await);
+        }
+        "`Sink::size`: the event's bytes by the sink's own measure, envelope included; pure and cheap." => {
+            a_size_is_pure(&fresh().await);
+            the_largest_event_is_taken(&fresh().await);
+        }
+        "`Sink::check`: whether the target is there; publishes nothing." => {
+            a_check_publishes_nothing(&fresh().await);
+        }
+        "`Sink::publish` answers for each event, in the batch's order: exactly one outcome an event." => {
+            there_is_one_outcome_for_each_event(&fresh().await);
+            a_refused_event_is_named_and_the_rest_accepted(&fresh().await);
+        }
+        "Durability: `Outcome::Accepted` only once the other side has taken responsibility." => {
+            what_is_accepted_has_arrived(&fresh().await);
+            payloads_arrive_byte_for_byte(&fresh().await);
+        }
+        "Order: events of one key take effect in the batch's order if `ordered_calls` says so; behind one that is not accepted no later one of its key is." => {
+            events_of_a_call_arrive_in_order(&fresh().await);
+            nothing_of_a_key_is_accepted_behind_what_was_refused(&fresh().await);
+        }
+        "Duplicates: an event may come again, with the same id; a replay publishes it again." => {
+            an_event_may_come_again(&fresh().await);
+            a_replay_is_taken(&fresh().await);
+        }
+        "`SinkLimits::max_calls`: calls at the same time." => {
+            calls_may_be_made_at_the_same_time(&fresh().await);
+            calls_that_are_dropped_free_their_place(&fresh().await);
+        }
+        "Cancellation: a dropped call may have taken effect, and takes nothing else with it." => {
+            a_dropped_call_leaves_the_sink_working(&fresh().await);
+        }
+        "`Fault`: the sink's own failure blames no event, and passes." => {
+            an_absent_target_is_the_sinks_fault(&fresh().await);
+            a_cut_connection_is_made_again(&fresh().await);
+        }
+        "`SinkError::uncertain`: whether the events may have been accepted nevertheless, as when the answer was lost." => {
+            a_lost_answer_is_uncertain(&fresh().await);
+        }
+    }
 }
 
 fn batch(events: impl IntoIterator<Item = Event>) -> Batch {

@@ -1,6 +1,74 @@
 //! What every source promises.
 //!
-//! The checks are in rooms of their own: [`reading`], [`positions`] and [`waking`].
+//! Implement [`StoreUnderTest`]: it writes a transaction as the suite asks for, opens the store as another process would,
+//! and puts a backup in its place. The checks are in rooms of their own: [`reading`], [`positions`] and [`waking`].
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use async_trait::async_trait;
+//! use outbox::{
+//!     Receipt, Source, WriteError,
+//!     memory::{ManualClock, MemoryStore, SeededEntropy, Snapshot},
+//!     testing::{End, Opened, StoreUnderTest, Transaction, WriterUnderTest, conformance},
+//!     writer::Settled,
+//! };
+//!
+//! struct Service(MemoryStore, Mutex<Snapshot>);
+//!
+//! # #[async_trait]
+//! # impl WriterUnderTest for Service {
+//! #     async fn transact(&self, asked: Transaction) -> Result<Vec<Receipt>, WriteError> {
+//! #         let mut transaction = self.0.transaction();
+//! #         let mut receipts = Vec::new();
+//! #         for write in asked.writes {
+//! #             receipts.extend(transaction.write_expecting(write.expected, write.events)?);
+//! #         }
+//! #         if let Some(before_end) = asked.before_end {
+//! #             before_end.await;
+//! #         }
+//! #         if asked.end == End::Commit {
+//! #             transaction.commit()?;
+//! #         }
+//! #         Ok(receipts)
+//! #     }
+//! #     async fn settled(&self, receipt: &Receipt) -> Settled {
+//! #         self.0.settle(receipt)
+//! #     }
+//! #     async fn source(&self) -> Arc<dyn Source> {
+//! #         Arc::new(self.0.reopen())
+//! #     }
+//! # }
+//! // Besides its `WriterUnderTest`:
+//! #[async_trait]
+//! impl StoreUnderTest for Service {
+//!     async fn open(&self) -> Opened {
+//!         let store = Arc::new(self.0.reopen());
+//!         Opened { source: store.clone(), store }
+//!     }
+//!
+//!     async fn back_up(&self) {
+//!         *self.1.lock().unwrap() = self.0.snapshot();
+//!     }
+//!
+//!     async fn restore(&self) {
+//!         self.0.restore(&self.1.lock().unwrap());
+//!     }
+//! }
+//!
+//! # fn fresh() -> Service {
+//! #     let (clock, entropy) = (Arc::new(ManualClock::default()), Arc::new(SeededEntropy::new(1)));
+//! #     let store = MemoryStore::new("/orders", clock, entropy).unwrap();
+//! #     let empty = Mutex::new(store.snapshot());
+//! #     Service(store, empty)
+//! # }
+//! # stringify!(
+//! #[tokio::test(flavor = "multi_thread")]
+//! # );
+//! async fn my_source_conforms() {
+//!     conformance::source::all(async || fresh()).await;
+//! }
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(my_source_conforms());
+//! ```
 
 use std::sync::Arc;
 

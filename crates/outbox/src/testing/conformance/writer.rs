@@ -1,11 +1,65 @@
 //! What every writer promises.
+//!
+//! A writer is no trait, for each driver has transactions of its own: implement [`WriterUnderTest`], which runs a
+//! transaction as the suite asks for. The checks of open and simultaneous transactions are in [`at_once`], those of what
+//! events hold in [`content`], those of limits in [`edges`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use async_trait::async_trait;
+//! use outbox::{
+//!     Receipt, Source, WriteError,
+//!     memory::{ManualClock, MemoryStore, SeededEntropy},
+//!     testing::{End, Transaction, WriterUnderTest, conformance},
+//!     writer::Settled,
+//! };
+//!
+//! struct Service(MemoryStore);
+//!
+//! #[async_trait]
+//! impl WriterUnderTest for Service {
+//!     async fn transact(&self, asked: Transaction) -> Result<Vec<Receipt>, WriteError> {
+//!         let mut transaction = self.0.transaction(); // dropped, it is rolled back
+//!         let mut receipts = Vec::new();
+//!         for write in asked.writes {
+//!             receipts.extend(transaction.write_expecting(write.expected, write.events)?);
+//!         }
+//!         if let Some(before_end) = asked.before_end {
+//!             before_end.await;
+//!         }
+//!         if asked.end == End::Commit {
+//!             transaction.commit()?;
+//!         }
+//!         Ok(receipts)
+//!     }
+//!
+//!     async fn settled(&self, receipt: &Receipt) -> Settled {
+//!         self.0.settle(receipt)
+//!     }
+//!
+//!     async fn source(&self) -> Arc<dyn Source> {
+//!         Arc::new(self.0.reopen())
+//!     }
+//! }
+//!
+//! # fn fresh() -> Service {
+//! #     let (clock, entropy) = (Arc::new(ManualClock::default()), Arc::new(SeededEntropy::new(1)));
+//! #     Service(MemoryStore::new("/orders", clock, entropy).unwrap())
+//! # }
+//! # stringify!(
+//! #[tokio::test(flavor = "multi_thread")]
+//! # );
+//! async fn my_writer_conforms() {
+//!     conformance::writer::all(async || fresh()).await;
+//! }
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(my_writer_conforms());
+//! ```
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use super::in_time;
 use crate::{
     entry::{Position, Record},
     event::{Event, NewEvent},
@@ -13,29 +67,73 @@ use crate::{
     source::{Limit, Page, Source},
     testing::{
         End, Transaction, Write, WriterUnderTest,
-        sample::{at, key, keyless, new_event},
+        sample::{key, keyless, new_event},
     },
     writer::{MAX_ENTRY_EVENTS, Receipt, Settled, WriteError},
 };
 
+pub mod at_once;
+pub mod content;
+pub mod edges;
+
+pub(super) use at_once::write_often;
+
+use at_once::{
+    a_dropped_transaction_leaves_nothing, an_open_write_and_another_of_its_key_share_no_number,
+    concurrent_writers_leave_no_gap, of_writers_that_expect_one_version_one_commits,
+    writers_of_the_same_keys_do_not_wait_in_a_circle,
+};
+use content::{a_committed_event_is_read_as_it_was_written, payloads_are_kept_byte_for_byte};
+use edges::{
+    a_lost_answer_for_events_without_a_key_can_be_settled, a_refused_call_leaves_the_transaction_as_it_was,
+    an_entry_of_too_many_bytes_is_refused, keys_that_look_alike_are_apart,
+};
+
 /// Runs every check, each on a fresh backend.
 pub async fn all<W: WriterUnderTest + 'static>(fresh: impl AsyncFn() -> W) {
-    a_committed_event_is_read_as_it_was_written(&fresh().await).await;
-    payloads_are_kept_byte_for_byte(&fresh().await).await;
-    what_was_rolled_back_never_appears(&fresh().await).await;
-    a_rolled_back_number_is_given_again(&fresh().await).await;
-    what_is_not_committed_is_not_seen(&fresh().await).await;
-    numbers_of_a_key_have_no_gaps_and_name_their_predecessor(&fresh().await).await;
-    events_of_one_call_and_key_are_one_entry(&fresh().await).await;
-    several_writes_of_one_transaction_follow_each_other(&fresh().await).await;
-    events_without_a_key_are_entries_of_their_own(&fresh().await).await;
-    the_expected_version_has_to_be_current(&fresh().await).await;
-    an_error_leaves_nothing_of_the_transaction(&fresh().await).await;
-    an_entry_that_is_too_large_is_refused(&fresh().await).await;
-    a_receipt_names_what_was_written(&fresh().await).await;
-    a_lost_commit_answer_can_be_settled(&fresh().await).await;
-    of_writers_that_expect_one_version_one_commits(Arc::new(fresh().await)).await;
-    concurrent_writers_leave_no_gap(Arc::new(fresh().await)).await;
+    checks! {
+        "An event exists if and only if its transaction committed (contract 1)." => {
+            what_was_rolled_back_never_appears(&fresh().await);
+            what_is_not_committed_is_not_seen(&fresh().await);
+            a_dropped_transaction_leaves_nothing(&fresh().await);
+            an_error_leaves_nothing_of_the_transaction(&fresh().await);
+        }
+        "A relay publishes what was written: attributes, extensions and payload, byte for byte." => {
+            a_committed_event_is_read_as_it_was_written(&fresh().await);
+            payloads_are_kept_byte_for_byte(&fresh().await);
+        }
+        "A key's entries are numbered 1, 2, 3 … without gaps, and each event names its predecessor." => {
+            numbers_of_a_key_have_no_gaps_and_name_their_predecessor(&fresh().await);
+            a_rolled_back_number_is_given_again(&fresh().await);
+            several_writes_of_one_transaction_follow_each_other(&fresh().await);
+            keys_that_look_alike_are_apart(&fresh().await);
+        }
+        "The events of one call become one entry for each key, in the caller's order, then one for each event without a key (`writer::plan`)." => {
+            events_of_one_call_and_key_are_one_entry(&fresh().await);
+            events_without_a_key_are_entries_of_their_own(&fresh().await);
+        }
+        "`Expected::Sequence`: a write from another version is a `WriteError::Conflict`." => {
+            the_expected_version_has_to_be_current(&fresh().await);
+            of_writers_that_expect_one_version_one_commits(Arc::new(fresh().await));
+        }
+        "`WriteError`: the caller's transaction is as it was before the call, unless the error says otherwise." => {
+            a_refused_call_leaves_the_transaction_as_it_was(&fresh().await);
+        }
+        "An entry holds `MAX_ENTRY_EVENTS` events and `MAX_ENTRY_BYTES` payload bytes; `WriteError::EntryTooLarge` beyond." => {
+            an_entry_that_is_too_large_is_refused(&fresh().await);
+            an_entry_of_too_many_bytes_is_refused(&fresh().await);
+        }
+        "`Receipt` and `Settled`: a receipt names the entry, and settles a lost commit answer." => {
+            a_receipt_names_what_was_written(&fresh().await);
+            a_lost_commit_answer_can_be_settled(&fresh().await);
+            a_lost_answer_for_events_without_a_key_can_be_settled(&fresh().await);
+        }
+        "Two writers of one key cannot both take a number, and keys are taken in sorted order, so that writers never wait for each other in a circle." => {
+            concurrent_writers_leave_no_gap(Arc::new(fresh().await));
+            an_open_write_and_another_of_its_key_share_no_number(Arc::new(fresh().await));
+            writers_of_the_same_keys_do_not_wait_in_a_circle(Arc::new(fresh().await));
+        }
+    }
 }
 
 /// Makes `writes` in one transaction and commits it.
@@ -79,68 +177,6 @@ pub(super) fn assert_progress(after: &Position, page: &Page) {
 async fn events_of(writer: &impl WriterUnderTest) -> Vec<Event> {
     let records = read_all(&*writer.source().await).await;
     records.iter().flat_map(|record| record.events().to_vec()).collect()
-}
-
-/// Every attribute and extension that the caller gave is there when the event is read, and nothing else.
-pub async fn a_committed_event_is_read_as_it_was_written(writer: &impl WriterUnderTest) {
-    const RULE: &str = "a committed event is read as it was written";
-    let full = NewEvent::builder("order.placed")
-        .key("order/7 ü")
-        .id("chosen-id")
-        .subject("a subject")
-        .time(at(5))
-        .bytes("text/plain", "plain text")
-        .schema("https://example.org/schema")
-        .extension("text", "words")
-        .extension("number", 7)
-        .extension("flag", true)
-        .correlation_id("together")
-        .build()
-        .expect("the sample is valid");
-    write(writer, [full.clone()]).await;
-    let events = events_of(writer).await;
-    assert_eq!(events.len(), 1, "{RULE}: one event was written");
-    let event = &events[0];
-    assert_eq!(event.id(), "chosen-id", "{RULE}: its id");
-    assert_eq!(event.kind(), "order.placed", "{RULE}: its type");
-    assert_eq!(event.key(), full.key(), "{RULE}: its key");
-    assert_eq!(event.subject(), full.subject(), "{RULE}: its subject");
-    assert_eq!(event.time(), full.time(), "{RULE}: its time");
-    assert_eq!(event.content_type(), full.content_type(), "{RULE}: its content type");
-    assert_eq!(event.schema(), full.schema(), "{RULE}: its schema");
-    assert_eq!(event.data(), full.data(), "{RULE}: its payload");
-    let (read, written): (Vec<_>, Vec<_>) = (event.extensions().collect(), full.extensions().collect());
-    assert_eq!(read, written, "{RULE}: its extensions");
-}
-
-/// Any bytes come back as they were, whatever their media type says; no payload is not an empty one.
-pub async fn payloads_are_kept_byte_for_byte(writer: &impl WriterUnderTest) {
-    const RULE: &str = "payloads are kept byte for byte";
-    let payload = |content_type: &str, bytes: &'static [u8]| {
-        NewEvent::builder("t").key("k").bytes(content_type, bytes).build().expect("the sample is valid")
-    };
-    let events = vec![
-        payload("application/json", b" {\"b\": 1.50, \"a\":\"\xc3\xbc\" } "),
-        payload("application/json", b"not json"),
-        payload("application/json", b""),
-        payload("text/plain", b""),
-        payload("text/plain", b"\xff\xfe\x00\x01"),
-        payload("application/octet-stream", b"{\"a\":1}"),
-        payload("text/plain", b"line\r\nline\0"),
-        NewEvent::builder("t").key("k").json(&serde_json::json!({ "n": 1e300 })).build().expect("the sample is valid"),
-        NewEvent::builder("t").key("k").build().expect("the sample is valid"),
-    ];
-    for event in &events {
-        write(writer, [event.clone()]).await;
-    }
-    write(writer, events.clone()).await;
-    let read = events_of(writer).await;
-    assert_eq!(read.len(), 2 * events.len(), "{RULE}: one event each");
-    for (index, event) in read.iter().enumerate() {
-        let written = &events[index % events.len()];
-        assert_eq!(event.data(), written.data(), "{RULE}: payload {index}");
-        assert_eq!(event.content_type(), written.content_type(), "{RULE}: media type {index}");
-    }
 }
 
 /// A transaction that is rolled back leaves no event.
@@ -315,53 +351,4 @@ pub async fn a_lost_commit_answer_can_be_settled(writer: &impl WriterUnderTest) 
     let settled = writer.settled(&rolled_back[0]).await;
     assert_eq!(settled, Settled::NotCommitted, "{RULE}: another commit has its number");
     assert_eq!(writer.settled(&committed[0]).await, Settled::Committed, "{RULE}: for ever");
-}
-
-/// Of several writers who read the same version at most one commits, and the others are told.
-pub async fn of_writers_that_expect_one_version_one_commits<W: WriterUnderTest + 'static>(writer: Arc<W>) {
-    const RULE: &str = "of writers that expect one version one commits";
-    for version in 0..5 {
-        let racers = (0..6).map(|_| {
-            let writer = writer.clone();
-            tokio::spawn(async move { commit(&*writer, vec![Write::at(version, [new_event("a")])]).await })
-        });
-        let mut committed = 0;
-        for racer in racers.collect::<Vec<_>>() {
-            match in_time(RULE, racer).await.expect("a writer does not panic") {
-                Ok(_) => committed += 1,
-                Err(WriteError::Conflict { .. } | WriteError::RetryTransaction { .. }) => {}
-                Err(error) => panic!("{RULE}: {error}"),
-            }
-        }
-        if committed == 0 {
-            // All of them may have been told to run again.
-            commit(&*writer, vec![Write::at(version, [new_event("a")])]).await.expect("nobody else writes now");
-        }
-        assert!(committed <= 1, "{RULE}: {committed} did");
-    }
-    check_chain(RULE, &events_of(&*writer).await, &[("a", 5)]);
-}
-
-/// Writers at the same time leave each key numbered without gaps, each commit exactly once.
-pub async fn concurrent_writers_leave_no_gap<W: WriterUnderTest + 'static>(writer: Arc<W>) {
-    const RULE: &str = "concurrent writers leave no gap";
-    let racers = (0..4).map(|racer| tokio::spawn(write_often(writer.clone(), format!("own{racer}"), 12)));
-    for racer in racers.collect::<Vec<_>>() {
-        in_time(RULE, racer).await.expect("a writer does not panic");
-    }
-    let counts = [("shared", 48), ("own0", 12), ("own1", 12), ("own2", 12), ("own3", 12)];
-    check_chain(RULE, &events_of(&*writer).await, &counts);
-}
-
-/// Writes `count` times to a key of its own and one that others share; runs a transaction again when it is told to.
-pub(super) async fn write_often<W: WriterUnderTest>(writer: Arc<W>, own: String, count: usize) {
-    for _ in 0..count {
-        loop {
-            match commit(&*writer, vec![Write::any([new_event(&own), new_event("shared")])]).await {
-                Ok(_) => break,
-                Err(WriteError::RetryTransaction { .. }) => tokio::task::yield_now().await,
-                Err(error) => panic!("a write without an expected version is committed or told to retry: {error}"),
-            }
-        }
-    }
 }

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use super::super::{
     hold::Hold,
-    hooked::{Hook, Hooked, Io},
+    hooked::{Hook, Hooked},
+    io::Io,
 };
 use crate::{
     bookkeeping::Operator,

@@ -3,19 +3,28 @@
 use std::sync::Arc;
 
 use crate::{
-    bookkeeping::{Bookkeeping, Checkpoint, Lease},
+    bookkeeping::{Bookkeeping, Checkpoint, Lease, Settlement},
     route::RouteName,
     source::PartitionId,
-    testing::sample::{partition, position, route, take, witness},
+    testing::sample::{dead, keep, kept_ids, lane, partition, position, route, settlement, take, witness},
 };
 
 /// Runs every check of this room.
 pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Bookkeeping>) {
-    a_checkpoint_is_read_back(&*fresh().await).await;
-    checkpoints_of_routes_and_partitions_are_apart(&*fresh().await).await;
-    witnesses_come_newest_first(&*fresh().await).await;
-    a_repeated_checkpoint_adds_no_witness(&*fresh().await).await;
-    thinning_keeps_the_newest_and_a_sample(&*fresh().await).await;
+    checks! {
+        "`Bookkeeping::checkpoint` stores a checkpoint of a route and a partition, and the witness of the last entry before it." => {
+            a_checkpoint_is_read_back(&*fresh().await);
+            checkpoints_of_routes_and_partitions_are_apart(&*fresh().await);
+            a_repeated_checkpoint_adds_no_witness(&*fresh().await);
+        }
+        "`Bookkeeping::forget_checkpoints` forgets the route's checkpoints in these partitions, with the witnesses and tombstones that it has of them." => {
+            a_forgotten_checkpoint_takes_along_what_is_of_its_partition(fresh().await);
+        }
+        "`Bookkeeping::witnesses`: newest first; the latest, and a thinning sample of what came before." => {
+            witnesses_come_newest_first(&*fresh().await);
+            thinning_keeps_the_newest_and_a_sample(&*fresh().await);
+        }
+    }
 }
 
 fn checkpoint(number: u64) -> Checkpoint {
@@ -64,6 +73,41 @@ pub async fn checkpoints_of_routes_and_partitions_are_apart(bookkeeping: &dyn Bo
     assert_eq!(of_a, [checkpoint(1), other], "{RULE}");
     let of_b = bookkeeping.checkpoints(&route("b")).await.expect("checkpoints can be read");
     assert_eq!(of_b, [checkpoint(3)], "{RULE}");
+}
+
+/// Checkpoint, witnesses and tombstones of the named partitions go, for that route; what is kept stays, and so does
+/// everything of other partitions and routes.
+pub async fn a_forgotten_checkpoint_takes_along_what_is_of_its_partition(bookkeeping: Arc<dyn Bookkeeping>) {
+    const RULE: &str = "a forgotten checkpoint takes along what is of its partition";
+    let (lease, route) = (take(&*bookkeeping, "relay").await, route("a"));
+    let other = PartitionId::new("other");
+    let elsewhere = Checkpoint { partition: other.clone(), ..checkpoint(2) };
+    for (name, stored) in [("a", checkpoint(1)), ("a", elsewhere.clone()), ("b", checkpoint(3))] {
+        let name = crate::testing::sample::route(name);
+        bookkeeping.checkpoint(&lease, &name, &stored, Some(&witness(1))).await.expect("a checkpoint is stored");
+    }
+    for (at, key) in [(partition(), "k"), (other.clone(), "l")] {
+        let kept = keep(key, Some(dead(1)), [1, 2]);
+        bookkeeping.keep(&lease, &route, &at, &kept).await.expect("events are kept");
+        let discarded = settlement(&bookkeeping, &route, &lane(key), 1, None).await;
+        let discarded = Settlement { discarded: true, ..discarded };
+        bookkeeping.settle(&lease, &route, &discarded).await.expect("a front is discarded");
+    }
+    let kept = kept_ids(&*bookkeeping, &route, &lane("k")).await;
+    let gone = [partition(), PartitionId::new("never read")];
+    for _ in 0..2 {
+        bookkeeping.forget_checkpoints(&lease, &route, &gone).await.expect("checkpoints are forgotten");
+    }
+    let left = bookkeeping.checkpoints(&route).await.expect("checkpoints can be read");
+    assert_eq!(left, [elsewhere], "{RULE}: of the partition alone");
+    let tombstones = bookkeeping.tombstones(&route).await.expect("tombstones can be read");
+    assert_eq!(tombstones.iter().map(|(_, of, _)| of).collect::<Vec<_>>(), [&other], "{RULE}: tombstones");
+    assert_eq!(kept_ids(&*bookkeeping, &route, &lane("k")).await, kept, "{RULE}: what is kept stays");
+    let of_b = bookkeeping.checkpoints(&crate::testing::sample::route("b")).await.expect("checkpoints can be read");
+    assert_eq!(of_b, [checkpoint(3)], "{RULE}: of the route alone");
+    assert_eq!(witnessed(&*bookkeeping).await, [1], "{RULE}: what another route read of it stays");
+    bookkeeping.forget_checkpoints(&lease, &crate::testing::sample::route("b"), &gone).await.expect("it is forgotten");
+    assert_eq!(witnessed(&*bookkeeping).await, Vec::<u64>::new(), "{RULE}: with its witnesses");
 }
 
 /// The latest witness is the first.

@@ -12,9 +12,13 @@ use crate::{
 
 /// Runs every check of this room.
 pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Bookkeeping>) {
-    no_write_of_a_former_owner_takes_effect(fresh().await).await;
-    no_write_under_a_lease_that_never_was_takes_effect(fresh().await).await;
-    a_present_owner_is_not_fenced(fresh().await).await;
+    checks! {
+        "Every write that takes a `Lease` is refused with `ErrorKind::Fenced` unless that lease's epoch is current, in the same transaction." => {
+            no_write_of_a_former_owner_takes_effect(fresh().await);
+            no_write_under_a_lease_that_never_was_takes_effect(fresh().await);
+            a_present_owner_is_not_fenced(fresh().await);
+        }
+    }
 }
 
 fn checkpoint(number: u64) -> Checkpoint {
@@ -26,15 +30,15 @@ fn health(reason: &str) -> RouteHealth {
 }
 
 /// A bookkeeping in which every kind of write has something to change.
-struct Scene {
+pub(super) struct Scene {
     bookkeeping: Arc<dyn Bookkeeping>,
-    owner: Lease,
+    pub(super) owner: Lease,
     former: Lease,
     settlement: Settlement,
 }
 
 impl Scene {
-    async fn set(bookkeeping: Arc<dyn Bookkeeping>) -> Self {
+    pub(super) async fn set(bookkeeping: Arc<dyn Bookkeeping>) -> Self {
         let former = take(&*bookkeeping, "relay").await;
         let owner = take(&*bookkeeping, "relay").await;
         let at_route = route("a");
@@ -59,10 +63,12 @@ impl Scene {
         let tombstone = [("discarded@1.1.0".into(), partition(), position(1))];
         vec![
             ("renew", bookkeeping.renew(lease).await),
+            ("note_claims", bookkeeping.note_claims(lease, &[]).await),
             ("checkpoint", bookkeeping.checkpoint(lease, &route, &checkpoint(2), Some(&witness(2))).await),
             ("keep, to park", bookkeeping.keep(lease, &route, &partition(), &park).await.map(|_| ())),
             ("keep, to open", bookkeeping.keep(lease, &route, &partition(), &open).await.map(|_| ())),
             ("settle", bookkeeping.settle(lease, &route, &self.settlement).await.map(|_| ())),
+            ("forget_checkpoints", bookkeeping.forget_checkpoints(lease, &route, &[partition()]).await),
             ("forget_tombstones", bookkeeping.forget_tombstones(lease, &route, &tombstone).await),
             ("note_replayed", bookkeeping.note_replayed(lease, "r1").await),
             ("note_health", bookkeeping.note_health(lease, &route, &health("fenced")).await),
@@ -81,7 +87,7 @@ impl Scene {
         format!("{lease:?} {checkpoints:?} {witnesses:?} {troubles:?} {counts:?} {tombstones:?}")
     }
 
-    async fn expect_fenced(&self, rule: &str, lease: &Lease) {
+    pub(super) async fn expect_fenced(&self, rule: &str, lease: &Lease) {
         let before = self.state().await;
         for (name, answer) in self.write_all(lease).await {
             let kind = answer.map_err(|error| error.kind()).err();

@@ -9,27 +9,51 @@ use crate::{
     entry::Undecodable,
     event::NewEvent,
     route::RouteName,
-    testing::sample::{
-        at, dead, event_of, event_without_key, keep, kept_ids, key, lane, partition, position, retrying, route,
-        settlement, take, trouble,
+    testing::{
+        conformance::writer::edges::look_alikes,
+        sample::{
+            at, dead, event_of, event_without_key, keep, kept_ids, key, lane, partition, position, retrying, route,
+            settlement, take, trouble,
+        },
     },
 };
 
 /// Runs every check of this room.
 pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Bookkeeping>) {
-    keeping_opens_a_trouble(fresh().await).await;
-    what_is_kept_comes_back_whole(fresh().await).await;
-    a_row_that_cannot_be_read_can_be_kept(fresh().await).await;
-    events_come_back_in_the_order_of_keeping(fresh().await).await;
-    keeping_again_changes_nothing(fresh().await).await;
-    keeping_more_adds_only_what_is_new(fresh().await).await;
-    an_id_that_was_given_twice_is_kept_twice(fresh().await).await;
-    parking_on_a_free_lane_stores_nothing(fresh().await).await;
-    lanes_and_routes_are_apart(fresh().await).await;
-    an_event_can_be_kept_in_a_lane_of_its_own(fresh().await).await;
-    troubles_can_be_paged_through(fresh().await).await;
-    kept_events_are_counted(fresh().await).await;
-    a_generation_is_never_given_again(fresh().await).await;
+    checks! {
+        "`Bookkeeping::keep` stores events of one lane, whole: a full copy." => {
+            keeping_opens_a_trouble(fresh().await);
+            what_is_kept_comes_back_whole(fresh().await);
+            a_row_that_cannot_be_read_can_be_kept(fresh().await);
+        }
+        "Order: kept events of a lane come back in the order of keeping." => {
+            events_come_back_in_the_order_of_keeping(fresh().await);
+        }
+        "An event whose id is kept already is left as it is." => {
+            keeping_again_changes_nothing(fresh().await);
+            keeping_more_adds_only_what_is_new(fresh().await);
+            an_id_that_was_given_twice_is_kept_twice(fresh().await);
+        }
+        "`KeepOutcome::KeyFree`: there was nothing to park behind; nothing was stored." => {
+            parking_on_a_free_lane_stores_nothing(fresh().await);
+        }
+        "A key in trouble holds back only itself (contract 3)." => {
+            lanes_and_routes_are_apart(fresh().await);
+            keys_that_look_alike_are_other_lanes(fresh().await);
+            an_event_can_be_kept_in_a_lane_of_its_own(fresh().await);
+        }
+        "`Bookkeeping::troubles`: the route's lanes in trouble, `limit` of them at most, by lane, behind `after`." => {
+            troubles_can_be_paged_through(fresh().await);
+            paging_goes_on_behind_a_lane_that_is_gone(fresh().await);
+            limits_hold_at_their_edges(fresh().await);
+        }
+        "`Bookkeeping::kept_counts`: what a route keeps, in numbers." => {
+            kept_events_are_counted(fresh().await);
+        }
+        "`Trouble::generation`: which trouble of this lane it is, in the bookkeeping's life; never reused." => {
+            a_generation_is_never_given_again(fresh().await);
+        }
+    }
 }
 
 async fn keep_it(bookkeeping: &dyn Bookkeeping, lease: &Lease, name: &str, keep: &Keep) -> KeepOutcome {
@@ -271,5 +295,52 @@ pub async fn a_generation_is_never_given_again(bookkeeping: Arc<dyn Bookkeeping>
         let done = settlement(&bookkeeping, &route(name), &lane("k"), 1, None).await;
         let settled = bookkeeping.settle(&lease, &route(name), &done).await.expect("the owner settles");
         assert_eq!(settled, SettleOutcome::Released, "{RULE}: (the lane was released)");
+    }
+}
+
+/// Keys are told apart byte by byte, here as in the business store: one in trouble holds back no other that looks like it.
+pub async fn keys_that_look_alike_are_other_lanes(bookkeeping: Arc<dyn Bookkeeping>) {
+    const RULE: &str = "keys that look alike are other lanes";
+    let lease = take(&*bookkeeping, "relay").await;
+    for name in look_alikes() {
+        let parked = keep_it(&*bookkeeping, &lease, "a", &keep(&name, None, [1])).await;
+        assert_eq!(parked, KeepOutcome::KeyFree, "{RULE}: `{name}` is free");
+        keep_it(&*bookkeeping, &lease, "a", &keep(&name, Some(dead(1)), [1])).await;
+    }
+    for name in look_alikes() {
+        let ids = kept_ids(&*bookkeeping, &route("a"), &lane(&name)).await;
+        assert_eq!(ids, [format!("{name}@1.1.0")], "{RULE}");
+    }
+    let lanes = bookkeeping.troubles(&route("a"), None, 1_000).await.expect("troubles can be read");
+    assert_eq!(lanes.len(), look_alikes().len(), "{RULE}");
+}
+
+/// A lane that was released since it was listed is a place to go on from all the same.
+pub async fn paging_goes_on_behind_a_lane_that_is_gone(bookkeeping: Arc<dyn Bookkeeping>) {
+    const RULE: &str = "paging goes on behind a lane that is gone";
+    let lease = take(&*bookkeeping, "relay").await;
+    for name in ["k1", "k2", "k3", "k4"] {
+        keep_it(&*bookkeeping, &lease, "a", &keep(name, Some(retrying(1)), [1])).await;
+    }
+    let listed = bookkeeping.troubles(&route("a"), None, 100).await.expect("troubles can be read");
+    let gone = &listed[1].lane;
+    let done = settlement(&bookkeeping, &route("a"), gone, 1, None).await;
+    let released = bookkeeping.settle(&lease, &route("a"), &done).await.expect("the owner settles");
+    assert_eq!(released, SettleOutcome::Released, "{RULE}: (the lane was released)");
+    let behind = bookkeeping.troubles(&route("a"), Some(gone), 100).await.expect("troubles can be read");
+    assert_eq!(behind, listed[2..], "{RULE}");
+}
+
+/// None, if none are asked for; all, if more are than can be.
+pub async fn limits_hold_at_their_edges(bookkeeping: Arc<dyn Bookkeeping>) {
+    const RULE: &str = "limits hold at their edges";
+    let lease = take(&*bookkeeping, "relay").await;
+    for name in ["k1", "k2"] {
+        keep_it(&*bookkeeping, &lease, "a", &keep(name, Some(retrying(1)), 1..=3)).await;
+    }
+    for (limit, lanes, events) in [(0, 0, 0), (1, 1, 1), (usize::MAX, 2, 3)] {
+        let troubles = bookkeeping.troubles(&route("a"), None, limit).await.expect("troubles can be read");
+        let kept = bookkeeping.kept(&route("a"), &lane("k1"), limit).await.expect("kept events can be read");
+        assert_eq!((troubles.len(), kept.len()), (lanes, events), "{RULE}: {limit}");
     }
 }

@@ -16,19 +16,33 @@ const DURATION: Duration = Duration::from_secs(10);
 
 /// Runs every check of this room.
 pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Bookkeeping>) {
-    the_id_stays(&*fresh().await).await;
-    a_lease_that_nobody_had_can_be_taken(&*fresh().await).await;
-    a_lease_shows_who_holds_it(&*fresh().await).await;
-    a_lease_is_taken_only_as_it_was_seen(&*fresh().await).await;
-    a_lease_that_stood_still_can_be_taken_away(&*fresh().await).await;
-    a_renewal_can_be_seen(&*fresh().await).await;
-    a_lost_lease_cannot_be_renewed(&*fresh().await).await;
-    a_released_lease_can_be_taken_at_once(&*fresh().await).await;
-    releasing_a_lost_lease_does_nothing(&*fresh().await).await;
-    leases_of_different_names_are_apart(&*fresh().await).await;
-    of_challengers_one_wins(fresh().await).await;
-    noted_claims_come_back_in_the_order_of_their_epochs(&*fresh().await).await;
-    claims_are_noted_only_by_the_leases_owner(&*fresh().await).await;
+    checks! {
+        "`Bookkeeping::id`: given when it was made, and the same since." => {
+            the_id_stays(&*fresh().await);
+        }
+        "`Bookkeeping::take` takes the lease if it still is as seen, under a higher epoch; `None` if it is not." => {
+            a_lease_that_nobody_had_can_be_taken(&*fresh().await);
+            a_lease_is_taken_only_as_it_was_seen(&*fresh().await);
+            a_lease_that_stood_still_can_be_taken_away(&*fresh().await);
+            of_challengers_one_wins(fresh().await);
+            leases_of_different_names_are_apart(&*fresh().await);
+        }
+        "`LeaseView`: a lease as anybody sees it." => {
+            a_lease_shows_who_holds_it(&*fresh().await);
+        }
+        "`Bookkeeping::renew` raises the beat; `ErrorKind::Fenced` if the lease was taken." => {
+            a_renewal_can_be_seen(&*fresh().await);
+            a_lost_lease_cannot_be_renewed(&*fresh().await);
+        }
+        "`Bookkeeping::release` gives the lease up, so that it can be taken at once; nothing happens if it was taken already." => {
+            a_released_lease_can_be_taken_at_once(&*fresh().await);
+            releasing_a_lost_lease_does_nothing(&*fresh().await);
+        }
+        "`Bookkeeping::note_claims` notes claims in place of those noted under the lease's name before; `Bookkeeping::claims` gives them by epoch." => {
+            noted_claims_come_back_in_the_order_of_their_epochs(&*fresh().await);
+            claims_are_noted_only_by_the_leases_owner(&*fresh().await);
+        }
+    }
 }
 
 async fn look(bookkeeping: &dyn Bookkeeping, name: &str) -> LeaseView {

@@ -12,17 +12,31 @@ use crate::{
 
 /// Runs every check of this room.
 pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Bookkeeping>) {
-    what_is_done_goes_from_the_front(fresh().await).await;
-    the_last_one_releases_the_lane(fresh().await).await;
-    a_front_fares_as_settled(fresh().await).await;
-    a_settlement_can_be_repeated(fresh().await).await;
-    a_settlement_of_another_trouble_does_nothing(fresh().await).await;
-    a_discarded_event_leaves_a_tombstone(fresh().await).await;
-    a_discarded_event_is_not_kept_again(fresh().await).await;
-    tombstones_can_be_forgotten(fresh().await).await;
-    a_park_before_the_release_keeps_the_lane(fresh().await).await;
-    a_park_after_the_release_finds_the_key_free(fresh().await).await;
-    release_and_park_never_strand_an_event(fresh().await).await;
+    checks! {
+        "`Bookkeeping::settle` removes what is done from the front of a lane, and releases the lane if nothing is left." => {
+            what_is_done_goes_from_the_front(fresh().await);
+            the_last_one_releases_the_lane(fresh().await);
+            a_front_fares_as_settled(fresh().await);
+        }
+        "All may be repeated, as after a lost answer." => {
+            a_settlement_can_be_repeated(fresh().await);
+        }
+        "`Settlement::generation`: the trouble that the keeper knows; if it is another one by now, nothing is done." => {
+            a_settlement_of_another_trouble_does_nothing(fresh().await);
+        }
+        "Discarded events leave a tombstone, so that a restart that reads them again does not publish them." => {
+            a_discarded_event_leaves_a_tombstone(fresh().await);
+            a_discarded_event_is_not_kept_again(fresh().await);
+        }
+        "`Bookkeeping::forget_tombstones` forgets these tombstones, and no other of the same event id." => {
+            tombstones_can_be_forgotten(fresh().await);
+        }
+        "Releasing and parking exclude each other." => {
+            a_park_before_the_release_keeps_the_lane(fresh().await);
+            a_park_after_the_release_finds_the_key_free(fresh().await);
+            release_and_park_never_strand_an_event(fresh().await);
+        }
+    }
 }
 
 async fn keep_it(bookkeeping: &dyn Bookkeeping, lease: &Lease, keep: &Keep) -> KeepOutcome {

@@ -8,18 +8,32 @@ use crate::{
     store::Claim,
     testing::{
         Opened, StoreUnderTest,
-        conformance::writer::write,
+        conformance::{CUTS, RACES, cut, in_time, writer::write},
         sample::{new_event, registration},
     },
 };
 
 /// Runs every check of this room.
 pub async fn all<S: StoreUnderTest + 'static>(fresh: &impl AsyncFn() -> S) {
-    the_identity_is_the_same_for_everybody(&fresh().await).await;
-    a_claim_is_made_only_over_the_one_that_was_seen(&fresh().await).await;
-    a_claim_can_be_repeated(&fresh().await).await;
-    a_newer_claim_ends_the_older_ones_reads(&fresh().await).await;
-    a_disowned_store_can_be_claimed(&fresh().await).await;
+    checks! {
+        "`StoreIdentity`: given when the tables were made." => {
+            the_identity_is_the_same_for_everybody(&fresh().await);
+        }
+        "`BusinessStore::claim` makes a claim the store's, if the store's is as seen still, or this one already, as after a lost answer; says whether it is." => {
+            a_claim_is_made_only_over_the_one_that_was_seen(&fresh().await);
+            a_claim_can_be_repeated(&fresh().await);
+            of_claimants_one_wins(&fresh().await);
+        }
+        "Reads done for an older claim fail from then on." => {
+            a_newer_claim_ends_the_older_ones_reads(&fresh().await);
+        }
+        "`BusinessStore::disown` gives the store to whichever bookkeeping claims it next." => {
+            a_disowned_store_can_be_claimed(&fresh().await);
+        }
+        "A dropped call may have taken effect, as a whole, and can be repeated." => {
+            a_dropped_claim_is_made_or_not(&fresh().await);
+        }
+    }
 }
 
 fn claim(bookkeeping: &str, epoch: u64, nonce: &str) -> Claim {
@@ -104,4 +118,45 @@ pub async fn a_disowned_store_can_be_claimed(subject: &impl StoreUnderTest) {
     assert!(claims(&adopting, &claim("other", 1, "y"), None).await, "{RULE}");
     read_beginning(&adopting).await.expect("the new owner reads");
     assert!(read_beginning(&opened).await.is_err(), "{RULE}: the old owner reads no more");
+}
+
+/// Of several who saw the same, one makes its claim, and the store's is that one.
+pub async fn of_claimants_one_wins(subject: &impl StoreUnderTest) {
+    const RULE: &str = "of claimants one wins";
+    let opened = subject.open().await;
+    for round in 0..RACES as u64 / 5 {
+        let seen = opened.store.identity().await.expect("a store knows who it is").claim;
+        let mut racers = Vec::new();
+        for racer in 0..4 {
+            let (store, seen) = (subject.open().await.store, seen.clone());
+            let own = claim("one", round + 1, &format!("nonce {round} {racer}"));
+            racers.push(tokio::spawn(async move { store.claim(&own, seen.as_ref()).await.map(|made| (made, own)) }));
+        }
+        let mut winners = Vec::new();
+        for racer in racers {
+            match in_time(RULE, racer).await.expect("a claimant does not panic") {
+                Ok((made, own)) => winners.extend(made.then_some(own)),
+                Err(error) => assert!(error.kind().retry(), "{RULE}: {error}"),
+            }
+        }
+        let now = opened.store.identity().await.expect("a store knows who it is").claim;
+        assert!(winners.len() <= 1, "{RULE}: {winners:?}");
+        assert_eq!(now, winners.pop().or(seen), "{RULE}: and the store's claim is the winner's");
+    }
+}
+
+/// A claim that is dropped was made or was not, and can be made again in either case.
+pub async fn a_dropped_claim_is_made_or_not(subject: &impl StoreUnderTest) {
+    const RULE: &str = "a dropped claim is made or not";
+    let opened = subject.open().await;
+    let now = async || opened.store.identity().await.expect("a store knows who it is").claim;
+    for (epoch, polls) in (1..).zip(0..=CUTS) {
+        let (seen, own) = (now().await, claim("one", epoch, &format!("nonce {epoch}")));
+        cut(opened.store.claim(&own, seen.as_ref()), polls).await;
+        let found = now().await;
+        assert!(found == seen || found.as_ref() == Some(&own), "{RULE}: {found:?}");
+        assert!(in_time(RULE, claims(&opened, &own, seen.as_ref())).await, "{RULE}: and can be made again");
+        assert_eq!(now().await, Some(own), "{RULE}");
+        read_beginning(&opened).await.expect("the owner reads");
+    }
 }

@@ -14,12 +14,18 @@ use crate::{
 
 /// Runs every check of this room.
 pub async fn all<S: StoreUnderTest + 'static>(fresh: &impl AsyncFn() -> S) {
-    a_history_that_goes_on_agrees(&fresh().await).await;
-    an_older_copy_disagrees(&fresh().await).await;
-    an_older_copy_that_was_written_to_disagrees(&fresh().await).await;
-    another_store_disagrees_wholly(&fresh().await).await;
-    a_raised_incarnation_is_that_of_later_entries(&fresh().await).await;
-    restamped_entries_are_of_the_new_incarnation(&fresh().await).await;
+    checks! {
+        "`BusinessStore::agreement` compares the store with witnesses, newest first." => {
+            a_history_that_goes_on_agrees(&fresh().await);
+            an_older_copy_disagrees(&fresh().await);
+            an_older_copy_that_was_written_to_disagrees(&fresh().await);
+            another_store_disagrees_wholly(&fresh().await);
+        }
+        "`BusinessStore::raise_incarnation` raises the incarnation, and moves entries that were written after the loss into it." => {
+            a_raised_incarnation_is_that_of_later_entries(&fresh().await);
+            restamped_entries_are_of_the_new_incarnation(&fresh().await);
+        }
+    }
 }
 
 fn witness(record: &Record) -> Witness {

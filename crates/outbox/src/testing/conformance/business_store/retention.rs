@@ -1,24 +1,43 @@
 //! Retention: what is published goes, and nothing else.
 
+use std::sync::Arc;
+
 use super::{events_of, purge};
 use crate::{
     event::{Event, NewEvent},
+    route::Start,
+    source::Limit,
     store::Retention,
     testing::{
-        StoreUnderTest, Write,
-        conformance::writer::{commit, read_all, write},
-        sample::{key, new_event},
+        End, StoreUnderTest, Transaction, Write,
+        conformance::{
+            in_time,
+            writer::{check_chain, commit, read_all, write, write_often},
+        },
+        sample::{key, new_event, registration},
     },
-    writer::Expected,
+    writer::{Expected, Settled},
 };
 
 /// Runs every check of this room.
 pub async fn all<S: StoreUnderTest + 'static>(fresh: &impl AsyncFn() -> S) {
-    nothing_is_purged_unless_it_may_be(&fresh().await).await;
-    a_purge_by_count_leaves_the_newest(&fresh().await).await;
-    a_purge_by_age_leaves_the_younger(&fresh().await).await;
-    a_purge_takes_small_batches_to_the_end(&fresh().await).await;
-    numbers_go_on_after_a_purge(&fresh().await).await;
+    checks! {
+        "`Retention`: what may be purged." => {
+            nothing_is_purged_unless_it_may_be(&fresh().await);
+            a_purge_by_count_leaves_the_newest(&fresh().await);
+            a_purge_by_age_leaves_the_younger(&fresh().await);
+        }
+        "`BusinessStore::purge` removes one small batch of entries, and delays writers for milliseconds at most." => {
+            a_purge_takes_small_batches_to_the_end(&fresh().await);
+            a_purge_beside_writers_harms_nobody(Arc::new(fresh().await));
+        }
+        "Numbers of a key have no gaps, whatever was purged." => {
+            numbers_go_on_after_a_purge(&fresh().await);
+        }
+        "`Settled::Unknown`: the entry with its number has been purged since: it cannot be told." => {
+            what_became_of_a_purged_commit_is_not_guessed(&fresh().await);
+        }
+    }
 }
 
 /// Retention that is off purges nothing, and nothing at or behind the position that every route is past goes ever.
@@ -106,4 +125,50 @@ pub async fn numbers_go_on_after_a_purge(subject: &impl StoreUnderTest) {
     let placing = events.iter().rfind(|event| event.key() == Some(&key("a"))).and_then(Event::placing);
     let placing = placing.expect("an event with a key has a place");
     assert_eq!((placing.place.sequence, placing.after.to_string()), (2, "1.1.1".to_owned()), "{RULE}");
+}
+
+/// A reader that purges what it has passed, while others write, still reads each event once, each key in order.
+pub async fn a_purge_beside_writers_harms_nobody<S: StoreUnderTest + 'static>(subject: Arc<S>) {
+    const RULE: &str = "a purge beside writers harms nobody";
+    let opened = subject.open().await;
+    let partition = opened.source.partitions().await.expect("partitions can be listed").remove(0).id;
+    let start = opened.source.start(&partition, &registration("beginning", Start::Beginning)).await;
+    let mut position = start.expect("a route can start");
+    let writers: Vec<_> =
+        (0..3).map(|writer| tokio::spawn(write_often(subject.clone(), format!("own{writer}"), 20))).collect();
+    let mut events: Vec<Event> = Vec::new();
+    while events.len() < 120 {
+        let page = opened.source.read(&partition, &position, Limit { events: 9, bytes: 1 << 20 }).await;
+        let page = page.unwrap_or_else(|error| panic!("{RULE}: what was not passed is there: {error}"));
+        events.extend(page.records.iter().flat_map(|record| record.events().to_vec()));
+        position = page.next;
+        if page.records.is_empty() {
+            in_time(RULE, opened.source.changed()).await;
+        } else if let Err(error) = opened.store.purge(&position, Retention::Newest(0)).await {
+            assert!(error.kind().retry(), "{RULE}: {error}");
+        }
+    }
+    for writer in writers {
+        in_time(RULE, writer).await.expect("a writer does not panic");
+    }
+    check_chain(RULE, &events, &[("shared", 60), ("own0", 20), ("own1", 20), ("own2", 20)]);
+}
+
+/// Once its entry is purged, a commit is known still or cannot be told: neither that it was made nor that it was not is
+/// said without proof.
+pub async fn what_became_of_a_purged_commit_is_not_guessed(subject: &impl StoreUnderTest) {
+    const RULE: &str = "what became of a purged commit is not guessed";
+    write(subject, [new_event("a")]).await;
+    let undone = Transaction { writes: vec![Write::any([new_event("a")])], before_end: None, end: End::RollBack };
+    let undone = subject.transact(undone).await.expect("a write that is rolled back later succeeds");
+    let made = write(subject, [new_event("a")]).await;
+    write(subject, [new_event("b")]).await;
+    let opened = subject.open().await;
+    let all = read_all(&*opened.source).await;
+    purge(&opened, &all[2].position, Retention::Newest(0)).await;
+    assert_eq!(events_of(&opened).await.len(), 1, "{RULE}: (they are purged)");
+    let settled = subject.settled(&made[0]).await;
+    assert!(matches!(settled, Settled::Committed | Settled::Unknown), "{RULE}: it was made, not {settled:?}");
+    let settled = subject.settled(&undone[0]).await;
+    assert!(matches!(settled, Settled::NotCommitted | Settled::Unknown), "{RULE}: it was not made, nor {settled:?}");
 }

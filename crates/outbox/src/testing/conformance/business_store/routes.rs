@@ -9,7 +9,10 @@ use crate::{
     store::Registration,
     testing::{
         Opened, StoreUnderTest, Write,
-        conformance::writer::{commit, write},
+        conformance::{
+            CUTS, RACES, cut, in_time,
+            writer::{commit, write},
+        },
         sample::{new_event, registration, route},
     },
     writer::WriteError,
@@ -17,12 +20,26 @@ use crate::{
 
 /// Runs every check of this room.
 pub async fn all<S: StoreUnderTest + 'static>(fresh: &impl AsyncFn() -> S) {
-    a_registration_is_kept(&fresh().await).await;
-    registering_again_changes_only_what_it_may(&fresh().await).await;
-    gapless_never_goes_from_false_to_true(&fresh().await).await;
-    a_route_can_be_renamed(&fresh().await).await;
-    a_route_can_be_retired(&fresh().await).await;
-    the_writer_refuses_what_a_routes_sink_does_not_take(&fresh().await).await;
+    checks! {
+        "`BusinessStore::register` registers a route, or takes over its filter, size and `gapless` (never from false to true) and leaves its start." => {
+            a_registration_is_kept(&fresh().await);
+            registering_again_changes_only_what_it_may(&fresh().await);
+            gapless_never_goes_from_false_to_true(&fresh().await);
+            routes_registered_at_once_are_one(&fresh().await);
+        }
+        "`BusinessStore::rename_route`: `ErrorKind::Invalid` if the old name is not registered or the new one is." => {
+            a_route_can_be_renamed(&fresh().await);
+        }
+        "`BusinessStore::retire_route` forgets a route; `ErrorKind::Invalid` if it is not registered." => {
+            a_route_can_be_retired(&fresh().await);
+        }
+        "`Registration::max_event_bytes`: the writer refuses larger events." => {
+            the_writer_refuses_what_a_routes_sink_does_not_take(&fresh().await);
+        }
+        "A dropped call may have taken effect, as a whole, and can be repeated." => {
+            a_dropped_registration_is_made_or_not(&fresh().await);
+        }
+    }
 }
 
 async fn register(opened: &Opened, registration: Registration) -> Registration {
@@ -121,4 +138,48 @@ pub async fn the_writer_refuses_what_a_routes_sink_does_not_take(subject: &impl 
     opened.store.retire_route(&route("small")).await.expect("a registered route can be retired");
     write(subject, [sized(101)]).await;
     assert_eq!(events_of(&opened).await.len(), 2, "{RULE}: until that route is retired");
+}
+
+/// Several processes that register a route at once are given the same registration.
+pub async fn routes_registered_at_once_are_one(subject: &impl StoreUnderTest) {
+    const RULE: &str = "routes registered at once are one";
+    let opened = subject.open().await;
+    for round in 0..RACES / 5 {
+        let name = format!("route-{round}");
+        write(subject, [new_event("a")]).await;
+        let mut racers = Vec::new();
+        for racer in 0..4 {
+            let store = subject.open().await.store;
+            let registered = crate::testing::sample::at(racer);
+            let own = Registration { registered, ..registration(&name, Start::Now) };
+            racers.push(tokio::spawn(async move { store.register(own).await }));
+        }
+        let mut given: Vec<Registration> = Vec::new();
+        for racer in racers {
+            match in_time(RULE, racer).await.expect("a registration does not panic") {
+                Ok(registration) => given.push(registration),
+                Err(error) => assert!(error.kind().retry(), "{RULE}: {error}"),
+            }
+        }
+        let listed = opened.store.routes().await.expect("routes can be listed");
+        let listed: Vec<_> = listed.into_iter().filter(|listed| listed.route == route(&name)).collect();
+        assert!(listed.len() <= 1, "{RULE}: {listed:?}");
+        assert!(given.iter().all(|given| Some(given) == listed.first()), "{RULE}: {given:?}, and {listed:?} is there");
+    }
+}
+
+/// A registration that is dropped is as it was or as it was asked for, and nothing between; and can be made again.
+pub async fn a_dropped_registration_is_made_or_not(subject: &impl StoreUnderTest) {
+    const RULE: &str = "a dropped registration is made or not";
+    let opened = subject.open().await;
+    let mut before = register(&opened, registration("a", Start::Beginning)).await;
+    for (bytes, polls) in (1..).zip(0..=CUTS) {
+        let filter = Filter { types: vec![format!("type.{bytes}")], ..Filter::default() };
+        let asked = Registration { filter, max_event_bytes: 1_000 + bytes, ..before.clone() };
+        cut(opened.store.register(asked.clone()), polls).await;
+        let listed = opened.store.routes().await.expect("routes can be listed");
+        assert!(listed == [before] || listed == [asked.clone()], "{RULE}: {listed:?}");
+        assert_eq!(in_time(RULE, register(&opened, asked.clone())).await, asked, "{RULE}: and can be made again");
+        before = asked;
+    }
 }

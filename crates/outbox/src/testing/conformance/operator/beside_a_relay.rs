@@ -13,11 +13,17 @@ use crate::{
 
 /// Runs every check of this room.
 pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Operator>) {
-    a_settlement_does_not_overwrite_a_redrive(fresh().await).await;
-    a_settlement_does_not_overwrite_a_discard(fresh().await).await;
-    a_redrive_at_the_moment_of_a_settlement_is_not_lost(fresh().await).await;
-    an_erased_trouble_cannot_be_settled(fresh().await).await;
-    each_change_is_noticed(fresh().await).await;
+    checks! {
+        "`Bookkeeping::settle`: a front whose state changes in the store meanwhile (redriven, discarded) is not overwritten." => {
+            a_settlement_does_not_overwrite_a_redrive(fresh().await);
+            a_settlement_does_not_overwrite_a_discard(fresh().await);
+            a_redrive_at_the_moment_of_a_settlement_is_not_lost(fresh().await);
+            an_erased_trouble_cannot_be_settled(fresh().await);
+        }
+        "`Bookkeeping::operator_changes` rises whenever an operator changed something." => {
+            each_change_is_noticed(fresh().await);
+        }
+    }
 }
 
 async fn changes(operator: &dyn Operator) -> u64 {

@@ -15,12 +15,24 @@ use crate::{
 
 /// Runs every check of this room.
 pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Operator>) {
-    dead_letters_are_listed_by_number(fresh().await).await;
-    a_selector_narrows_what_is_meant(fresh().await).await;
-    a_redriven_dead_letter_is_due_at_once(fresh().await).await;
-    a_discarded_dead_letter_waits_for_its_removal(fresh().await).await;
-    only_dead_letters_are_redriven_or_discarded(fresh().await).await;
-    erasing_a_key_leaves_nothing_of_it(fresh().await).await;
+    checks! {
+        "`Operator::dead_letters`: the route's dead letters, by number, behind `after`." => {
+            dead_letters_are_listed_by_number(fresh().await);
+        }
+        "`Selector`: which kept events an operator means." => {
+            a_selector_narrows_what_is_meant(fresh().await);
+        }
+        "`Operator::redrive` has dead letters published again, front first, with what is parked behind them." => {
+            a_redriven_dead_letter_is_due_at_once(fresh().await);
+            only_dead_letters_are_redriven_or_discarded(fresh().await);
+        }
+        "`Operator::discard` gives dead letters up for good, so that what is parked behind them goes on." => {
+            a_discarded_dead_letter_waits_for_its_removal(fresh().await);
+        }
+        "`Operator::erase` erases every kept event of a key, in every route; they leave tombstones." => {
+            erasing_a_key_leaves_nothing_of_it(fresh().await);
+        }
+    }
 }
 
 /// Only fronts that were given up on, each with how it fared and how many wait behind it, by rising number.

@@ -10,8 +10,12 @@ use crate::{
 
 /// Runs every check of this room.
 pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Operator>) {
-    another_id_takes_the_place_of_the_former(fresh().await).await;
-    claims_made_under_the_former_id_are_forgotten(fresh().await).await;
+    checks! {
+        "`Operator::renew_id` gives the bookkeeping another id, and forgets every noted claim." => {
+            another_id_takes_the_place_of_the_former(fresh().await);
+            claims_made_under_the_former_id_are_forgotten(fresh().await);
+        }
+    }
 }
 
 async fn id(operator: &dyn Operator) -> String {

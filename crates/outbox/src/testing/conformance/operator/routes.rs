@@ -14,14 +14,30 @@ use crate::{
 
 /// Runs every check of this room.
 pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Operator>) {
-    health_is_as_last_noted(fresh().await).await;
-    a_route_is_paused_until_it_is_resumed(fresh().await).await;
-    replays_are_listed_the_finished_ones_last(fresh().await).await;
-    a_renamed_route_takes_everything_along(fresh().await).await;
-    a_route_is_not_renamed_over_another(fresh().await).await;
-    a_forgotten_route_leaves_nothing(fresh().await).await;
-    a_reset_checkpoint_forgets_later_witnesses(fresh().await).await;
-    every_route_with_a_checkpoint_is_known(fresh().await).await;
+    checks! {
+        "`Operator::health`: how the route is doing, as last noted." => {
+            health_is_as_last_noted(fresh().await);
+        }
+        "`Operator::pause` pauses or resumes a route." => {
+            a_route_is_paused_until_it_is_resumed(fresh().await);
+        }
+        "`Operator::replays`: replays that were asked for, the finished ones last." => {
+            replays_are_listed_the_finished_ones_last(fresh().await);
+        }
+        "`Operator::rename_route` gives everything of a route another route's name; `ErrorKind::Invalid` if that has anything." => {
+            a_renamed_route_takes_everything_along(fresh().await);
+            a_route_is_not_renamed_over_another(fresh().await);
+        }
+        "`Operator::forget_route` forgets everything of a route." => {
+            a_forgotten_route_leaves_nothing(fresh().await);
+        }
+        "`Operator::reset_checkpoint` sets a route's checkpoint, whatever it was, and forgets the witnesses behind it." => {
+            a_reset_checkpoint_forgets_later_witnesses(fresh().await);
+        }
+        "`Operator::routes`: every name that has a checkpoint, by name." => {
+            every_route_with_a_checkpoint_is_known(fresh().await);
+        }
+    }
 }
 
 /// The health of a route is what its relay noted last, in each of its states.
@@ -33,6 +49,7 @@ pub async fn health_is_as_last_noted(operator: Arc<dyn Operator>) {
     let states = [
         HealthState::BackingOff { reason: reason.clone() },
         HealthState::Overloaded,
+        HealthState::Recovering { reason: reason.clone() },
         HealthState::Stopped { reason },
         HealthState::Flowing,
     ];

@@ -5,6 +5,7 @@ use crate::{
     entry::Position,
     error::ErrorKind,
     route::Start,
+    source::PartitionId,
     store::Retention,
     testing::{
         StoreUnderTest,
@@ -15,13 +16,26 @@ use crate::{
 
 /// Runs every check of this room.
 pub async fn all<S: StoreUnderTest + 'static>(fresh: &impl AsyncFn() -> S) {
-    a_start_at_the_beginning_reads_everything(&fresh().await).await;
-    a_start_now_reads_what_is_committed_later(&fresh().await).await;
-    a_start_at_a_time_reads_from_then_on(&fresh().await).await;
-    the_backlog_is_what_lies_behind(&fresh().await).await;
-    a_purge_leaves_the_position_it_was_told_readable(&fresh().await).await;
-    an_older_history_is_noticed(&fresh().await).await;
-    a_foreign_position_is_refused(&fresh().await).await;
+    checks! {
+        "`Source::start`: the position at which a route starts that has no checkpoint yet." => {
+            a_start_at_the_beginning_reads_everything(&fresh().await);
+            a_start_now_reads_what_is_committed_later(&fresh().await);
+            a_start_at_a_time_reads_from_then_on(&fresh().await);
+        }
+        "`Source::backlog`: what lies behind a position, counted or estimated, and when the oldest of it was recorded." => {
+            the_backlog_is_what_lies_behind(&fresh().await);
+        }
+        "`BusinessStore::purge`: the entry at the position that every route is past stays, as the proof of this history." => {
+            a_purge_leaves_the_position_it_was_told_readable(&fresh().await);
+        }
+        "`Source::read`: `ErrorKind::HistoryChanged` if the position is not one of the store's present history." => {
+            an_older_history_is_noticed(&fresh().await);
+        }
+        "What cannot be kept stops with an error; nothing is skipped in silence (contract 9)." => {
+            a_foreign_position_is_refused(&fresh().await);
+            an_unknown_partition_is_refused(&fresh().await);
+        }
+    }
 }
 
 /// A route that starts at the beginning reads every entry that is retained.
@@ -132,4 +146,14 @@ pub async fn a_foreign_position_is_refused(subject: &impl StoreUnderTest) {
     let partition = only_partition(&*opened.source).await;
     let read = opened.source.read(&partition, &Position::new("no position, surely"), PLENTY).await;
     assert!(read.is_err(), "a foreign position is refused");
+}
+
+/// A partition that the source does not have is an error, not an empty one.
+pub async fn an_unknown_partition_is_refused(subject: &impl StoreUnderTest) {
+    const RULE: &str = "an unknown partition is refused";
+    write(subject, [new_event("a")]).await;
+    let opened = subject.open().await;
+    let (_, beginning) = start(&opened, Start::Beginning).await;
+    let read = opened.source.read(&PartitionId::new("no partition, surely"), &beginning, PLENTY).await;
+    assert!(read.is_err(), "{RULE}: {read:?}");
 }

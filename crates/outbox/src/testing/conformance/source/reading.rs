@@ -1,6 +1,9 @@
 //! Reading: everything once, in order, page by page.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{
+    cmp::Ordering,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{PLENTY, fill, ids, read, read_on, start};
 use crate::{
@@ -8,22 +11,45 @@ use crate::{
     route::Start,
     source::Limit,
     testing::{
-        StoreUnderTest,
-        conformance::writer::{assert_progress, write},
+        End, StoreUnderTest, Transaction, Write,
+        conformance::{
+            CHANCE, CUTS, cut, in_time,
+            writer::{assert_progress, commit, write},
+        },
         sample::new_event,
     },
+    writer::WriteError,
 };
 
 /// Runs every check of this room.
 pub async fn all<S: StoreUnderTest + 'static>(fresh: &impl AsyncFn() -> S) {
-    an_empty_store_reads_as_nothing(&fresh().await).await;
-    pages_of_any_size_give_the_same_records(&fresh().await).await;
-    a_page_holds_to_its_limits(&fresh().await).await;
-    at_least_one_record_is_given(&fresh().await).await;
-    the_same_position_reads_the_same_records(&fresh().await).await;
-    positions_rise(&fresh().await).await;
-    more_is_said_only_if_there_is_more(&fresh().await).await;
-    a_second_reader_sees_the_same(&fresh().await).await;
+    checks! {
+        "`Source::read` reads what was committed behind a position, at once, even if that is nothing." => {
+            an_empty_store_reads_as_nothing(&fresh().await);
+            what_commits_late_is_not_passed_by(Arc::new(fresh().await));
+        }
+        "`Page::next`: behind the last record, or further where there was nothing to hand out." => {
+            pages_of_any_size_give_the_same_records(&fresh().await);
+        }
+        "`Limit`: how much to read at most; at least one record is given if there is one, whatever its size." => {
+            a_page_holds_to_its_limits(&fresh().await);
+            at_least_one_record_is_given(&fresh().await);
+            limits_hold_at_their_edges(&fresh().await);
+        }
+        "Duplicates: the same position reads the same records, for every reader." => {
+            the_same_position_reads_the_same_records(&fresh().await);
+            a_second_reader_sees_the_same(&fresh().await);
+        }
+        "`Source::order`: which of two positions of one partition comes first." => {
+            positions_rise(&fresh().await);
+        }
+        "`Page::more`: whether more can be read at once, without waiting for `Source::changed`." => {
+            more_is_said_only_if_there_is_more(&fresh().await);
+        }
+        "Cancellation of `Source::read`: safe; nothing is consumed by reading." => {
+            a_dropped_read_consumes_nothing(&fresh().await);
+        }
+    }
 }
 
 /// Nothing there is no error, no end, and nothing more.
@@ -154,4 +180,78 @@ pub async fn a_second_reader_sees_the_same(subject: &impl StoreUnderTest) {
     let other = read_on(&*second.source, &partition, &beginning, PLENTY).await;
     let positions = |records: &[Arc<Record>]| records.iter().map(|r| r.position.clone()).collect::<Vec<_>>();
     assert_eq!((ids(&one), positions(&one)), (ids(&other), positions(&other)), "a second reader sees the same");
+}
+
+/// Limits of nothing give one record, and limits beyond everything give everything.
+pub async fn limits_hold_at_their_edges(subject: &impl StoreUnderTest) {
+    const RULE: &str = "limits hold at their edges";
+    fill(subject).await;
+    let opened = subject.open().await;
+    let (partition, beginning) = start(&opened, Start::Beginning).await;
+    let whole = read_on(&*opened.source, &partition, &beginning, PLENTY).await;
+    let at_most = async |events, bytes| {
+        let page = read(&*opened.source, &partition, &beginning, Limit { events, bytes }).await;
+        (page.records.len(), page.more)
+    };
+    assert_eq!(at_most(0, 0).await, (1, true), "{RULE}: of nothing");
+    assert_eq!(at_most(usize::MAX, usize::MAX).await, (whole.len(), false), "{RULE}: beyond everything");
+    let (events, bytes) =
+        whole[..3].iter().fold((0, 0), |(events, bytes), record| (events + record.len(), bytes + record.weight()));
+    assert_eq!(at_most(events, usize::MAX).await, (3, true), "{RULE}: of exactly three records' events");
+    assert_eq!(at_most(usize::MAX, bytes).await, (3, true), "{RULE}: of exactly three records' bytes");
+}
+
+/// A reader that is stopped in the middle of a read takes nothing from the next one.
+pub async fn a_dropped_read_consumes_nothing(subject: &impl StoreUnderTest) {
+    const RULE: &str = "a dropped read consumes nothing";
+    fill(subject).await;
+    let opened = subject.open().await;
+    let (partition, beginning) = start(&opened, Start::Beginning).await;
+    let whole = ids(&read_on(&*opened.source, &partition, &beginning, PLENTY).await);
+    for polls in 0..=CUTS {
+        cut(opened.source.read(&partition, &beginning, Limit { events: 3, ..PLENTY }), polls).await;
+        let again = in_time(RULE, read_on(&*opened.source, &partition, &beginning, PLENTY)).await;
+        assert_eq!(ids(&again), whole, "{RULE}");
+    }
+}
+
+/// A transaction that began early and commits late is read, though others that began later were read before it: neither a
+/// number nor a time that was given at its beginning is a position.
+pub async fn what_commits_late_is_not_passed_by<S: StoreUnderTest + 'static>(subject: Arc<S>) {
+    const RULE: &str = "what commits late is not passed by";
+    let opened = subject.open().await;
+    let (partition, beginning) = start(&opened, Start::Beginning).await;
+    let seen = Arc::new(Mutex::new(None));
+    let meanwhile = {
+        let (subject, seen) = (subject.clone(), seen.clone());
+        let (source, partition) = (opened.source.clone(), partition.clone());
+        async move {
+            let mut other = tokio::spawn(async move { write_surely(&*subject, "later").await });
+            // Where writers wait for each other it ends only after this transaction.
+            let other = tokio::time::timeout(CHANCE, &mut other).await.is_err().then_some(other);
+            let page = read(&*source, &partition, &beginning, PLENTY).await;
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((ids(&page.records), page.next, other));
+        }
+    };
+    let writes = vec![Write::any([new_event("early")])];
+    let early = Transaction { writes, before_end: Some(Box::pin(meanwhile)), end: End::Commit };
+    subject.transact(early).await.expect("nobody else writes to its key");
+    let (mut read, next, other) = seen.lock().unwrap_or_else(PoisonError::into_inner).take().expect("it was read");
+    if let Some(other) = other {
+        in_time(RULE, other).await.expect("a writer does not panic");
+    }
+    read.extend(ids(&read_on(&*opened.source, &partition, &next, PLENTY).await));
+    read.sort();
+    assert_eq!(read, ["early@1.1.0", "later@1.1.0"], "{RULE}: each is read once");
+}
+
+/// Writes an event of `name`, again if it is told to run again.
+async fn write_surely(subject: &impl StoreUnderTest, name: &str) {
+    loop {
+        match commit(subject, vec![Write::any([new_event(name)])]).await {
+            Ok(_) => return,
+            Err(WriteError::RetryTransaction { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("nobody else writes to its key: {error}"),
+        }
+    }
 }

@@ -19,10 +19,17 @@ use crate::{
 
 /// Runs every check of this room.
 pub async fn all<S: StoreUnderTest + 'static>(fresh: &impl AsyncFn() -> S) {
-    a_commit_before_the_wait_wakes(&fresh().await).await;
-    a_commit_during_the_wait_wakes(&fresh().await).await;
-    a_dropped_wait_loses_no_wake_up(&fresh().await).await;
-    a_reader_that_waits_misses_nothing(Arc::new(fresh().await)).await;
+    checks! {
+        "`Source::changed` waits until something may have been committed since the last call returned; must return within a bounded time of a commit." => {
+            a_commit_before_the_wait_wakes(&fresh().await);
+            a_commit_during_the_wait_wakes(&fresh().await);
+            every_reader_is_woken(&fresh().await);
+            a_reader_that_waits_misses_nothing(Arc::new(fresh().await));
+        }
+        "Cancellation of `Source::changed`: safe; a wake-up that came is kept for the next call." => {
+            a_dropped_wait_loses_no_wake_up(&fresh().await);
+        }
+    }
 }
 
 /// A commit that came before the wait began ends it at once.
@@ -89,4 +96,17 @@ pub async fn a_reader_that_waits_misses_nothing<S: StoreUnderTest + 'static>(sub
     }
     commit(&*subject, vec![Write::any([new_event("last")])]).await.expect("a plain write is committed");
     assert_eq!(read_on(&*opened.source, &partition, &position, PLENTY).await.len(), 1, "{RULE}: and goes on");
+}
+
+/// A commit wakes everybody who waits, in one process too.
+pub async fn every_reader_is_woken(subject: &impl StoreUnderTest) {
+    let (one, other) = (subject.open().await, subject.open().await);
+    for _ in 0..3 {
+        let waits = futures_util::future::join(one.source.changed(), other.source.changed());
+        let commit = async {
+            tokio::task::yield_now().await;
+            write(subject, [new_event("a")]).await;
+        };
+        futures_util::future::join(in_time("every reader is woken", waits), commit).await;
+    }
 }

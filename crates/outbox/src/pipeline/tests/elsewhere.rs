@@ -1,0 +1,63 @@
+//! What happens to a pipeline's lanes elsewhere: in another partition of the route, or by the keeper.
+
+use super::*;
+
+fn lane(key: &str) -> Lane {
+    Lane::Key(Key::new(key).unwrap())
+}
+
+#[test]
+fn a_key_that_got_into_trouble_in_another_partition_waits_here_too() {
+    let mut rig = rig(settings());
+    rig.step(Input::Troubled { lane: lane("a") });
+    rig.read([event("a", 1), event("b", 1)]);
+    assert_eq!(rig.call().1, ["b@1.1.0"]);
+    let (write, _, front, events) = rig.keeps.remove(0);
+    assert_eq!((front, events), (None, vec!["a@1.1.0".to_owned()]));
+    rig.step(Input::Stored { write });
+    rig.step(Input::Released { lane: lane("a") });
+    rig.read([event("a", 2)]);
+    assert_eq!(rig.call().1, ["a@1.2.0"]);
+}
+
+#[test]
+fn what_of_the_key_is_in_a_call_then_is_answered_and_the_rest_waits() {
+    let mut rig = rig(Settings { sink: SinkLimits { max_events: 1, ..settings().sink }, ..settings() });
+    rig.read([event("a", 1), event("a", 2)]);
+    let (call, events) = rig.call();
+    assert_eq!(events, ["a@1.1.0"]);
+    rig.step(Input::Troubled { lane: lane("a") });
+    rig.step(Input::Answered { call, outcomes: vec![Outcome::Accepted] });
+    assert!(rig.calls.is_empty());
+    assert_eq!(rig.keeps[0].3, ["a@1.2.0"]);
+}
+
+#[test]
+fn what_was_discarded_after_it_was_read_again_does_not_go_out_once_its_lane_is_free() {
+    let resume = Resume { position: Position::new("0"), troubled: vec![lane("a"), lane("b")], tombstones: Vec::new() };
+    let mut rig = rig(settings());
+    rig.pipeline = Pipeline::new(settings(), resume);
+    rig.step(Input::Pause);
+    rig.read([event("a", 1), event("a", 2)]);
+    let tombstones = vec![("a@1.1.0".into(), Position::new("1")), ("b@1.1.0".into(), Position::new("3"))];
+    rig.step(Input::Discarded { tombstones });
+    rig.step(Input::Released { lane: lane("a") });
+    rig.step(Input::Released { lane: lane("b") });
+    rig.step(Input::Resume);
+    assert_eq!(rig.call().1, ["a@1.2.0"]);
+    rig.read([event("b", 1), event("b", 2)]);
+    assert_eq!(rig.call().1, ["b@1.2.0"]);
+}
+
+#[test]
+fn what_was_discarded_while_it_was_being_parked_again_does_not_go_out_either() {
+    let resume = Resume { position: Position::new("0"), troubled: vec![lane("a")], tombstones: Vec::new() };
+    let mut rig = rig(settings());
+    rig.pipeline = Pipeline::new(settings(), resume);
+    rig.read([event("a", 1), event("a", 2)]);
+    let write = rig.keeps[0].0;
+    rig.step(Input::Discarded { tombstones: vec![("a@1.1.0".into(), Position::new("1"))] });
+    rig.step(Input::Released { lane: lane("a") });
+    rig.step(Input::KeyFree { write });
+    assert_eq!(rig.call().1, ["a@1.2.0"]);
+}

@@ -1,0 +1,133 @@
+//! Going on after a business store's history went backwards, as after a restored backup.
+//!
+//! What `outbox adopt` does, for those who embed a relay. No relay and no writer may run meanwhile: take the relay's
+//! lease first. Doing it again, after a crash in the middle of it, does no harm; it only skips an incarnation.
+
+use jiff::Timestamp;
+
+use crate::{
+    bookkeeping::{Checkpoint, Operator, Replay},
+    entry::Position,
+    error::StoreError,
+    filter::Filter,
+    route::{RouteName, Start},
+    source::{PartitionId, Source},
+    store::{Agreement, BusinessStore, Registration},
+};
+
+/// History that is gone from a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Up to where the store agrees with what was read; `None` if at no position that is still kept.
+    pub agreed: Option<Position>,
+    /// Where something was read that is not there any more; `None` if nobody has seen that anything is gone.
+    pub lost: Option<Position>,
+    /// Entries in the store behind `agreed`: older than the loss, or written since.
+    pub behind: u64,
+}
+
+/// What the bookkeeping has read that the store does not have any more.
+///
+/// # Errors
+/// As the stores gave them.
+pub async fn losses(
+    source: &dyn Source,
+    store: &dyn BusinessStore,
+    bookkeeping: &dyn Operator,
+) -> Result<Vec<Loss>, StoreError> {
+    let mut losses = Vec::new();
+    for partition in source.partitions().await? {
+        let witnesses = bookkeeping.witnesses(&partition.id).await?;
+        if let Agreement::Lost { agreed, lost, behind } = store.agreement(&witnesses).await? {
+            losses.push(Loss { partition: partition.id, agreed, lost: Some(lost), behind });
+        }
+    }
+    Ok(losses)
+}
+
+/// What is gone if somebody says that history went backwards, and nothing shows it: everything behind what the
+/// bookkeeping has seen last. So it is where store and bookkeeping were put back together, or where the relay died
+/// between a publication and its checkpoint.
+///
+/// # Errors
+/// As the stores gave them.
+pub async fn unseen_losses(source: &dyn Source, bookkeeping: &dyn Operator) -> Result<Vec<Loss>, StoreError> {
+    let mut losses = Vec::new();
+    for partition in source.partitions().await? {
+        let positions = bookkeeping.witnesses(&partition.id).await?.into_iter().map(|witness| witness.position);
+        let agreed = positions.max_by(|one, other| source.order(one, other));
+        let from = match &agreed {
+            Some(agreed) => agreed.clone(),
+            None => beginning(source, &partition.id).await?,
+        };
+        let behind = source.backlog(&partition.id, &from).await?.entries;
+        losses.push(Loss { partition: partition.id, agreed, lost: None, behind });
+    }
+    Ok(losses)
+}
+
+/// Sets back what stands behind the loss, and raises the incarnation; `restamp` moves the entries behind the agreement
+/// into the new one.
+///
+/// # Errors
+/// As the stores gave them.
+pub async fn settle(
+    source: &dyn Source,
+    store: &dyn BusinessStore,
+    bookkeeping: &dyn Operator,
+    loss: &Loss,
+    restamp: bool,
+) -> Result<u32, StoreError> {
+    // First the checkpoints, for a route that stands behind the loss could skip what is written next.
+    if loss.lost.is_some() {
+        set_back(source, bookkeeping, loss).await?;
+    }
+    store.raise_incarnation(loss.agreed.as_ref(), restamp).await
+}
+
+/// Sets every route and replay that is further than the last agreement back to it, and forgets what was seen behind it.
+///
+/// Those of the bookkeeping, not of the store: an older copy does not know a route that is newer than itself, or has it
+/// under the name it had then.
+async fn set_back(source: &dyn Source, bookkeeping: &dyn Operator, loss: &Loss) -> Result<(), StoreError> {
+    let target = match &loss.agreed {
+        Some(agreed) => agreed.clone(),
+        None => beginning(source, &loss.partition).await?,
+    };
+    let beyond = |position: &Position| source.order(position, &target).is_gt();
+    for route in bookkeeping.routes().await? {
+        for checkpoint in bookkeeping.checkpoints(&route).await? {
+            if checkpoint.partition != loss.partition {
+                continue;
+            }
+            // Those that are not further, too: it makes the bookkeeping forget what it saw of the lost history.
+            let position = if beyond(&checkpoint.position) { target.clone() } else { checkpoint.position.clone() };
+            let checkpoint = Checkpoint { partition: checkpoint.partition, position, finished: false };
+            bookkeeping.reset_checkpoint(&route, &checkpoint).await?;
+        }
+    }
+    for replay in bookkeeping.replays().await? {
+        // One that was to go further ends, for that history is gone.
+        let cut_off = replay.ends.iter().any(|(partition, end)| *partition == loss.partition && beyond(end));
+        if cut_off && !replay.finished {
+            bookkeeping.put_replay(&Replay { finished: true, ..replay }).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The position before everything that is retained.
+async fn beginning(source: &dyn Source, partition: &PartitionId) -> Result<Position, StoreError> {
+    let registration = Registration {
+        route: RouteName::stored("adopt"),
+        filter: Filter::default(),
+        start: Start::Beginning,
+        start_position: None,
+        max_event_bytes: 0,
+        gapless: true,
+        registered: Timestamp::UNIX_EPOCH,
+    };
+    source.start(partition, &registration).await
+}

@@ -1,0 +1,96 @@
+//! Several consumers of one inbox, callers that are gone, and names that look alike.
+
+use super::{InboxUnderTest, Run, event, keyless};
+use crate::{
+    event::Event,
+    inbox::{Applied, InboxLayer, Incoming},
+    testing::conformance::{CUTS, RACES, cut, in_time, writer::edges::look_alikes},
+};
+
+/// Applies `events`, again for as long as the store is busy.
+async fn apply_surely<B: InboxUnderTest>(run: &Run<'_, B>, events: &[Event]) -> Vec<Applied> {
+    loop {
+        let incoming = events.iter().cloned().map(Incoming::Event).collect();
+        match run.service.apply(incoming).await {
+            Ok(applied) => return applied,
+            Err(error) => assert!(error.kind().retry(), "the inbox records: {error}"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Two consumers, each with a handle of its own, get the same events at once, in batches and orders of their own: each
+/// effect is there once, each key's in order.
+pub async fn two_consumers_apply_each_event_once_and_in_order<B: InboxUnderTest>(bench: &B) {
+    const RULE: &str = "two consumers apply each event once and in order";
+    const EVENTS: u64 = 6;
+    let (one, other) = (Run::start(bench, InboxLayer::in_order), Run::start(bench, InboxLayer::in_order));
+    for round in 0..RACES / 5 {
+        let name = format!("key{round}");
+        let events: Vec<_> = (1..=EVENTS).map(|sequence| event(&name, sequence)).collect();
+        let backwards: Vec<_> = events.iter().rev().cloned().collect();
+        let first = async {
+            for some in events.chunks(2) {
+                apply_surely(&one, some).await;
+            }
+        };
+        let second = async {
+            for some in backwards.chunks(1 + round % 3) {
+                apply_surely(&other, some).await;
+            }
+        };
+        in_time(RULE, futures_util::future::join(first, second)).await;
+        let wanted: Vec<_> = events.iter().map(|event| event.id().to_owned()).collect();
+        let effects: Vec<_> = bench.effects().into_iter().filter(|id| id.starts_with(&format!("{name}@"))).collect();
+        assert_eq!(effects, wanted, "{RULE}");
+    }
+    assert_eq!(one.totals().await.lanes, 0, "{RULE}: and nothing is left waiting");
+    let counts = one.totals().await.counts;
+    assert_eq!(counts.applied, EVENTS * (RACES as u64 / 5), "{RULE}: as is counted");
+}
+
+/// A caller that hangs up leaves a batch applied or not, event by event with its record; when it comes again the rest is
+/// applied, and nothing twice.
+pub async fn a_batch_whose_caller_is_gone_is_applied_once<B: InboxUnderTest>(bench: &B) {
+    const RULE: &str = "a batch whose caller is gone is applied once";
+    let run = Run::start(bench, InboxLayer::in_order);
+    for polls in 0..=CUTS {
+        let name = format!("key{polls}");
+        let events: Vec<_> = (1..=3).map(|sequence| event(&name, sequence)).collect();
+        cut(run.service.apply(events.iter().cloned().map(Incoming::Event).collect()), polls).await;
+        let again = in_time(RULE, run.service.apply(events.iter().cloned().map(Incoming::Event).collect())).await;
+        let again = again.unwrap_or_else(|error| panic!("{RULE}: it can come again: {error}"));
+        let known = |applied: &Applied| matches!(applied, Applied::Applied | Applied::Duplicate);
+        assert!(again.len() == 3 && again.iter().all(known), "{RULE}: {again:?}");
+        let wanted: Vec<_> = events.iter().map(|event| event.id().to_owned()).collect();
+        let effects: Vec<_> = bench.effects().into_iter().filter(|id| id.starts_with(&format!("{name}@"))).collect();
+        assert_eq!(effects, wanted, "{RULE}");
+    }
+}
+
+/// Keys are told apart byte by byte.
+pub async fn in_order_keeps_keys_apart_that_look_alike<B: InboxUnderTest>(bench: &B) {
+    const RULE: &str = "keys that look alike are apart";
+    let run = Run::start(bench, InboxLayer::in_order);
+    let mut wanted = Vec::new();
+    for name in look_alikes() {
+        for sequence in 1..=2 {
+            let event = event(&name, sequence);
+            wanted.push(event.id().to_owned());
+            assert_eq!(run.one(event).await, Applied::Applied, "{RULE}: {sequence} of `{name}`");
+        }
+    }
+    assert_eq!(bench.effects(), wanted, "{RULE}");
+}
+
+/// So are ids.
+pub async fn once_keeps_ids_apart_that_look_alike<B: InboxUnderTest>(bench: &B) {
+    const RULE: &str = "ids that look alike are apart";
+    let run = Run::start(bench, InboxLayer::once);
+    for expected in [Applied::Applied, Applied::Duplicate] {
+        for id in look_alikes() {
+            assert_eq!(run.one(keyless(&id)).await, expected, "{RULE}: `{id}`");
+        }
+    }
+    assert_eq!(bench.effects(), look_alikes(), "{RULE}");
+}

@@ -1,0 +1,122 @@
+//! Interruptions: calls that are dropped, connections that are cut, answers that are lost.
+
+use std::collections::BTreeSet;
+
+use super::{accept, batch, delivered_ids, publish, sizes::sized};
+use crate::{
+    event::Event,
+    sink::{Fault, Outcome, Sink},
+    testing::{
+        Delivery, SinkUnderTest,
+        conformance::{CUTS, cut, in_time},
+        sample::event,
+    },
+};
+
+/// Event `sequence` of each of some keys, large enough to be cut in the middle of a transmission.
+fn large(sink: &dyn Sink, sequence: u64) -> Vec<Event> {
+    let limits = sink.limits();
+    let bytes = (limits.max_event_bytes / 4).min(limits.max_bytes / 8).min(64 << 10);
+    ["a", "b", "c"].into_iter().take(limits.max_events).map(|name| sized(name, sequence, bytes)).collect()
+}
+
+/// Publishes until it is accepted: a sink that is at work on a dropped call still may say that it is not ready.
+async fn accept_surely(rule: &str, sink: &dyn Sink, events: Vec<Event>) {
+    let batch = batch(events);
+    let accepted = async {
+        loop {
+            match sink.publish(&batch).await {
+                Ok(outcomes) if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Throttled { .. })) => {}
+                Ok(outcomes) => break assert_eq!(outcomes, vec![Outcome::Accepted; batch.events.len()], "{rule}"),
+                Err(error) => {
+                    let event = error.fault == Fault::Event;
+                    assert!(!event, "{rule}: no event can be blamed for it: {error:?}");
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(rule, accepted).await;
+}
+
+/// A call that is dropped may have taken effect; it cuts no event in two, and the next call works as if nothing had been.
+pub async fn a_dropped_call_leaves_the_sink_working(subject: &impl SinkUnderTest) {
+    const RULE: &str = "a dropped call leaves the sink working";
+    let sink = subject.sink();
+    let mut published = Vec::new();
+    for (sequence, polls) in (1..).zip(0..=CUTS) {
+        let events = large(&*sink, sequence);
+        cut(sink.publish(&batch(events.clone())), polls).await;
+        // As a relay does that comes back.
+        accept_surely(RULE, &*sink, events.clone()).await;
+        published.extend(events);
+    }
+    let whole: Vec<_> =
+        published.iter().map(|event| Delivery { id: event.id().to_owned(), data: event.data().cloned() }).collect();
+    let arrived = subject.delivered().await;
+    let mut first = Vec::new();
+    for delivery in &arrived {
+        assert!(whole.contains(delivery), "{RULE}: `{}` arrived otherwise than it was published", delivery.id);
+        if !first.contains(&delivery.id) {
+            first.push(delivery.id.clone());
+        }
+    }
+    for name in ["a@", "b@", "c@"] {
+        let of = |ids: Vec<String>| ids.into_iter().filter(|id| id.starts_with(name)).collect::<Vec<_>>();
+        let wanted = of(published.iter().map(|event| event.id().to_owned()).collect());
+        assert_eq!(of(first.clone()), wanted, "{RULE}: each event arrives, in its key's order");
+    }
+}
+
+/// However many calls were dropped, as many as before can be made.
+pub async fn calls_that_are_dropped_free_their_place(subject: &impl SinkUnderTest) {
+    const RULE: &str = "calls that are dropped free their place";
+    let sink = subject.sink();
+    for number in 0..2 * sink.limits().max_calls.min(16) {
+        cut(sink.publish(&batch([event(&format!("key/{number}"), 1)])), 1 + number % 2).await;
+    }
+    accept_surely(RULE, &*sink, vec![event("a", 1)]).await;
+    assert!(delivered_ids(subject).await.iter().any(|id| id == "a@1.1.0"), "{RULE}");
+}
+
+/// A connection that the target closed is the sink's trouble, and soon over: it is made again.
+pub async fn a_cut_connection_is_made_again(subject: &impl SinkUnderTest) {
+    const RULE: &str = "a cut connection is made again";
+    let sink = subject.sink();
+    accept(&*sink, [event("a", 1)]).await;
+    if !subject.cut_connections().await {
+        return;
+    }
+    for attempt in 1.. {
+        match in_time(RULE, sink.publish(&batch([event("a", 2)]))).await {
+            Ok(outcomes) => {
+                assert_eq!(outcomes, [Outcome::Accepted], "{RULE}: no event is blamed");
+                break;
+            }
+            Err(error) => {
+                assert!(matches!(error.fault, Fault::Sink | Fault::Unknown), "{RULE}: {error:?}");
+                assert!(attempt < 5, "{RULE}: after {attempt} calls: {error:?}");
+            }
+        }
+    }
+    let arrived: BTreeSet<_> = delivered_ids(subject).await.into_iter().collect();
+    assert_eq!(arrived, ["a@1.1.0", "a@1.2.0"].map(str::to_owned).into(), "{RULE}: and what was accepted arrived");
+}
+
+/// A call that took effect and was not answered is told apart from one that surely had none.
+pub async fn a_lost_answer_is_uncertain(subject: &impl SinkUnderTest) {
+    const RULE: &str = "a lost answer is uncertain";
+    let sink = subject.sink();
+    if !subject.lose_an_answer().await {
+        return;
+    }
+    match in_time(RULE, sink.publish(&batch([event("a", 1)]))).await {
+        // It asked again by itself.
+        Ok(outcomes) => assert_eq!(outcomes, [Outcome::Accepted], "{RULE}"),
+        Err(error) => {
+            assert!(error.uncertain, "{RULE}: {error:?}");
+            assert!(matches!(error.fault, Fault::Sink | Fault::Unknown), "{RULE}: no event is blamed: {error:?}");
+        }
+    }
+    assert_eq!(publish(&*sink, &batch([event("a", 1)])).await, [Outcome::Accepted], "{RULE}: and may come again");
+}

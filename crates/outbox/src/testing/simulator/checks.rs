@@ -1,0 +1,141 @@
+//! What is looked at after each I/O.
+
+use futures_util::FutureExt as _;
+
+use super::{rule::Rule, schedule::SourceScene, worker::DOUBT, world::World};
+use crate::{
+    bookkeeping::{Bookkeeping as _, Lane, Operator as _, Selector},
+    entry::{Content, Position, Record},
+    sink::Batch,
+    testing::Io,
+};
+
+/// What has to hold after an I/O of this kind took effect.
+pub(super) fn after(world: &World, io: Io) {
+    if io == Io::Claim {
+        world.state().truth.owned();
+    }
+    if matches!(io, Io::Checkpoint | Io::Settle | Io::ForgetTombstones) {
+        checkpoints_pass_nothing(world);
+    }
+    if matches!(io, Io::Keep | Io::Settle) {
+        dead_letters_have_a_reason(world);
+    }
+}
+
+/// Memory answers at once.
+pub(super) fn at_once<T: Default>(future: impl Future<Output = Result<T, crate::StoreError>>) -> T {
+    future.now_or_never().and_then(Result::ok).unwrap_or_default()
+}
+
+/// Nothing is given up on that the target said nothing against: not for an outage, and not for a failure of which nobody
+/// knows whose it is, unless that has lasted.
+fn dead_letters_have_a_reason(world: &World) {
+    let now = world.now();
+    for (route, name) in world.routes.iter().enumerate() {
+        for letter in at_once(world.books.dead_letters(name, &Selector::default(), None, usize::MAX)) {
+            let id = letter.kept.content.id();
+            let state = world.state();
+            let own = &state.truth.routes[route];
+            let is_condemned = |number: usize| {
+                let doubted = own.doubted.get(&number).is_some_and(|since| now.since(*since) >= DOUBT);
+                own.refused.contains(&number) || doubted || state.truth.events[number].event.is_none()
+            };
+            if state.truth.find(id).is_none_or(is_condemned) {
+                continue;
+            }
+            drop(state);
+            let reason = &letter.front.reason;
+            world.breach(Rule::Loud, format!("route `{name}` gave {id} up, which was not to blame: {reason}"));
+        }
+    }
+}
+
+/// No event goes out that is further behind its route's checkpoint than the window is wide, but for one entry.
+pub(super) fn window_is_bounded(world: &World, route: usize, batch: &Batch) {
+    const LARGEST_ENTRY: usize = 6;
+    if batch.replay.is_some() || world.scene.source != SourceScene::Table {
+        return;
+    }
+    let source = world.supply.watch();
+    let stored = at_once(world.books.checkpoints(&world.routes[route])).pop();
+    let state = world.state();
+    let truth = &state.truth;
+    let Some(read) = truth.read.values().next() else { return };
+    let known = batch.events.iter().filter_map(|event| Some(&truth.events[truth.find(event.id())?]));
+    // What is kept of a history that is gone stands at positions that were given again.
+    let positions = known.filter(|known| !known.lost).map(|known| &known.position);
+    let Some(furthest) = positions.max_by(|one, other| source.order(one, other)) else { return };
+    let is_between = |at: &Position| {
+        source.order(at, furthest).is_le()
+            && stored.as_ref().is_none_or(|stored| source.order(at, &stored.position).is_gt())
+    };
+    let held: usize = read.iter().filter(|(at, _)| is_between(at)).map(|(_, record)| record.len()).sum();
+    let window = world.scene.routes[route].window;
+    drop(state);
+    if held > window + LARGEST_ENTRY {
+        let what = format!("route `{}` holds {held} events in a window of {window}", world.routes[route]);
+        world.breach(Rule::Bounded, what);
+    }
+}
+
+/// No checkpoint is past an event that is neither delivered, nor given up, nor kept.
+fn checkpoints_pass_nothing(world: &World) {
+    for (route, name) in world.routes.iter().enumerate() {
+        for checkpoint in at_once(world.books.checkpoints(name)) {
+            let passed = newly_passed(world, route, &checkpoint.partition, &checkpoint.position);
+            for (number, lane) in passed {
+                if !is_kept(world, route, number, &lane) {
+                    let id = world.state().truth.events[number].id.clone();
+                    let at = &checkpoint.position;
+                    let what = format!("route `{name}`: checkpoint {at} is past {id}, neither delivered nor kept");
+                    world.breach(Rule::NothingLost, what);
+                }
+            }
+        }
+    }
+}
+
+/// Events before the checkpoint that were not yet seen to be, and that are not done.
+fn newly_passed(
+    world: &World,
+    route: usize,
+    partition: &crate::source::PartitionId,
+    position: &Position,
+) -> Vec<(usize, Lane)> {
+    let mut state = world.state();
+    let truth = &mut state.truth;
+    let Some(read) = truth.read.get(partition) else { return Vec::new() };
+    let from = truth.routes[route].checked.get(partition).copied().unwrap_or(0);
+    let passed =
+        read[from.min(read.len())..].iter().take_while(|(at, _)| world.supply.watch().order(at, position).is_le());
+    let records: Vec<_> = passed.map(|(_, record)| record.clone()).collect();
+    let to = from + records.len();
+    let own = &truth.routes[route];
+    let numbers = records.iter().flat_map(|record| ids(record)).filter_map(|(id, lane)| Some((truth.find(&id)?, lane)));
+    let open = numbers
+        .filter(|(number, _)| {
+            let known = &truth.events[*number];
+            own.takes(known) && !own.is_done(*number) && !known.lost
+        })
+        .collect();
+    truth.routes[route].checked.insert(partition.clone(), to);
+    open
+}
+
+fn ids(record: &Record) -> Vec<(String, Lane)> {
+    match &record.content {
+        Content::Events(events) => events.iter().map(|event| (event.id().to_owned(), Lane::of(event))).collect(),
+        Content::Undecodable(row) => vec![(row.id.to_string(), Lane::of_undecodable(row))],
+    }
+}
+
+/// Whether the route keeps the event, in its key's lane or in one of its own.
+pub(super) fn is_kept(world: &World, route: usize, number: usize, lane: &Lane) -> bool {
+    let id = world.state().truth.events[number].id.clone();
+    let name = &world.routes[route];
+    let alone = Lane::Event(id.clone());
+    [lane, &alone]
+        .into_iter()
+        .any(|lane| at_once(world.books.kept(name, lane, usize::MAX)).iter().any(|kept| kept.content.id() == &*id))
+}

@@ -1,0 +1,153 @@
+//! Everything that goes wrong in a simulated world, by name, and how often it did.
+
+use std::fmt;
+
+use crate::testing::Io;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// One kind of thing that goes wrong, or that people do in the middle of it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Fault {
+            $(#[doc = $text] $name,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// What it is, in words.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    RolledBack = "a transaction is rolled back",
+    Raced = "two transactions move one key",
+    Rubbish = "a row that is no entry",
+    Resharded = "a shard is split, merged or rolled over",
+    Trimmed = "a stream forgets its oldest records",
+    Recovered = "a route recovers from the table",
+    RecordTwice = "a record comes twice",
+    OutOfOrder = "records of a key change places",
+    Fetched = "missing entries are fetched",
+    KilledBefore = "relay killed before an I/O",
+    KilledAfter = "relay killed after an I/O",
+    Killed = "relay killed at a time",
+    Restarted = "relay stopped in order and started again",
+    Frozen = "relay stands still past its lease",
+    StoreFails = "a store fails",
+    StoreFull = "a store is full",
+    StoreAnswerLost = "a store's answer is lost",
+    StoreHangs = "a store hangs",
+    CallFails = "a call fails as a whole",
+    CallThrottled = "a call is throttled",
+    CallAnswerLost = "a call's answer is lost",
+    CallShortAnswer = "an answer lacks an outcome",
+    CallHalfAccepted = "half of a call is accepted",
+    CallHangs = "a call hangs",
+    Outage = "the target is out for a while",
+    Refused = "an event is refused a few times",
+    RefusedForGood = "an event is refused for good",
+    Bomb = "an event makes its calls fail",
+    Redriven = "an operator redrives",
+    Discarded = "an operator discards",
+    Erased = "an operator erases a key",
+    Paused = "an operator pauses a route",
+    Replayed = "an operator replays",
+    Retired = "an operator retires a route",
+    Restored = "the store is put back from a backup",
+    ConsumerKilledBefore = "consumer killed before its commit",
+    ConsumerKilledAfter = "consumer killed after its commit",
+    InboxFails = "the inbox store fails",
+    InboxAnswerLost = "the inbox store's answer is lost",
+    DeliveredTwice = "a message is delivered twice",
+    DeliveredLate = "a message is delivered late",
+    HandlerRetries = "a handler asks for another attempt",
+    HandlerGivesUp = "a handler gives an event up",
+}
+
+impl Fault {
+    /// The I/Os that faults are drawn for: all that a relay does.
+    pub(super) const IOS: [Io; 35] = [
+        Io::Partitions,
+        Io::Start,
+        Io::Read,
+        Io::Backlog,
+        Io::Publish,
+        Io::Identity,
+        Io::Claim,
+        Io::Routes,
+        Io::Register,
+        Io::Purge,
+        Io::Agreement,
+        Io::Id,
+        Io::Lease,
+        Io::Take,
+        Io::Renew,
+        Io::Release,
+        Io::Claims,
+        Io::NoteClaims,
+        Io::Checkpoints,
+        Io::Checkpoint,
+        Io::Witnesses,
+        Io::Keep,
+        Io::Troubles,
+        Io::Trouble,
+        Io::Kept,
+        Io::Settle,
+        Io::Tombstones,
+        Io::ForgetTombstones,
+        Io::NoteReplayed,
+        Io::NoteHealth,
+        Io::Fetch,
+        Io::Beginning,
+        Io::Recovery,
+        Io::AfterRecovery,
+        Io::ForgetCheckpoints,
+    ];
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How often each fault struck.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally([u64; Fault::ALL.len()]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self([0; Fault::ALL.len()])
+    }
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, fault: Fault) {
+        self.0[fault as usize] += 1;
+    }
+
+    /// How often `fault` struck.
+    pub fn of(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
+    }
+
+    /// Adds what another run exercised.
+    pub fn add(&mut self, other: &Self) {
+        for (own, other) in self.0.iter_mut().zip(other.0) {
+            *own += other;
+        }
+    }
+
+    /// Faults that never struck.
+    pub fn never(&self) -> Vec<Fault> {
+        Fault::ALL.iter().copied().filter(|&fault| self.of(fault) == 0).collect()
+    }
+}

@@ -1,0 +1,217 @@
+//! A relay process of a run: it dies, stands still, and every I/O of it can go wrong.
+
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{sync::Notify, time::sleep};
+
+use super::{checks, fault::Fault, schedule::IoFault, world::World};
+use crate::{
+    clock::Moment,
+    error::{ErrorKind, StoreError},
+    testing::{Hook, Io},
+};
+
+/// One life of a process: from its start to its end, however that comes.
+pub(super) struct Life {
+    pub(super) name: String,
+    dead: AtomicBool,
+    died: Notify,
+    frozen: Mutex<Option<Moment>>,
+    /// When it was asked to stop in order.
+    stopping: Mutex<Option<Moment>>,
+    /// Whether one of its I/Os suffered a fault.
+    disturbed: AtomicBool,
+    /// I/Os so far, by kind.
+    counts: Mutex<BTreeMap<Io, u64>>,
+}
+
+impl Life {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            dead: AtomicBool::new(false),
+            died: Notify::new(),
+            frozen: Mutex::default(),
+            stopping: Mutex::default(),
+            disturbed: AtomicBool::new(false),
+            counts: Mutex::default(),
+        }
+    }
+
+    fn count(&self, io: Io) -> u64 {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(io).and_modify(|count| *count += 1).or_default()
+    }
+
+    /// From now on no I/O of this life begins or returns.
+    pub(super) fn kill(&self) {
+        self.dead.store(true, Ordering::Relaxed);
+        self.died.notify_one();
+    }
+
+    pub(super) async fn death(&self) {
+        self.died.notified().await;
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    /// It is asked to stop in order.
+    pub(super) fn stop(&self, now: Moment) {
+        *self.stopping.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// Since when it stops in order, if nothing else went wrong with it.
+    pub(super) fn stops_since(&self) -> Option<Moment> {
+        let stopping = *self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        stopping.filter(|_| !self.is_dead() && !self.disturbed.load(Ordering::Relaxed))
+    }
+
+    fn freeze(&self, until: Moment) {
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    fn frozen_for(&self, now: Moment) -> Option<Duration> {
+        let frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        frozen.filter(|until| *until > now).map(|until| until.since(now))
+    }
+}
+
+/// What is done around each I/O of a life.
+#[derive(Clone)]
+pub(super) struct Around {
+    pub(super) world: Arc<World>,
+    pub(super) life: Arc<Life>,
+}
+
+impl Around {
+    /// Returns while the life goes on, after it stood still for as long as it had to.
+    async fn go_on(&self) {
+        while let Some(left) = self.life.frozen_for(self.world.now()) {
+            sleep(left).await;
+        }
+        if self.life.is_dead() {
+            pending::<()>().await;
+        }
+    }
+
+    async fn take_time(&self, io: Io) {
+        let most = self.world.scene.latency;
+        if most > 0 {
+            let nth = self.life.count(io);
+            let micros = self.world.chance((&self.life.name, io, nth)).u64(0..=most);
+            sleep(Duration::from_micros(micros)).await;
+        }
+    }
+
+    /// The fault that strikes this I/O, if one is armed for it that strikes at this point.
+    fn strike(&self, io: Io, before: bool) -> Option<IoFault> {
+        let mut state = self.world.state();
+        if state.healed {
+            return None;
+        }
+        let index = state.armed.ios.iter().position(|armed| armed.0 == io)?;
+        let (_, skip, fault) = &mut state.armed.ios[index];
+        if before && *skip > 0 {
+            *skip -= 1;
+            return None;
+        }
+        let strikes_after = matches!(fault, IoFault::KilledAfter | IoFault::AnswerLost);
+        if *skip > 0 || before == strikes_after {
+            return None;
+        }
+        let fault = *fault;
+        state.armed.ios.remove(index);
+        self.life.disturbed.store(true, Ordering::Relaxed);
+        state.strikes(match fault {
+            IoFault::KilledBefore => Fault::KilledBefore,
+            IoFault::KilledAfter => Fault::KilledAfter,
+            IoFault::Fails => Fault::StoreFails,
+            IoFault::Full => Fault::StoreFull,
+            IoFault::AnswerLost => Fault::StoreAnswerLost,
+            IoFault::Hangs(_) => Fault::StoreHangs,
+            IoFault::Frozen(_) => Fault::Frozen,
+        });
+        Some(fault)
+    }
+
+    async fn die(&self) -> ! {
+        self.world.excuse_crash();
+        self.life.kill();
+        pending().await
+    }
+}
+
+#[async_trait]
+impl Hook for Around {
+    async fn before(&self, io: Io) -> Result<(), StoreError> {
+        self.go_on().await;
+        if !self.world.step(&self.life.name, io, "before") {
+            pending::<()>().await;
+        }
+        self.take_time(io).await;
+        self.go_on().await;
+        let Some(fault) = self.strike(io, true) else { return Ok(()) };
+        self.world.note(|| format!("{}: {fault:?} at {io:?}", self.life.name));
+        match fault {
+            IoFault::KilledBefore => self.die().await,
+            IoFault::Fails => {
+                // A relay that cannot begin with one route begins anew with all.
+                self.world.excuse_crash();
+                return Err(StoreError::new(ErrorKind::Unavailable, "simulated: not now"));
+            }
+            IoFault::Full => {
+                self.world.excuse_crash();
+                return Err(StoreError::new(ErrorKind::Full, "simulated: no room"));
+            }
+            IoFault::Hangs(lasts) => {
+                // Whoever waits may give up, and does not know then what came of it.
+                self.world.excuse_crash();
+                sleep(lasts).await;
+            }
+            IoFault::Frozen(lasts) => {
+                self.world.excuse_crash();
+                self.life.freeze(self.world.now() + lasts);
+            }
+            IoFault::KilledAfter | IoFault::AnswerLost => {}
+        }
+        self.go_on().await;
+        Ok(())
+    }
+
+    async fn after(&self, io: Io) -> Result<(), StoreError> {
+        checks::after(&self.world, io);
+        let fault = self.strike(io, false);
+        if let Some(fault) = fault {
+            self.world.note(|| format!("{}: {fault:?} at {io:?}", self.life.name));
+        }
+        match fault {
+            Some(IoFault::KilledAfter) => self.die().await,
+            Some(IoFault::AnswerLost) => {
+                self.world.excuse_crash();
+                let lost = StoreError::new(ErrorKind::Unavailable, "simulated: the answer was lost").uncertain();
+                return Err(lost);
+            }
+            _ => {}
+        }
+        self.world.step(&self.life.name, io, "after");
+        // The answer is on its way, too: others do something meanwhile.
+        self.take_time(io).await;
+        self.go_on().await;
+        Ok(())
+    }
+
+    async fn alive(&self) {
+        self.go_on().await;
+    }
+}

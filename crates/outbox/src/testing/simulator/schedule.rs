@@ -1,0 +1,391 @@
+//! What happens in one run: the world it happens in, and every fault, drawn from a seed before the run begins.
+
+use std::{fmt, time::Duration};
+
+use fastrand::Rng;
+
+use super::fault::Fault;
+use crate::testing::Io;
+
+/// One run, as it was drawn from its seed. Leaving incidents out gives a smaller run that can be read.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// What all of it was drawn from.
+    pub seed: u64,
+    pub(super) scene: Scene,
+    pub(super) incidents: Vec<Incident>,
+}
+
+/// The world of a run: what does not change in it.
+#[derive(Clone, Debug)]
+pub(super) struct Scene {
+    pub(super) source: SourceScene,
+    pub(super) keys: usize,
+    pub(super) relays: usize,
+    pub(super) routes: Vec<RouteScene>,
+    pub(super) consumer: ConsumerScene,
+    /// The longest that an I/O takes when nothing is wrong with it, in microseconds.
+    pub(super) latency: u64,
+    /// Entries that retention leaves; none if it is off.
+    pub(super) retained: Option<u64>,
+}
+
+/// What relays read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceScene {
+    /// A table whose rows are in the order of commits, as SQLite's.
+    Table,
+    /// A table whose rows become visible late, read by snapshots, as PostgreSQL's.
+    Late,
+    /// A stream of changes in shards, as DynamoDB's.
+    Shards { shards: u32, page: usize, doubling: bool, swapping: bool, empty_pages: bool, reordering: bool },
+}
+
+/// What becomes of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resharding {
+    Split,
+    Roll,
+    Merge,
+}
+
+/// A route and its target.
+#[derive(Clone, Debug)]
+pub(super) struct RouteScene {
+    pub(super) ordered_calls: bool,
+    pub(super) max_events: usize,
+    pub(super) max_calls: usize,
+    pub(super) window: usize,
+    pub(super) key_share: usize,
+    pub(super) troubled_keys: usize,
+    pub(super) attempts: u32,
+    pub(super) quick_attempts: u32,
+    pub(super) goes_on: bool,
+    pub(super) rate_limit: Option<u32>,
+    /// Takes only events of the second type.
+    pub(super) filtered: bool,
+}
+
+/// How the consumer behind the first route works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConsumerScene {
+    Once,
+    Latest,
+    InOrder,
+    AfterCause,
+}
+
+/// Something that happens at its time, or that is armed then and strikes when its turn comes.
+#[derive(Clone, Debug)]
+pub(super) struct Incident {
+    /// Its number in the whole schedule: what is drawn for it stays the same when others are left out.
+    pub(super) number: usize,
+    pub(super) at: Duration,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// A transaction of the service: keys and how many events each.
+    Transaction { writes: Vec<(usize, u32)>, keyless: u32, commits: bool, raced: bool },
+    /// A row that a foreign writer filled with rubbish.
+    Rubbish { key: Option<usize> },
+    /// Shards change.
+    Reshard(Resharding),
+    /// The stream forgets all but so many records.
+    Trim { kept: u64 },
+    /// The next I/O of this kind, not counting the first `skip`, suffers a fault.
+    Io { io: Io, skip: u32, fault: IoFault },
+    /// A call to a route's target suffers a fault, not counting the first `skip`.
+    Call { route: usize, skip: u32, fault: CallFault },
+    /// For so long, every call to the route's target fails.
+    Outage { route: usize, lasts: Duration, fault: crate::sink::Fault },
+    /// The event that comes `nth` is not wanted by the route's target.
+    Unwanted { route: usize, nth: usize, how: Unwanted },
+    /// A relay dies at once.
+    Kill { relay: usize },
+    /// A relay is stopped in order, and started again.
+    Restart { relay: usize },
+    /// What people do to a running relay.
+    Operator { route: usize, what: Operation },
+    /// Every relay stops, the store is put back to how it was `since` ago, and adopted.
+    Restore { since: Duration },
+    /// The consumer's next pass, not counting the first `skip`, suffers a fault.
+    Pass { skip: u32, fault: PassFault },
+    /// What the transport does with the next message to the consumer, not counting the first `skip`.
+    Transport { skip: u32, twice: bool, late: Duration },
+    /// What the handler answers about the event that comes `nth`.
+    Answer { nth: usize, gives_up: bool, times: u32 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IoFault {
+    KilledBefore,
+    KilledAfter,
+    Fails,
+    Full,
+    AnswerLost,
+    Hangs(Duration),
+    /// The relay stands still, and goes on as if nothing had been.
+    Frozen(Duration),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallFault {
+    Fails(crate::sink::Fault),
+    Throttled(Option<Duration>),
+    AnswerLost,
+    ShortAnswer,
+    HalfAccepted,
+    Hangs { lasts: Duration, effect: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwanted {
+    /// Refused by name so many times.
+    Refused(u32),
+    /// Refused by name, and never taken before somebody mends the target.
+    ForGood,
+    /// Makes every call that holds it fail as a whole, until somebody mends the target.
+    Bomb(crate::sink::Fault),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Redrive,
+    Discard,
+    Erase,
+    Pause(Duration),
+    Replay { key: Option<usize> },
+    Retire,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PassFault {
+    KilledBefore,
+    KilledAfter,
+    Fails,
+    AnswerLost,
+}
+
+/// The longest that something hangs or stands still.
+pub(super) const LONGEST: Duration = Duration::from_secs(9);
+/// How long the service goes on writing.
+pub(super) const BUSY: u64 = 12_000;
+
+impl Schedule {
+    /// Draws the run that belongs to `seed`.
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed ^ 0x006f_7574_626f_7821);
+        let scene = Scene::draw(&mut rng);
+        let mut incidents = Vec::new();
+        draw_transactions(&mut rng, &scene, &mut incidents);
+        for _ in 0..rng.usize(0..12) {
+            incidents.push(draw_fault(&mut rng, &scene));
+        }
+        if let SourceScene::Shards { .. } = scene.source {
+            for _ in 0..rng.usize(0..5) {
+                incidents.push(draw_stream_fault(&mut rng));
+            }
+        }
+        incidents.sort_by_key(|incident| incident.at);
+        for (number, incident) in incidents.iter_mut().enumerate() {
+            incident.number = number;
+        }
+        Self { seed, scene, incidents }
+    }
+
+    /// How many incidents it has, transactions included.
+    pub fn len(&self) -> usize {
+        self.incidents.len()
+    }
+
+    /// Whether nothing happens.
+    pub fn is_empty(&self) -> bool {
+        self.incidents.is_empty()
+    }
+
+    /// The same run with only these of its incidents, by number.
+    pub fn only(&self, kept: &[usize]) -> Self {
+        let incidents = kept.iter().filter_map(|&index| self.incidents.get(index).cloned()).collect();
+        Self { seed: self.seed, scene: self.scene.clone(), incidents }
+    }
+}
+
+impl Scene {
+    fn draw(rng: &mut Rng) -> Self {
+        let routes: Vec<RouteScene> = (0..rng.usize(1..=2)).map(|index| RouteScene::draw(rng, index > 0)).collect();
+        let consumers = [ConsumerScene::Once, ConsumerScene::Latest, ConsumerScene::InOrder, ConsumerScene::AfterCause];
+        let mut consumer = consumers[rng.usize(..consumers.len())];
+        if routes[0].goes_on && !matches!(consumer, ConsumerScene::Latest) {
+            // A route that goes on without a dead letter is not gapless, and the other modes want that.
+            consumer = ConsumerScene::Once;
+        }
+        let source = SourceScene::draw(rng);
+        Self {
+            source,
+            keys: rng.usize(1..=6),
+            relays: rng.usize(1..=2),
+            routes,
+            consumer,
+            latency: [0, 500, 5_000, 40_000][rng.usize(..4)],
+            // Only there are positions of the source the store's.
+            retained: (source == SourceScene::Table && rng.bool()).then(|| rng.u64(1..8)),
+        }
+    }
+}
+
+impl SourceScene {
+    fn draw(rng: &mut Rng) -> Self {
+        match rng.u32(0..10) {
+            0..=3 => Self::Table,
+            4..=5 => Self::Late,
+            kind => Self::Shards {
+                shards: rng.u32(1..=3),
+                page: rng.usize(1..=12),
+                doubling: rng.bool(),
+                swapping: rng.bool(),
+                empty_pages: rng.bool(),
+                reordering: kind >= 8,
+            },
+        }
+    }
+}
+
+impl RouteScene {
+    fn draw(rng: &mut Rng, second: bool) -> Self {
+        let ordered_calls = rng.bool();
+        Self {
+            ordered_calls,
+            max_events: rng.usize(1..=6),
+            max_calls: rng.usize(1..=3),
+            window: rng.usize(4..=32),
+            key_share: rng.usize(2..=8),
+            troubled_keys: if rng.u8(0..4) == 0 { rng.usize(1..=2) } else { 100 },
+            attempts: rng.u32(1..=4),
+            quick_attempts: rng.u32(1..=3),
+            goes_on: rng.u8(0..6) == 0,
+            rate_limit: (rng.u8(0..8) == 0).then(|| rng.u32(5..50)),
+            filtered: second && rng.bool(),
+        }
+    }
+}
+
+fn millis(rng: &mut Rng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(rng.u64(range))
+}
+
+fn draw_transactions(rng: &mut Rng, scene: &Scene, incidents: &mut Vec<Incident>) {
+    for _ in 0..rng.usize(4..24) {
+        let writes = (0..rng.usize(1..=2)).map(|_| (rng.usize(..scene.keys), rng.u32(1..=3))).collect();
+        // Without a key there is no place, which a consumer in mode `in_order` refuses.
+        let allowed = scene.consumer != ConsumerScene::InOrder;
+        let keyless = if allowed && rng.u8(0..5) == 0 { rng.u32(1..=2) } else { 0 };
+        let what = What::Transaction { writes, keyless, commits: rng.u8(0..6) != 0, raced: rng.u8(0..8) == 0 };
+        incidents.push(Incident { number: 0, at: millis(rng, 0..BUSY), what });
+    }
+}
+
+fn draw_fault(rng: &mut Rng, scene: &Scene) -> Incident {
+    let what = match rng.u32(0..100) {
+        0..=37 => {
+            let io = Fault::IOS[rng.usize(..Fault::IOS.len())];
+            // The I/Os that write are the ones that matter, and there are few of them.
+            let writes = [Io::Keep, Io::Settle, Io::Checkpoint, Io::Publish, Io::Kept];
+            let io = if rng.bool() { writes[rng.usize(..writes.len())] } else { io };
+            What::Io { io, skip: skip(rng), fault: draw_io_fault(rng) }
+        }
+        38..=55 => What::Call { route: rng.usize(..scene.routes.len()), skip: skip(rng), fault: draw_call_fault(rng) },
+        56..=60 => {
+            let (route, lasts) = (rng.usize(..scene.routes.len()), millis(rng, 100..8000));
+            What::Outage { route, lasts, fault: draw_sink_fault(rng) }
+        }
+        61..=70 => What::Unwanted {
+            route: rng.usize(..scene.routes.len()),
+            nth: rng.usize(0..30),
+            how: match rng.u8(0..4) {
+                0 => Unwanted::Refused(rng.u32(1..4)),
+                1 | 2 => Unwanted::ForGood,
+                _ => Unwanted::Bomb(if rng.bool() { crate::sink::Fault::Event } else { crate::sink::Fault::Unknown }),
+            },
+        },
+        71..=74 => What::Kill { relay: rng.usize(..scene.relays) },
+        75..=77 => What::Restart { relay: rng.usize(..scene.relays) },
+        78..=84 => What::Operator { route: rng.usize(..scene.routes.len()), what: draw_operation(rng, scene) },
+        85..=86 if scene.source == SourceScene::Table => What::Restore { since: millis(rng, 50..6000) },
+        85..=91 => What::Pass {
+            skip: skip(rng),
+            fault: [PassFault::KilledBefore, PassFault::KilledAfter, PassFault::Fails, PassFault::AnswerLost]
+                [rng.usize(..4)],
+        },
+        92..=94 => What::Transport { skip: skip(rng), twice: rng.bool(), late: millis(rng, 0..3000) },
+        95..=97 => What::Answer { nth: rng.usize(0..30), gives_up: rng.u8(0..3) == 0, times: rng.u32(1..4) },
+        _ => What::Rubbish { key: rng.bool().then(|| rng.usize(..scene.keys)) },
+    };
+    Incident { number: 0, at: millis(rng, 0..BUSY + 4000), what }
+}
+
+fn draw_stream_fault(rng: &mut Rng) -> Incident {
+    let what = match rng.u32(0..6) {
+        0..=1 => What::Reshard(Resharding::Split),
+        2 => What::Reshard(Resharding::Roll),
+        3 => What::Reshard(Resharding::Merge),
+        _ => What::Trim { kept: rng.u64(0..12) },
+    };
+    Incident { number: 0, at: millis(rng, 0..BUSY), what }
+}
+
+/// Mostly few: a fault that never comes shows nothing.
+fn skip(rng: &mut Rng) -> u32 {
+    let most = [1, 3, 12][rng.usize(..3)];
+    rng.u32(0..most)
+}
+
+fn draw_io_fault(rng: &mut Rng) -> IoFault {
+    match rng.u32(0..10) {
+        0..=1 => IoFault::KilledBefore,
+        2..=4 => IoFault::KilledAfter,
+        5 => IoFault::Fails,
+        6 => IoFault::Full,
+        7 => IoFault::AnswerLost,
+        8 => IoFault::Hangs(millis(rng, 10..6000)),
+        _ => IoFault::Frozen(millis(rng, 100..9000)),
+    }
+}
+
+fn draw_sink_fault(rng: &mut Rng) -> crate::sink::Fault {
+    use crate::sink::Fault::{Sink, Throttle, Unknown};
+    [Sink, Throttle, Unknown, Unknown][rng.usize(..4)]
+}
+
+fn draw_call_fault(rng: &mut Rng) -> CallFault {
+    match rng.u32(0..8) {
+        0 | 1 => CallFault::Fails(draw_sink_fault(rng)),
+        2 => CallFault::Throttled(rng.bool().then(|| millis(rng, 1..2000))),
+        3 | 4 => CallFault::AnswerLost,
+        5 => CallFault::ShortAnswer,
+        6 => CallFault::HalfAccepted,
+        _ => CallFault::Hangs { lasts: millis(rng, 100..8000), effect: rng.bool() },
+    }
+}
+
+fn draw_operation(rng: &mut Rng, scene: &Scene) -> Operation {
+    match rng.u32(0..12) {
+        0..=2 => Operation::Redrive,
+        3..=4 => Operation::Discard,
+        5 => Operation::Erase,
+        6..=7 => Operation::Pause(millis(rng, 10..4000)),
+        8..=10 => Operation::Replay { key: rng.bool().then(|| rng.usize(..scene.keys)) },
+        _ => Operation::Retire,
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}", self.scene)?;
+        for incident in &self.incidents {
+            writeln!(f, "  {:>6} ms  {:?}", incident.at.as_millis(), incident.what)?;
+        }
+        Ok(())
+    }
+}

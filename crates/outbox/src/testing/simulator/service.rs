@@ -1,0 +1,139 @@
+//! The service whose events are published: its transactions, kept, rolled back, or lost to another's.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+use futures_util::FutureExt as _;
+
+use super::{fault::Fault, rule::Rule, truth::SECOND_KIND, world::World};
+use crate::{
+    entry::{Position, Record},
+    event::{Key, NewEvent},
+    memory::PARTITION,
+    source::{Limit, PartitionId, Source as _},
+    writer::WriteError,
+};
+
+/// One transaction of the service.
+pub(super) fn transaction(
+    world: &World,
+    rng: &mut Rng,
+    writes: &[(usize, u32)],
+    keyless: u32,
+    commits: bool,
+    raced: bool,
+) {
+    let events = events(world, rng, writes, keyless);
+    let mut transaction = world.store.transaction();
+    if let Err(error) = transaction.write(events.clone()) {
+        world.breach(Rule::Atomic, format!("a transaction was refused: {error}"));
+        return;
+    }
+    if !commits {
+        world.state().strikes(Fault::RolledBack);
+        world.note(|| format!("a transaction on {writes:?} is rolled back"));
+        return;
+    }
+    if raced && !writes.is_empty() {
+        race(world, rng, writes[0].0);
+        let lost = transaction.commit();
+        if !matches!(lost, Err(WriteError::RetryTransaction { .. })) {
+            world.breach(Rule::Atomic, format!("the transaction that came second on a key was answered {lost:?}"));
+        }
+        world.state().strikes(Fault::Raced);
+    } else if let Err(error) = transaction.commit() {
+        world.breach(Rule::Atomic, format!("a transaction did not commit: {error}"));
+    }
+    learn(world);
+}
+
+/// Another transaction on the key commits first.
+fn race(world: &World, rng: &mut Rng, key: usize) {
+    let events = events(world, rng, &[(key, 1)], 0);
+    if let Err(error) = world.store.write(events) {
+        world.breach(Rule::Atomic, format!("a transaction that came first was refused: {error}"));
+    }
+}
+
+/// A row that somebody wrote who does not know the layout.
+pub(super) fn rubbish(world: &World, key: Option<usize>) {
+    world.state().strikes(Fault::Rubbish);
+    world.store.write_undecodable(key.and_then(|key| Key::new(name(key)).ok()), "simulated: no entry", "rubbish");
+    learn(world);
+}
+
+fn name(key: usize) -> String {
+    format!("key/{key}")
+}
+
+/// Keys by number.
+pub(super) fn key(number: usize) -> Option<Key> {
+    Key::new(name(number)).ok()
+}
+
+fn events(world: &World, rng: &mut Rng, writes: &[(usize, u32)], keyless: u32) -> Vec<NewEvent> {
+    let mut events = Vec::new();
+    for &(key, count) in writes {
+        events.extend((0..count).filter_map(|_| event(world, rng, Some(key))));
+    }
+    events.extend((0..keyless).filter_map(|_| event(world, rng, None)));
+    events
+}
+
+fn event(world: &World, rng: &mut Rng, key: Option<usize>) -> Option<NewEvent> {
+    let state = world.state();
+    let truth = &state.truth;
+    let number = rng.u64(..);
+    let kind = if rng.bool() { "first" } else { SECOND_KIND };
+    let mut event = NewEvent::builder(kind).json(&number);
+    event = match key {
+        Some(key) => event.key(name(key)),
+        None => event.id(format!("keyless-{number:016x}")),
+    };
+    if !truth.events.is_empty() && rng.u8(0..3) == 0 {
+        let cause = &truth.events[rng.usize(..truth.events.len())];
+        if let (Some(cause), false) = (&cause.event, cause.lost) {
+            event = event.caused_by(cause);
+        }
+    }
+    event.build().ok()
+}
+
+/// Takes over what was committed since the last look.
+pub(super) fn learn(world: &World) {
+    let after = world.state().learned.clone().unwrap_or_else(|| Position::new("0"));
+    let records = read(world, &after);
+    world.note(|| {
+        let ids = records.iter().flat_map(|record| record.events()).map(crate::Event::id);
+        format!("committed: {}", ids.collect::<Vec<_>>().join(" "))
+    });
+    let mut state = world.state();
+    for record in &records {
+        state.truth.committed(record);
+    }
+    if let Some(last) = records.last() {
+        state.learned = Some(last.position.clone());
+    }
+}
+
+/// Everything that retention has left.
+pub(super) fn retained(world: &World) -> Vec<Arc<Record>> {
+    read(world, &Position::new("0"))
+}
+
+fn read(world: &World, after: &Position) -> Vec<Arc<Record>> {
+    const ALL: Limit = Limit { events: usize::MAX, bytes: usize::MAX };
+    if let Some(Ok(page)) = world.store.read(&PartitionId::new(PARTITION), after, ALL).now_or_never() {
+        return page.records;
+    }
+    world.breach(Rule::Atomic, format!("what was committed behind {after} cannot be read"));
+    Vec::new()
+}
+
+/// The store is an older copy of itself: what was committed since is gone.
+pub(super) fn restored(world: &World) {
+    let end = retained(world).last().map_or_else(|| Position::new("0"), |record| record.position.clone());
+    let mut state = world.state();
+    state.truth.restored(|position| world.store.order(position, &end).is_gt());
+    state.learned = (end.as_str() != "0").then_some(end);
+}

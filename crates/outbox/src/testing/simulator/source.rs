@@ -1,0 +1,218 @@
+//! What relays read: one of several sources, each with the worst habits of its kind.
+
+use std::{
+    cmp::Ordering,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use fastrand::Rng;
+
+use super::{
+    fault::Fault,
+    late::{LateRows, Snapshots},
+    schedule::{Resharding, SourceScene},
+    world::World,
+};
+use crate::{
+    bookkeeping::Checkpoint,
+    entry::{Position, Record},
+    error::StoreError,
+    event::Key,
+    memory::{Habits, MemoryStore, MemoryStream, StreamSettings},
+    source::{Backlog, KeyOrder, Limit, Page, Partition, PartitionId, Recovery, Source},
+    store::Registration,
+};
+
+/// By how much recoveries go back: longer than any simulated transaction takes.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// The source of a run.
+pub(super) enum Supply {
+    /// A table whose rows are in the order of commits.
+    Table(MemoryStore),
+    /// One whose rows become visible late.
+    Late(LateRows),
+    /// A stream of its changes.
+    Shards(MemoryStream),
+}
+
+impl Supply {
+    pub(super) fn new(scene: SourceScene, store: &MemoryStore, seed: u64) -> Self {
+        match scene {
+            SourceScene::Table => Self::Table(store.clone()),
+            SourceScene::Late => {
+                let snapshots = Arc::new(Mutex::new(Snapshots::default()));
+                Self::Late(LateRows { store: store.clone(), snapshots, seed })
+            }
+            SourceScene::Shards { shards, page, doubling, swapping, empty_pages, reordering } => {
+                let settings = StreamSettings {
+                    shards,
+                    page: Limit { events: page, bytes: usize::MAX },
+                    slack: SLACK,
+                    habits: Habits { seed, doubling, swapping, empty_pages, reordering },
+                };
+                Self::Shards(MemoryStream::new(store, settings))
+            }
+        }
+    }
+
+    /// As a process opens it that has opened the store as `store`.
+    pub(super) fn open(&self, store: &MemoryStore) -> Arc<dyn Source> {
+        match self {
+            Self::Table(_) => Arc::new(store.clone()),
+            Self::Late(late) => Arc::new(LateRows { store: store.clone(), ..late.clone() }),
+            Self::Shards(stream) => Arc::new(stream.on(store)),
+        }
+    }
+
+    /// As nobody's process: whoever owns the store, it can be looked at.
+    pub(super) fn watch(&self) -> &dyn Source {
+        match self {
+            Self::Table(store) => store,
+            Self::Late(late) => late,
+            Self::Shards(stream) => stream,
+        }
+    }
+}
+
+/// Somebody splits, merges or rolls over a shard.
+pub(super) fn reshard(world: &World, rng: &mut Rng, how: Resharding) {
+    let Supply::Shards(stream) = &world.supply else { return };
+    let open = stream.open_shards();
+    let one = &open[rng.usize(..open.len())];
+    let resharded = match how {
+        Resharding::Split => stream.split(one).map(drop),
+        Resharding::Roll => stream.roll(one).map(drop),
+        Resharding::Merge => {
+            let other = &open[rng.usize(..open.len())];
+            if one == other {
+                return;
+            }
+            stream.merge(one, other).map(drop)
+        }
+    };
+    world.note(|| format!("{how:?} of {one}: {resharded:?}"));
+    world.state().strikes(Fault::Resharded);
+}
+
+/// The stream forgets all but the newest records.
+pub(super) fn trim(world: &World, kept: u64) {
+    let Supply::Shards(stream) = &world.supply else { return };
+    let forgotten = stream.trim_to(stream.latest().saturating_sub(kept));
+    world.note(|| format!("the stream forgets {forgotten} records"));
+    if forgotten > 0 {
+        world.state().strikes(Fault::Trimmed);
+    }
+}
+
+/// A source whose pages are remembered, so that it is known what lies before a checkpoint.
+pub(super) struct Seen<S> {
+    pub(super) inner: S,
+    pub(super) world: Arc<World>,
+}
+
+impl<S: Source> Seen<S> {
+    fn remember(&self, partition: &PartitionId, records: &[Arc<Record>]) {
+        let mut state = self.world.state();
+        let truth = &mut state.truth;
+        let read = truth.read.entry(partition.clone()).or_default();
+        let mut habits = Vec::new();
+        for record in records {
+            // A route that is behind may be the first to read what others were past already.
+            let found = read.binary_search_by(|(position, _)| self.inner.order(position, &record.position));
+            let Err(index) = found else { continue };
+            if read.iter().any(|(_, other)| other.commit == record.commit && same_key(other, record)) {
+                habits.push(Fault::RecordTwice);
+            } else if read[..index]
+                .iter()
+                .any(|(_, other)| same_key(other, record) && sequence(other) > sequence(record))
+            {
+                habits.push(Fault::OutOfOrder);
+            }
+            read.insert(index, (record.position.clone(), record.clone()));
+            for checked in truth.routes.iter_mut().filter_map(|route| route.checked.get_mut(partition)) {
+                *checked = index.min(*checked);
+            }
+        }
+        for habit in habits {
+            state.strikes(habit);
+        }
+    }
+}
+
+fn key(record: &Record) -> Option<&Key> {
+    record.events().first().and_then(|event| event.key())
+}
+
+fn same_key(one: &Record, other: &Record) -> bool {
+    key(one).is_some() && key(one) == key(other)
+}
+
+fn sequence(record: &Record) -> Option<u64> {
+    record.events().first().and_then(|event| event.placing()).map(|placing| placing.place.sequence)
+}
+
+#[async_trait]
+impl<S: Source> Source for Seen<S> {
+    fn key_order(&self) -> KeyOrder {
+        self.inner.key_order()
+    }
+
+    fn order(&self, left: &Position, right: &Position) -> Ordering {
+        self.inner.order(left, right)
+    }
+
+    async fn partitions(&self) -> Result<Vec<Partition>, StoreError> {
+        self.inner.partitions().await
+    }
+
+    async fn start(&self, partition: &PartitionId, registration: &Registration) -> Result<Position, StoreError> {
+        self.inner.start(partition, registration).await
+    }
+
+    async fn read(&self, partition: &PartitionId, after: &Position, limit: Limit) -> Result<Page, StoreError> {
+        let page = self.inner.read(partition, after, limit).await?;
+        self.remember(partition, &page.records);
+        Ok(page)
+    }
+
+    async fn fetch(&self, key: &Key, sequences: &[u64]) -> Result<Vec<Option<Arc<Record>>>, StoreError> {
+        let fetched = self.inner.fetch(key, sequences).await?;
+        self.world.state().strikes(Fault::Fetched);
+        Ok(fetched)
+    }
+
+    async fn changed(&self) {
+        self.inner.changed().await;
+    }
+
+    async fn backlog(&self, partition: &PartitionId, after: &Position) -> Result<Backlog, StoreError> {
+        self.inner.backlog(partition, after).await
+    }
+
+    async fn beginning(&self, partition: &PartitionId) -> Result<Position, StoreError> {
+        self.inner.beginning(partition).await
+    }
+
+    async fn recovery(
+        &self,
+        registration: &Registration,
+        checkpoints: &[Checkpoint],
+    ) -> Result<Option<Recovery>, StoreError> {
+        let recovery = self.inner.recovery(registration, checkpoints).await?;
+        {
+            let mut state = self.world.state();
+            state.strikes(Fault::Recovered);
+            state.truth.recovers();
+        }
+        // It gives more than was lost.
+        self.world.excuse_all();
+        Ok(recovery)
+    }
+
+    async fn after_recovery(&self, recovery: &PartitionId, partition: &PartitionId) -> Result<Position, StoreError> {
+        self.inner.after_recovery(recovery, partition).await
+    }
+}

@@ -1,0 +1,281 @@
+//! What is known to be true: every committed event, and what has become of it on each route.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    rule::{Breach, Rule},
+    schedule::{Scene, SourceScene},
+};
+use crate::{
+    clock::Moment,
+    entry::{Position, Record},
+    event::{Event, Key, SKIPPED},
+    source::PartitionId,
+};
+use std::sync::Arc;
+
+/// The type that a filtered route takes.
+pub(super) const SECOND_KIND: &str = "second";
+
+/// A committed event, or a row that is none.
+pub(super) struct Known {
+    pub(super) id: Arc<str>,
+    pub(super) key: Option<Key>,
+    /// The event, unless it is a row that is no entry.
+    pub(super) event: Option<Event>,
+    /// What it was caused by.
+    pub(super) cause: Option<usize>,
+    /// A restored backup has no such event.
+    pub(super) lost: bool,
+    /// The position behind its record in the store.
+    pub(super) position: Position,
+}
+
+#[derive(Default)]
+pub(super) struct Truth {
+    pub(super) events: Vec<Known>,
+    by_id: FxHashMap<Arc<str>, usize>,
+    pub(super) routes: Vec<RouteTruth>,
+    /// Whether order can be judged no more: where a source reorders, a relay that begins anew does not know what went out
+    /// before.
+    unordered: bool,
+    owners: u64,
+    /// Whether the source reorders.
+    reorders: bool,
+    /// What was read of each partition, in its order.
+    pub(super) read: BTreeMap<PartitionId, Vec<(Position, Arc<Record>)>>,
+}
+
+/// What has become of events on a route.
+#[derive(Default)]
+pub(super) struct RouteTruth {
+    filtered: bool,
+    goes_on: bool,
+    pub(super) retired: bool,
+    /// How often each event arrived, by its number; markers included.
+    pub(super) arrivals: Vec<u32>,
+    /// Given up by an operator, so that a marker, or nothing, comes in its place.
+    pub(super) given_up: BTreeSet<usize>,
+    /// Erased: nothing comes in its place.
+    pub(super) erased: BTreeSet<usize>,
+    /// Dead letters that a route which goes on did not wait for.
+    pub(super) passed_over: BTreeSet<usize>,
+    lanes: BTreeMap<Key, Lane>,
+    /// What the target has said no to by name.
+    pub(super) refused: BTreeSet<usize>,
+    /// What was in calls that failed for no named reason, and since when.
+    pub(super) doubted: BTreeMap<usize, Moment>,
+    /// What a marker has come in place of.
+    markers: BTreeSet<usize>,
+    /// How much of each partition is known to be behind the checkpoint rightly.
+    pub(super) checked: BTreeMap<PartitionId, usize>,
+    pub(super) duplicates: u64,
+    /// What each replay brought, in order of first arrival.
+    pub(super) replays: BTreeMap<Arc<str>, Vec<usize>>,
+}
+
+/// The events of a key that the route takes, in order of commits.
+#[derive(Default)]
+struct Lane {
+    events: Vec<usize>,
+    /// All before have arrived, or never will.
+    next: usize,
+}
+
+impl Truth {
+    pub(super) fn new(scene: &Scene) -> Self {
+        let route = |route: &super::schedule::RouteScene| RouteTruth {
+            filtered: route.filtered,
+            goes_on: route.goes_on,
+            ..RouteTruth::default()
+        };
+        let reorders = matches!(scene.source, SourceScene::Shards { reordering: true, .. });
+        Self { routes: scene.routes.iter().map(route).collect(), reorders, ..Self::default() }
+    }
+
+    /// A relay owns the source from now on.
+    pub(super) fn owned(&mut self) {
+        self.owners += 1;
+        self.unordered |= self.reorders && self.owners > 1;
+    }
+
+    /// A route begins anew with the table.
+    pub(super) fn recovers(&mut self) {
+        self.unordered |= self.reorders;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// The number of the event `id`.
+    pub(super) fn find(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).copied()
+    }
+
+    /// Notes a record that was committed.
+    pub(super) fn committed(&mut self, record: &Record) {
+        match &record.content {
+            crate::entry::Content::Events(events) => {
+                for event in events.iter() {
+                    let cause =
+                        event.extension_text(crate::event::extension::CAUSATION_ID).and_then(|id| self.find(id));
+                    self.add(Known {
+                        id: event.id.clone(),
+                        key: event.key().cloned(),
+                        event: Some(event.clone()),
+                        cause,
+                        lost: false,
+                        position: record.position.clone(),
+                    });
+                }
+            }
+            crate::entry::Content::Undecodable(row) => self.add(Known {
+                id: row.id.clone(),
+                key: row.key.clone(),
+                event: None,
+                cause: None,
+                lost: false,
+                position: record.position.clone(),
+            }),
+        }
+    }
+
+    fn add(&mut self, known: Known) {
+        let number = self.events.len();
+        for route in &mut self.routes {
+            route.arrivals.push(0);
+            if known.event.is_none() && route.goes_on {
+                route.passed_over.insert(number);
+            }
+            if let (Some(key), true) = (&known.key, route.takes(&known)) {
+                route.lanes.entry(key.clone()).or_default().events.push(number);
+            }
+        }
+        self.by_id.insert(known.id.clone(), number);
+        self.events.push(known);
+    }
+
+    /// A backup took the store's place that ends at `last`: what came after is gone.
+    pub(super) fn restored(&mut self, is_lost: impl Fn(&Position) -> bool) {
+        for known in self.events.iter_mut().filter(|known| !known.lost && is_lost(&known.position)) {
+            known.lost = true;
+        }
+        let events = &self.events;
+        for route in &mut self.routes {
+            for lane in route.lanes.values_mut() {
+                lane.events.retain(|&number| !events[number].lost);
+                lane.next = 0;
+            }
+            route.checked.clear();
+        }
+        self.read.clear();
+    }
+
+    /// An event arrived at a route's target. Says what is wrong with that.
+    pub(super) fn arrived(&mut self, route: usize, event: &Event) -> Result<usize, Breach> {
+        let Some(number) = self.find(event.id()) else {
+            return Err(Breach::new(Rule::Atomic, format!("{} arrived, and nobody committed it", event.id())));
+        };
+        let marker = event.kind() == SKIPPED;
+        let truth = &mut self.routes[route];
+        if !marker && !truth.takes(&self.events[number]) {
+            let what = format!("{} arrived at a route that does not take it", event.id());
+            return Err(Breach::new(Rule::Atomic, what));
+        }
+        if marker && !truth.given_up.contains(&number) {
+            let what = format!("a marker arrived for {}, which nobody discarded", event.id());
+            return Err(Breach::new(Rule::NothingLost, what));
+        }
+        let same = self.events[number].event.as_ref().is_some_and(|own| marker || own.data() == event.data());
+        if !same {
+            let what = format!("{} arrived with another payload than it was committed with", event.id());
+            return Err(Breach::new(Rule::Atomic, what));
+        }
+        if marker {
+            truth.markers.insert(number);
+        } else if truth.markers.contains(&number) {
+            let what = format!("{} arrived, though it was discarded and its marker had come", event.id());
+            return Err(Breach::new(Rule::InOrder, what));
+        }
+        truth.arrivals[number] += 1;
+        if truth.arrivals[number] > 1 {
+            truth.duplicates += 1;
+            return Ok(number);
+        }
+        self.in_order(route, number).map(|()| number)
+    }
+
+    /// A replay brought an event. Says what is wrong with that.
+    pub(super) fn replayed(&mut self, route: usize, replay: &Arc<str>, event: &Event) -> Result<(), Breach> {
+        let Some(number) = self.find(event.id()) else {
+            return Err(Breach::new(Rule::Atomic, format!("{} was replayed, and nobody committed it", event.id())));
+        };
+        // Its pipelines begin anew, and know nothing of what went out before.
+        let goes_on = self.routes[route].goes_on || self.reorders;
+        let brought = self.routes[route].replays.entry(replay.clone()).or_default();
+        if !brought.contains(&number) {
+            let key = &self.events[number].key;
+            // Where a route goes on without a dead letter, so do its replays.
+            let same_key = |other: &&usize| !goes_on && key.is_some() && self.events[**other].key == *key;
+            if let Some(&later) = brought.iter().filter(same_key).find(|&&other| other > number) {
+                let what = format!("replay {replay} brought {} after {}", event.id(), self.events[later].id);
+                return Err(Breach::new(Rule::InOrder, what));
+            }
+            brought.push(number);
+        }
+        Ok(())
+    }
+
+    /// Whether the event that arrived for the first time overtook none of its key.
+    fn in_order(&mut self, route: usize, number: usize) -> Result<(), Breach> {
+        let known = &self.events[number];
+        let (Some(key), false) = (&known.key, known.lost || self.unordered) else { return Ok(()) };
+        let truth = &mut self.routes[route];
+        let Some(lane) = truth.lanes.get_mut(key) else { return Ok(()) };
+        let overtaken = lane.events.iter().skip(lane.next).take_while(|&&earlier| earlier != number).find(|earlier| {
+            truth.arrivals[**earlier] == 0 && !truth.erased.contains(earlier) && !truth.passed_over.contains(earlier)
+        });
+        if let Some(&overtaken) = overtaken {
+            let (behind, ahead) = (&self.events[overtaken].id, &known.id);
+            let what = format!("{ahead} arrived before {behind}, which was committed before it");
+            return Err(Breach::new(Rule::InOrder, what));
+        }
+        while lane.events.get(lane.next).is_some_and(|number| truth.arrivals[*number] > 0) {
+            lane.next += 1;
+        }
+        Ok(())
+    }
+
+    /// How many events have arrived on all routes, duplicates included.
+    pub(super) fn arrived_in_all(&self) -> u64 {
+        self.routes.iter().flat_map(|route| &route.arrivals).map(|&times| u64::from(times)).sum()
+    }
+
+    /// What the route has neither delivered nor given up.
+    pub(super) fn missing(&self, route: usize) -> impl Iterator<Item = usize> {
+        let truth = &self.routes[route];
+        let is_missing = move |number: &usize| {
+            let known = &self.events[*number];
+            !known.lost && truth.takes(known) && !truth.is_done(*number)
+        };
+        (0..self.events.len()).filter(is_missing)
+    }
+}
+
+impl RouteTruth {
+    pub(super) fn takes(&self, known: &Known) -> bool {
+        known.event.as_ref().is_none_or(|event| !self.filtered || event.kind() == SECOND_KIND)
+    }
+
+    /// Whether a checkpoint may be past the event, and nothing is kept of it.
+    pub(super) fn is_done(&self, number: usize) -> bool {
+        self.arrivals[number] > 0 || self.given_up.contains(&number) || self.erased.contains(&number)
+    }
+
+    pub(super) fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+}

@@ -1,0 +1,220 @@
+//! Relays: started, killed and started again.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, oneshot},
+    time::sleep,
+};
+
+use super::{
+    process::{Around, Life},
+    rule::Rule,
+    schedule::RouteScene,
+    source::Seen,
+    target::Target,
+    truth::SECOND_KIND,
+    world::World,
+};
+use crate::{
+    error::{ErrorKind, StoreError},
+    filter::Filter,
+    memory::SeededEntropy,
+    relay::{Relay, RelayError, RelayHandle, RetentionPolicy},
+    route::{AfterDeadLetter, RetryPolicy, RouteName, RouteSettings, WindowLimits},
+    source::Source,
+    testing::Hooked,
+};
+
+/// The lease's name.
+pub(super) const LEASE: &str = "relay";
+pub(super) const FAILOVER: Duration = Duration::from_secs(3);
+/// How long nobody is given up on for a failure of which nobody knows whose it is.
+pub(super) const DOUBT: Duration = Duration::from_secs(10);
+/// How long a relay that stops in order waits for its calls.
+pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(4);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A place where a relay runs, one life after the other, for as long as it is wanted.
+pub(super) struct Worker {
+    pub(super) index: usize,
+    state: Mutex<Wish>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Wish {
+    wanted: bool,
+    running: Option<Running>,
+    /// How the last life ended that was not killed.
+    ended: Option<Result<(), RelayError>>,
+    lives: u64,
+}
+
+struct Running {
+    life: Arc<Life>,
+    handle: RelayHandle,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Worker {
+    pub(super) fn new(index: usize) -> Self {
+        Self { index, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, Wish> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a relay run here from now on.
+    pub(super) fn start(&self) {
+        self.state().wanted = true;
+        self.changed.notify_one();
+    }
+
+    /// Stops the relay in order. It is not started again before somebody wants it.
+    pub(super) fn stop(&self, world: &World) {
+        let mut state = self.state();
+        state.wanted = false;
+        if let Some(running) = &mut state.running
+            && let Some(stop) = running.stop.take()
+        {
+            running.life.stop(world.now());
+            // A life that is over needs no word.
+            let _ = stop.send(());
+        }
+    }
+
+    /// The relay dies, and is started again soon if it is wanted.
+    pub(super) fn kill(&self) -> bool {
+        let state = self.state();
+        state.running.as_ref().inspect(|running| running.life.kill()).is_some()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.state().running.is_some()
+    }
+
+    /// Whether the relay here owns the source.
+    pub(super) fn owns(&self) -> bool {
+        self.state().running.as_ref().is_some_and(|running| running.handle.status().owner)
+    }
+
+    /// How the last life ended that came to an end by itself.
+    pub(super) fn ended(&self) -> Option<Result<(), RelayError>> {
+        self.state().ended.take()
+    }
+
+    /// Runs relays as wanted, for ever.
+    pub(super) async fn run(&self, world: Arc<World>) {
+        loop {
+            if !self.state().wanted {
+                self.changed.notified().await;
+                continue;
+            }
+            if self.live(&world).await {
+                let lives = self.state().lives;
+                let pause = world.chance(("pause", self.index, lives)).u64(1..400);
+                sleep(Duration::from_millis(pause)).await;
+            }
+        }
+    }
+
+    /// One life. Says whether it was cut short.
+    async fn live(&self, world: &Arc<World>) -> bool {
+        let (stop, stopped) = oneshot::channel();
+        let lives = {
+            let mut state = self.state();
+            state.lives += 1;
+            state.lives
+        };
+        let life = Arc::new(Life::new(format!("relay {}.{lives}", self.index)));
+        let relay = match relay(world, &life) {
+            Ok(relay) => relay,
+            Err(error) => {
+                world.breach(Rule::Loud, format!("a relay could not be built: {error}"));
+                self.state().wanted = false;
+                return false;
+            }
+        };
+        self.state().running = Some(Running { life: life.clone(), handle: relay.handle(), stop: Some(stop) });
+        world.note(|| format!("{} starts", life.name));
+        let mut running = tokio::spawn(relay.run(async {
+            let _ = stopped.await;
+        }));
+        let ended = tokio::select! {
+            biased;
+            () = life.death() => None,
+            ended = &mut running => Some(ended),
+        };
+        running.abort();
+        let mut state = self.state();
+        state.running = None;
+        let Some(ended) = ended else {
+            world.note(|| format!("{} is killed", life.name));
+            return true;
+        };
+        let ended = ended.unwrap_or_else(|panic| {
+            Err(RelayError::Store(StoreError::new(ErrorKind::Invalid, "the relay panicked").because(panic)))
+        });
+        world.note(|| match &ended {
+            Ok(()) => format!("{} has stopped", life.name),
+            Err(error) => format!("{} gives up: {error}", life.name),
+        });
+        state.wanted &= ended.is_ok();
+        state.ended = Some(ended);
+        false
+    }
+}
+
+fn relay(world: &Arc<World>, life: &Arc<Life>) -> Result<Relay, RelayError> {
+    let around = Around { world: world.clone(), life: life.clone() };
+    let opened = Arc::new(world.store.reopen());
+    let source = Hooked::<dyn Source, _>::new(world.supply.open(&opened), around.clone());
+    let mut relay = Relay::builder()
+        .name(LEASE)
+        .holder(life.name.clone())
+        .source(Arc::new(Seen { inner: source, world: world.clone() }))
+        .store(Arc::new(Hooked::new(opened, around.clone())))
+        .bookkeeping(Arc::new(Hooked::new(world.books.clone(), around.clone())))
+        .failover(FAILOVER)
+        .drain_limit(DRAIN_LIMIT)
+        .call_timeout(CALL_TIMEOUT)
+        .checkpoint_after(Duration::from_millis(100))
+        .partitions_every(Duration::from_secs(4))
+        .retention(world.scene.retained.map_or(RetentionPolicy::Off, RetentionPolicy::Newest))
+        .clock(Arc::new(world.clock))
+        .entropy(Arc::new(SeededEntropy::new(world.chance(("entropy", &life.name)).u64(..))));
+    for (index, (name, scene)) in world.routes.iter().zip(&world.scene.routes).enumerate() {
+        if !world.state().truth.routes[index].retired {
+            relay = relay.route(settings(name, scene), Arc::new(Target::new(around.clone(), index)));
+        }
+    }
+    relay.build()
+}
+
+pub(super) fn settings(name: &RouteName, scene: &RouteScene) -> RouteSettings {
+    let types = if scene.filtered { vec![SECOND_KIND.to_owned()] } else { Vec::new() };
+    RouteSettings {
+        filter: Filter { types, ..Filter::default() },
+        retry: RetryPolicy {
+            quick_attempts: scene.quick_attempts,
+            attempts: scene.attempts,
+            base_delay: Duration::from_millis(50),
+            max_delay: Duration::from_secs(2),
+            doubt: DOUBT,
+            after_dead_letter: if scene.goes_on { AfterDeadLetter::Continue } else { AfterDeadLetter::Park },
+        },
+        window: WindowLimits {
+            events: scene.window,
+            bytes: 1 << 20,
+            key_share: scene.key_share,
+            troubled_keys: scene.troubled_keys,
+        },
+        rate_limit: scene.rate_limit,
+        ..RouteSettings::new(name.clone())
+    }
+}

@@ -1,0 +1,268 @@
+//! What outlives every process of a run: stores, targets, what is armed, and what went wrong.
+
+use std::{
+    fmt::Write as _,
+    hash::{Hash, Hasher as _},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use rustc_hash::FxHasher;
+use tokio::sync::Notify;
+
+use super::{
+    consumer::{Consumed, Effects, Transport},
+    fault::{Fault, Tally},
+    operator::Asked,
+    rule::{Breach, Rule},
+    schedule::{CallFault, IoFault, PassFault, Scene, Schedule, Unwanted},
+    source::Supply,
+    truth::Truth,
+};
+use crate::{
+    clock::{Clock as _, Moment},
+    entry::Position,
+    inbox::memory::MemoryInbox,
+    memory::{MemoryBookkeeping, MemoryStore, SeededEntropy, TokioClock},
+    route::RouteName,
+    sink,
+    testing::Io,
+};
+
+/// The CloudEvents `source` of everything that is written.
+pub(super) const PRODUCER: &str = "/simulated";
+/// I/Os after which a run is taken for one that will not end.
+const MOST_STEPS: u64 = 200_000;
+
+/// One world. All processes of a run share it.
+pub(super) struct World {
+    pub(super) scene: Scene,
+    seed: u64,
+    pub(super) clock: TokioClock,
+    pub(super) store: MemoryStore,
+    pub(super) supply: Supply,
+    pub(super) books: Arc<MemoryBookkeeping>,
+    pub(super) inbox: MemoryInbox<Effects>,
+    pub(super) routes: Vec<RouteName>,
+    /// Told when a message for the consumer may have come.
+    pub(super) mail: Notify,
+    state: Mutex<State>,
+}
+
+/// What changes.
+pub(super) struct State {
+    pub(super) truth: Truth,
+    pub(super) armed: Armed,
+    pub(super) targets: Vec<TargetState>,
+    pub(super) tally: Tally,
+    /// Faults are over: everything has to get well.
+    pub(super) healed: bool,
+    /// Duplicates that faults so far excuse, by route.
+    pub(super) excused: Vec<u64>,
+    /// Up to where it is known what was committed.
+    pub(super) learned: Option<Position>,
+    pub(super) consumer: Consumed,
+    pub(super) transport: Transport,
+    /// Replays that were asked for, and what each has to bring.
+    pub(super) replays: Vec<Asked>,
+    breaches: Vec<Breach>,
+    trace: Option<Vec<String>>,
+    fingerprint: u64,
+    steps: u64,
+}
+
+/// Faults that wait for their turn.
+#[derive(Default)]
+pub(super) struct Armed {
+    pub(super) ios: Vec<(Io, u32, IoFault)>,
+    pub(super) calls: Vec<(usize, u32, CallFault)>,
+    pub(super) passes: Vec<(u32, PassFault)>,
+    pub(super) messages: Vec<(u32, bool, Duration)>,
+}
+
+/// The other side of a route's sink.
+#[derive(Default)]
+pub(super) struct TargetState {
+    /// Until when every call fails, and how.
+    pub(super) outage: Option<(Moment, sink::Fault)>,
+    /// By the number of the event.
+    pub(super) unwanted: Vec<(usize, Unwanted)>,
+}
+
+impl World {
+    pub(super) fn new(schedule: &Schedule, traced: bool) -> Self {
+        let clock = TokioClock::default();
+        let entropy = Arc::new(SeededEntropy::new(schedule.seed));
+        #[expect(clippy::expect_used, reason = "the producer's name is a constant")]
+        let store = MemoryStore::new(PRODUCER, Arc::new(clock), entropy.clone()).expect("a URI reference");
+        let names = ["everything", "second", "third"];
+        let routes: Vec<RouteName> =
+            names.iter().take(schedule.scene.routes.len()).map(|name| RouteName::stored(name)).collect();
+        let state = State {
+            truth: Truth::new(&schedule.scene),
+            armed: Armed::default(),
+            targets: routes.iter().map(|_| TargetState::default()).collect(),
+            tally: Tally::default(),
+            healed: false,
+            excused: vec![0; routes.len()],
+            learned: None,
+            consumer: Consumed::default(),
+            transport: Transport::default(),
+            replays: Vec::new(),
+            breaches: Vec::new(),
+            trace: traced.then(Vec::new),
+            fingerprint: schedule.seed,
+            steps: 0,
+        };
+        Self {
+            supply: Supply::new(schedule.scene.source, &store, schedule.seed),
+            scene: schedule.scene.clone(),
+            seed: schedule.seed,
+            clock,
+            store,
+            books: Arc::new(MemoryBookkeeping::new(&*entropy)),
+            inbox: MemoryInbox::new(),
+            routes,
+            mail: Notify::new(),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Chance for `what`: the same in every run of this seed, whatever else happens in it. Otherwise a schedule of which
+    /// something is left out would be another one altogether.
+    pub(super) fn chance(&self, what: impl Hash) -> Rng {
+        let mut hasher = FxHasher::default();
+        (self.seed, what).hash(&mut hasher);
+        Rng::with_seed(hasher.finish())
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.clock.moment()
+    }
+
+    /// Time since the run began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.now().since(Moment::default())
+    }
+
+    /// Notes something for whoever reads the run.
+    pub(super) fn note(&self, line: impl FnOnce() -> String) {
+        let at = self.elapsed();
+        self.state().note(at, line);
+    }
+
+    /// Counts an I/O; an endless run is a breach, and goes no further.
+    pub(super) fn step(&self, actor: &str, io: Io, side: &str) -> bool {
+        let at = self.elapsed();
+        let mut state = self.state();
+        state.steps += 1;
+        let steps = state.steps;
+        state.mark(io as u64);
+        state.note(at, || format!("{actor}: {side} {io:?}"));
+        if steps == MOST_STEPS {
+            state.breach(Breach::new(Rule::Bounded, format!("{MOST_STEPS} I/Os, and no end")));
+        }
+        steps < MOST_STEPS
+    }
+
+    /// The contract was broken.
+    pub(super) fn breach(&self, rule: Rule, what: impl Into<String>) {
+        self.broken(Breach::new(rule, what));
+    }
+
+    pub(super) fn broken(&self, breach: Breach) {
+        let at = self.elapsed();
+        let mut state = self.state();
+        state.note(at, || format!("BROKEN: {breach}"));
+        state.breach(breach);
+    }
+
+    /// What a crash of a relay may repeat: on each route its window, and what the keeper has under way.
+    pub(super) fn excuse_crash(&self) {
+        const LARGEST_ENTRY: u64 = 6;
+        let mut state = self.state();
+        for (route, scene) in self.scene.routes.iter().enumerate() {
+            let keeper = scene.max_calls.div_ceil(2) * scene.max_events;
+            state.excused[route] += (scene.window + keeper) as u64 + LARGEST_ENTRY;
+        }
+    }
+
+    /// Everything may come again, on every route.
+    pub(super) fn excuse_all(&self) {
+        let mut state = self.state();
+        let all = state.truth.len() as u64;
+        state.excused.iter_mut().for_each(|excused| *excused += all);
+    }
+
+    /// What a call may repeat of which nobody knows what came of it.
+    pub(super) fn excuse(&self, route: usize, events: usize) {
+        self.state().excused[route] += events as u64;
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        self.state().breaches.is_empty()
+    }
+
+    /// What came of the run.
+    pub(super) fn end(&self) -> Played {
+        let mut state = self.state();
+        Played {
+            breaches: std::mem::take(&mut state.breaches),
+            tally: state.tally.clone(),
+            trace: state.trace.take().unwrap_or_default(),
+            fingerprint: state.fingerprint,
+            steps: state.steps,
+            events: state.truth.len() as u64,
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Played {
+    /// How the contract was broken; empty unless something has a defect.
+    pub breaches: Vec<Breach>,
+    /// How often each fault struck.
+    pub tally: Tally,
+    /// What happened, line by line, if that was asked for.
+    pub trace: Vec<String>,
+    /// The same for the same run, to the byte of its trace.
+    pub fingerprint: u64,
+    /// I/Os that were done.
+    pub steps: u64,
+    /// Events that were committed.
+    pub events: u64,
+}
+
+impl State {
+    pub(super) fn strikes(&mut self, fault: Fault) {
+        self.tally.count(fault);
+    }
+
+    fn breach(&mut self, breach: Breach) {
+        // One thing that goes wrong makes many more.
+        if self.breaches.len() < 8 {
+            self.breaches.push(breach);
+        }
+    }
+
+    fn note(&mut self, at: Duration, line: impl FnOnce() -> String) {
+        let micros = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+        self.mark(micros);
+        if let Some(trace) = &mut self.trace {
+            let mut text = format!("{:>10.3} ", at.as_secs_f64());
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{}", line());
+            trace.push(text);
+        }
+    }
+
+    fn mark(&mut self, what: u64) {
+        self.fingerprint = (self.fingerprint.rotate_left(5) ^ what).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+}

@@ -1,0 +1,240 @@
+//! Sinks with a defect.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use outbox::{
+    Batch, Event, Fault, Outcome, Sink, SinkError, SinkLimits,
+    memory::MemorySink,
+    testing::{
+        Delivery, SinkUnderTest,
+        conformance::sink::{self, interrupted, sizes},
+        faults::{FaultySink, SinkFault, SinkFaults},
+    },
+};
+use tokio::{sync::Semaphore, task::yield_now};
+
+#[derive(Clone, Copy, PartialEq)]
+enum SinkDefect {
+    ForgetsAnOutcome,
+    Reorders,
+    SwallowsDuplicates,
+    AcceptsBeforeItArrives,
+    BlamesTheEvent,
+    ChangesItsSize,
+    CutsLargeEvents,
+    LosesItsPlaces,
+    TearsADroppedCall,
+    NeverConnectsAgain,
+    SaysThatALostAnswerHadNoEffect,
+}
+
+struct DefectiveSink {
+    inner: Arc<MemorySink>,
+    defect: SinkDefect,
+    wire: Arc<Wire>,
+}
+
+/// What such a sink holds over its calls.
+struct Wire {
+    asked: AtomicUsize,
+    places: Semaphore,
+    /// What arrived of calls that were dropped.
+    torn: Mutex<Vec<Delivery>>,
+    cut: AtomicBool,
+    answer_lost: AtomicBool,
+}
+
+impl Wire {
+    fn new() -> Arc<Self> {
+        let (cut, answer_lost) = (AtomicBool::default(), AtomicBool::default());
+        let places = Semaphore::new(MemorySink::default().limits().max_calls);
+        Arc::new(Self { asked: AtomicUsize::new(0), places, torn: Mutex::default(), cut, answer_lost })
+    }
+}
+
+#[async_trait]
+impl Sink for DefectiveSink {
+    fn limits(&self) -> SinkLimits {
+        self.inner.limits()
+    }
+
+    fn size(&self, event: &Event) -> usize {
+        let more = self.wire.asked.fetch_add(1, Ordering::Relaxed);
+        self.inner.size(event) + if self.defect == SinkDefect::ChangesItsSize { more } else { 0 }
+    }
+
+    async fn check(&self) -> Result<(), SinkError> {
+        self.inner.check().await
+    }
+
+    async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
+        let mut batch = batch.clone();
+        let accepted = vec![Outcome::Accepted; batch.events.len()];
+        match self.defect {
+            SinkDefect::ForgetsAnOutcome => {
+                let faults = SinkFaults::default();
+                faults.once(SinkFault::ShortAnswer);
+                FaultySink::new(self.inner.clone(), faults).publish(&batch).await
+            }
+            SinkDefect::Reorders => {
+                batch.events.reverse();
+                self.inner.publish(&batch).await
+            }
+            SinkDefect::SwallowsDuplicates => {
+                let known = self.inner.ids();
+                batch.events.retain(|event| !known.iter().any(|id| id == event.id()));
+                self.inner.publish(&batch).await?;
+                Ok(accepted)
+            }
+            SinkDefect::AcceptsBeforeItArrives => Ok(accepted),
+            SinkDefect::ChangesItsSize | SinkDefect::CutsLargeEvents => self.inner.publish(&batch).await,
+            SinkDefect::LosesItsPlaces => {
+                self.wire.places.acquire().await.unwrap().forget();
+                yield_now().await;
+                self.wire.places.add_permits(1);
+                self.inner.publish(&batch).await
+            }
+            SinkDefect::TearsADroppedCall => {
+                let event = &batch.events[0];
+                let half = event.data().map(|data| data.slice(..data.len() / 2));
+                self.wire.torn.lock().unwrap().push(Delivery { id: event.id().to_owned(), data: half });
+                yield_now().await;
+                self.wire.torn.lock().unwrap().pop();
+                self.inner.publish(&batch).await
+            }
+            SinkDefect::NeverConnectsAgain if self.wire.cut.load(Ordering::Relaxed) => {
+                Err(SinkError::new(Fault::Sink, "broken pipe"))
+            }
+            SinkDefect::SaysThatALostAnswerHadNoEffect if self.wire.answer_lost.swap(false, Ordering::Relaxed) => {
+                self.inner.publish(&batch).await?;
+                Err(SinkError::new(Fault::Unknown, "no answer"))
+            }
+            SinkDefect::NeverConnectsAgain | SinkDefect::SaysThatALostAnswerHadNoEffect => {
+                self.inner.publish(&batch).await
+            }
+            SinkDefect::BlamesTheEvent => match self.inner.publish(&batch).await {
+                Ok(outcomes) => Ok(outcomes),
+                Err(error) => {
+                    let refused = Outcome::Refused { permanent: true, reason: error.message };
+                    Ok(vec![refused; batch.events.len()])
+                }
+            },
+        }
+    }
+}
+
+struct Defective(Arc<MemorySink>, SinkDefect, Arc<Wire>);
+
+impl Defective {
+    fn new(defect: SinkDefect) -> Self {
+        Self(Arc::new(MemorySink::default()), defect, Wire::new())
+    }
+}
+
+#[async_trait]
+impl SinkUnderTest for Defective {
+    fn sink(&self) -> Arc<dyn Sink> {
+        Arc::new(DefectiveSink { inner: self.0.clone(), defect: self.1, wire: self.2.clone() })
+    }
+
+    async fn delivered(&self) -> Vec<Delivery> {
+        let most = if self.1 == SinkDefect::CutsLargeEvents { 64 << 10 } else { usize::MAX };
+        let cut = |data: &Bytes| data.slice(..data.len().min(most));
+        let accepted = self.0.accepted().into_iter();
+        let mut arrived: Vec<_> =
+            accepted.map(|a| Delivery { id: a.event.id().to_owned(), data: a.event.data().map(cut) }).collect();
+        arrived.extend(self.2.torn.lock().unwrap().iter().cloned());
+        arrived
+    }
+
+    async fn cut_connections(&self) -> bool {
+        self.2.cut.store(true, Ordering::Relaxed);
+        true
+    }
+
+    async fn lose_an_answer(&self) -> bool {
+        self.2.answer_lost.store(true, Ordering::Relaxed);
+        true
+    }
+
+    async fn take_away(&self) -> bool {
+        self.0.break_down(Fault::Sink, "nobody listens: start the target");
+        true
+    }
+}
+
+async fn run_sink_suite(defect: SinkDefect) {
+    sink::all(async || Defective::new(defect)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "one outcome for each event")]
+async fn a_sink_that_forgets_an_outcome_is_found() {
+    let sink = Defective::new(SinkDefect::ForgetsAnOutcome);
+    sink::there_is_one_outcome_for_each_event(&sink).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "events of an ordered call arrive in order")]
+async fn a_sink_that_reorders_is_found() {
+    run_sink_suite(SinkDefect::Reorders).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "no dedup id may swallow it")]
+async fn a_sink_that_swallows_replays_is_found() {
+    run_sink_suite(SinkDefect::SwallowsDuplicates).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "what is accepted has arrived")]
+async fn a_sink_that_accepts_too_early_is_found() {
+    sink::what_is_accepted_has_arrived(&Defective::new(SinkDefect::AcceptsBeforeItArrives)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "an absent target is the sink's fault")]
+async fn a_sink_that_blames_events_for_its_target_is_found() {
+    run_sink_suite(SinkDefect::BlamesTheEvent).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a size is pure")]
+async fn a_sink_that_changes_its_size_is_found() {
+    sizes::a_size_is_pure(&Defective::new(SinkDefect::ChangesItsSize)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "the largest event is taken")]
+async fn a_sink_that_cuts_large_events_is_found() {
+    run_sink_suite(SinkDefect::CutsLargeEvents).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "calls that are dropped free their place: nothing happened")]
+async fn a_sink_that_loses_its_places_is_found() {
+    interrupted::calls_that_are_dropped_free_their_place(&Defective::new(SinkDefect::LosesItsPlaces)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "`a@1.2.0` arrived otherwise than it was published")]
+async fn a_sink_that_tears_dropped_calls_is_found() {
+    interrupted::a_dropped_call_leaves_the_sink_working(&Defective::new(SinkDefect::TearsADroppedCall)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a cut connection is made again: after 5 calls")]
+async fn a_sink_that_never_connects_again_is_found() {
+    run_sink_suite(SinkDefect::NeverConnectsAgain).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a lost answer is uncertain")]
+async fn a_sink_that_is_sure_of_a_lost_answer_is_found() {
+    run_sink_suite(SinkDefect::SaysThatALostAnswerHadNoEffect).await;
+}

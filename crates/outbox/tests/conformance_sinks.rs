@@ -1,0 +1,154 @@
+//! The sinks that come with the library pass the suite, against what they really publish to.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use outbox::{
+    Sink,
+    cloudevents::json,
+    sinks::FileSink,
+    testing::{Delivery, SinkUnderTest, conformance},
+};
+use tempfile::TempDir;
+
+/// A file in a directory of its own.
+struct Lines(TempDir, FileSink);
+
+impl Lines {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let sink = FileSink::open(directory.path().join("events.jsonl")).unwrap();
+        Self(directory, sink)
+    }
+}
+
+#[async_trait]
+impl SinkUnderTest for Lines {
+    fn sink(&self) -> Arc<dyn Sink> {
+        Arc::new(self.1.clone())
+    }
+
+    async fn delivered(&self) -> Vec<Delivery> {
+        let text = std::fs::read_to_string(self.0.path().join("events.jsonl")).unwrap();
+        let events = text.lines().map(|line| json::decode(line.as_bytes()).unwrap());
+        events.map(|event| Delivery { id: event.id().to_owned(), data: event.data().cloned() }).collect()
+    }
+
+    async fn take_away(&self) -> bool {
+        std::fs::remove_dir_all(self.0.path()).unwrap();
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_sink_conforms() {
+    conformance::sink::all(async || Lines::new()).await;
+}
+
+#[cfg(all(feature = "webhook", feature = "receiver"))]
+mod webhook {
+    use std::{
+        collections::BTreeSet,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    use axum::{
+        Router,
+        body::Bytes,
+        extract::{DefaultBodyLimit, State},
+        http::StatusCode,
+        routing::post,
+    };
+    use outbox::{
+        System,
+        sinks::{WebhookSettings, WebhookSink},
+    };
+    use tokio::{net::TcpListener, task::JoinHandle};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Received {
+        deliveries: Mutex<Vec<Delivery>>,
+        refused: Mutex<BTreeSet<String>>,
+        loses_an_answer: AtomicBool,
+    }
+
+    /// A server that takes structured events.
+    struct Target {
+        sink: Arc<WebhookSink>,
+        received: Arc<Received>,
+        serving: JoinHandle<()>,
+    }
+
+    async fn take(State(received): State<Arc<Received>>, body: Bytes) -> StatusCode {
+        let event = json::decode(&body).unwrap();
+        if received.refused.lock().unwrap().contains(event.id()) {
+            return StatusCode::UNPROCESSABLE_ENTITY;
+        }
+        let delivery = Delivery { id: event.id().to_owned(), data: event.data().cloned() };
+        received.deliveries.lock().unwrap().push(delivery);
+        // A panic ends the connection without an answer.
+        assert!(!received.loses_an_answer.swap(false, Ordering::SeqCst), "the answer is lost, as asked for");
+        StatusCode::NO_CONTENT
+    }
+
+    impl Target {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/events", listener.local_addr().unwrap());
+            let received = Arc::new(Received::default());
+            let router = Router::new().route("/events", post(take)).layer(DefaultBodyLimit::disable());
+            let router = router.with_state(received.clone());
+            let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+            let sink = WebhookSink::new(WebhookSettings::new(url), Arc::new(System)).unwrap();
+            Self { sink: Arc::new(sink), received, serving }
+        }
+    }
+
+    impl Drop for Target {
+        fn drop(&mut self) {
+            self.serving.abort();
+        }
+    }
+
+    #[async_trait]
+    impl SinkUnderTest for Target {
+        fn sink(&self) -> Arc<dyn Sink> {
+            self.sink.clone()
+        }
+
+        async fn delivered(&self) -> Vec<Delivery> {
+            self.received.deliveries.lock().unwrap().clone()
+        }
+
+        async fn refuse(&self, id: &str) -> bool {
+            self.received.refused.lock().unwrap().insert(id.to_owned());
+            true
+        }
+
+        async fn take_away(&self) -> bool {
+            // No connection is open yet, and none will be.
+            self.serving.abort();
+            while !self.serving.is_finished() {
+                tokio::task::yield_now().await;
+            }
+            true
+        }
+
+        async fn lose_an_answer(&self) -> bool {
+            self.received.loses_an_answer.store(true, Ordering::SeqCst);
+            true
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_webhook_sink_conforms() {
+        conformance::sink::all(Target::start).await;
+    }
+}

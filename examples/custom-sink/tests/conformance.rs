@@ -1,0 +1,194 @@
+//! The sink passes the suite, against a server that speaks as much of Redis's protocol as it needs.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use custom_sink::RedisList;
+use outbox::{
+    Event, NewEvent, Relay, RouteName, RouteSettings, Sink,
+    cloudevents::json,
+    memory::{ManualClock, MemoryBookkeeping, MemoryStore, SeededEntropy},
+    testing::{Delivery, SinkUnderTest, conformance},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+#[derive(Default)]
+struct State {
+    list: Mutex<Vec<Event>>,
+    refused: Mutex<BTreeSet<String>>,
+    loses_an_answer: AtomicBool,
+    connections: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A Redis with one list, on a port of its own.
+struct Redis {
+    sink: Arc<RedisList>,
+    state: Arc<State>,
+    listening: JoinHandle<()>,
+}
+
+impl Redis {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let state = Arc::new(State::default());
+        let listening = tokio::spawn({
+            let state = state.clone();
+            async move {
+                while let Ok((connection, _)) = listener.accept().await {
+                    let serving = tokio::spawn(serve(BufStream::new(connection), state.clone()));
+                    state.connections.lock().unwrap().push(serving);
+                }
+            }
+        });
+        let sink = RedisList { address, list: "orders".to_owned(), idle: Vec::new().into() };
+        Self { sink: Arc::new(sink), state, listening }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.state.list.lock().unwrap().iter().map(|event| event.id().to_owned()).collect()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.listening.abort();
+        self.state.connections.lock().unwrap().iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The parts of the next command; `None` once the other side has closed.
+async fn command(connection: &mut BufStream<TcpStream>) -> Option<Vec<Vec<u8>>> {
+    let mut line = String::new();
+    connection.read_line(&mut line).await.ok().filter(|bytes| *bytes > 0)?;
+    let Some(count) = line.trim_end().strip_prefix('*') else {
+        return Some(vec![line.trim_end().into()]);
+    };
+    let mut parts = Vec::new();
+    for _ in 0..count.parse().ok()? {
+        line.clear();
+        connection.read_line(&mut line).await.ok()?;
+        let mut part = vec![0; line.trim_end().strip_prefix('$')?.parse::<usize>().ok()? + 2];
+        connection.read_exact(&mut part).await.ok()?;
+        part.truncate(part.len() - 2);
+        parts.push(part);
+    }
+    Some(parts)
+}
+
+async fn serve(mut connection: BufStream<TcpStream>, state: Arc<State>) {
+    while let Some(parts) = command(&mut connection).await {
+        let answer = if parts[0] == b"PING" { "+PONG\r\n".to_owned() } else { append(&parts, &state) };
+        if state.loses_an_answer.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        if connection.write_all(answer.as_bytes()).await.is_err() || connection.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn append(parts: &[Vec<u8>], state: &State) -> String {
+    let [name, list, event] = parts else { panic!("{parts:?}") };
+    assert_eq!([&**name, &**list], [&b"RPUSH"[..], b"orders"]);
+    let event = json::decode(event).unwrap();
+    if state.refused.lock().unwrap().contains(event.id()) {
+        return "-ERR not wanted\r\n".to_owned();
+    }
+    let mut list = state.list.lock().unwrap();
+    list.push(event);
+    format!(":{}\r\n", list.len())
+}
+
+#[async_trait]
+impl SinkUnderTest for Redis {
+    fn sink(&self) -> Arc<dyn Sink> {
+        self.sink.clone()
+    }
+
+    async fn delivered(&self) -> Vec<Delivery> {
+        let list = self.state.list.lock().unwrap();
+        list.iter().map(|event| Delivery { id: event.id().to_owned(), data: event.data().cloned() }).collect()
+    }
+
+    async fn refuse(&self, id: &str) -> bool {
+        self.state.refused.lock().unwrap().insert(id.to_owned());
+        true
+    }
+
+    async fn take_away(&self) -> bool {
+        self.listening.abort();
+        self.cut_connections().await
+    }
+
+    async fn cut_connections(&self) -> bool {
+        let connections = std::mem::take(&mut *self.state.connections.lock().unwrap());
+        for connection in connections {
+            connection.abort();
+            let _ = connection.await;
+        }
+        true
+    }
+
+    async fn lose_an_answer(&self) -> bool {
+        self.state.loses_an_answer.store(true, Ordering::SeqCst);
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sink_conforms() {
+    conformance::sink::all(Redis::start).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_publishes_through_it() {
+    let redis = Redis::start().await;
+    let store = MemoryStore::new("/orders", Arc::new(ManualClock::default()), Arc::new(SeededEntropy::new(1))).unwrap();
+    for number in 0..30 {
+        let event = NewEvent::builder("t").key(format!("order/{}", number % 3)).json(&number).build().unwrap();
+        store.write([event]).unwrap();
+    }
+    let store = Arc::new(store);
+    let relay = Relay::builder()
+        .source(store.clone())
+        .store(store)
+        .bookkeeping(Arc::new(MemoryBookkeeping::new(&SeededEntropy::new(2))))
+        .route(RouteSettings::new(RouteName::new("redis").unwrap()), redis.sink())
+        .build()
+        .unwrap();
+    let published = async {
+        while redis.ids().len() < 30 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let running = relay.run(async {
+        tokio::time::timeout(Duration::from_secs(30), published).await.unwrap();
+    });
+    running.await.unwrap();
+    for key in 0..3 {
+        let of_key: Vec<_> = redis.ids().into_iter().filter(|id| id.starts_with(&format!("order/{key}@"))).collect();
+        let wanted: Vec<_> = (1..=10).map(|sequence| format!("order/{key}@1.{sequence}.0")).collect();
+        assert_eq!(of_key, wanted, "each key in order, each event once");
+    }
+}
+
+#[test]
+fn the_sink_has_under_60_lines_of_code() {
+    let code = include_str!("../src/lib.rs").lines().map(str::trim);
+    let lines = code.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
+    assert!(lines < 60, "{lines} lines");
+}

@@ -1,0 +1,142 @@
+//! Kills real processes until it has killed as many as asked for, or for hours, and looks whether the contract was kept.
+
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use outbox::{Clock as _, Entropy as _, System};
+use proof::crashes::{
+    Breach, Settings, check_binary,
+    plan::{Plan, round},
+    run,
+    tally::Tally,
+};
+
+const AFTER_HELP: &str = "\
+The binary needs crash points: cargo build -p outbox-cli --features crash-points
+
+Every point that a relay passes and every kind of fault strikes at least once, however few crashes are asked for. One that \
+never struck, or a broken promise, ends the run with exit code 1; the folder of the broken world stays, and what is \
+printed says how to run it again.";
+
+/// Crash real relays and consumers, and hold what arrived against what was committed.
+///
+/// Processes are killed at named points before and after each I/O, killed from outside, stopped past their lease; answers
+/// are lost, clocks jump, disks fill up, databases are swapped for older backups.
+#[derive(Debug, Parser)]
+#[command(name = "crashes", after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    /// Kill at least so many processes
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    crashes: usize,
+    /// Go on, round after round, for so many hours
+    #[arg(long, value_name = "H", conflicts_with = "world")]
+    hours: Option<f64>,
+    /// What decides what goes wrong; without one, another every time
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Only this world of the round
+    #[arg(long, value_name = "NUMBER", requires = "seed")]
+    world: Option<usize>,
+    /// The binary [default: `outbox` beside this program]
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// How many worlds at a time
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    at_a_time: usize,
+}
+
+fn main() -> ExitCode {
+    // What went wrong is told at the end, with the plan of the world in which it did.
+    std::panic::set_hook(Box::new(|_| {}));
+    match crash(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Gives whether the contract was kept, and everything struck.
+fn crash(cli: &Cli) -> Result<bool, String> {
+    let binary = binary(cli)?;
+    check_binary(&binary)?;
+    let folder = std::env::temp_dir().join(format!("outbox-crashes-{:08x}", System.seed() >> 32));
+    let settings = Settings { binary, folder: folder.clone(), at_a_time: cli.at_a_time.max(1) };
+    let first = cli.seed.unwrap_or_else(|| System.seed() % 1_000_000);
+    println!("seed {first}");
+    let (began, limit) = (System.moment(), cli.hours.map(|hours| Duration::from_secs_f64(hours * 3600.0)));
+    let mut tally = Tally::default();
+    let mut seed = first;
+    loop {
+        let (done, breaches) = a_round(cli, &settings, seed);
+        tally.add(done);
+        if !breaches.is_empty() {
+            println!("{tally}");
+            for breach in &breaches {
+                tell(breach, cli, seed);
+            }
+            return Ok(false);
+        }
+        seed += 1;
+        if limit.is_none_or(|limit| System.moment().since(began) >= limit) {
+            break;
+        }
+        println!("{} killed so far, next seed {seed}", tally.deaths);
+    }
+    println!("{tally}");
+    // Empty by now; if a file is left in it, it is none of ours.
+    let _ = std::fs::remove_dir(&folder);
+    let missing = if cli.world.is_some() { Vec::new() } else { tally.missing() };
+    for never in &missing {
+        println!("never struck: {never}");
+    }
+    println!("took {:.0} s", System.moment().since(began).as_secs_f64());
+    Ok(missing.is_empty())
+}
+
+fn a_round(cli: &Cli, settings: &Settings, seed: u64) -> (Tally, Vec<Breach>) {
+    let mut plans = round(seed, cli.crashes);
+    if let Some(world) = cli.world {
+        plans.retain(|plan| plan.world == world);
+    }
+    let bar = bar(plans.iter().map(|plan| plan.story.deaths()).sum());
+    let done = run(settings, &plans, &|tally| bar.set_position(tally.deaths));
+    bar.finish_and_clear();
+    done
+}
+
+/// The binary: as asked for, or the one that was built beside this program.
+fn binary(cli: &Cli) -> Result<PathBuf, String> {
+    if let Some(binary) = &cli.binary {
+        return binary.canonicalize().map_err(|error| format!("--binary {}: {error}", binary.display()));
+    }
+    let own = std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
+    Ok(own.parent().unwrap_or(Path::new("")).join("outbox"))
+}
+
+fn bar(deaths: usize) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} killed, {elapsed}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(deaths as u64), target).with_style(style)
+}
+
+fn tell(breach: &Breach, cli: &Cli, seed: u64) {
+    let Breach { plan: Plan { world, story, .. }, wrong, folder, logs } = breach;
+    println!("BROKEN in world {world} of seed {seed}:");
+    for wrong in wrong {
+        println!("  {wrong}");
+    }
+    println!("  what happens in it:\n{story}  logs:\n  {logs}");
+    println!("  left in {}", folder.display());
+    println!("  again: cargo run -p proof --bin crashes -- --crashes {} --seed {seed} --world {world}", cli.crashes);
+}

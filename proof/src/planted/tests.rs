@@ -1,0 +1,73 @@
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use super::{Bug, Caught, Finding, all, markdown, run::failed_test};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn bugs() -> Vec<Bug> {
+    all(&root().join("proof/planted")).unwrap()
+}
+
+#[test]
+fn every_planted_bug_says_what_it_is_and_still_applies() {
+    let bugs = bugs();
+    assert!(bugs.len() >= 30, "{} bugs", bugs.len());
+    for bug in bugs {
+        let checked =
+            Command::new("git").args(["apply", "--check"]).arg(&bug.path).current_dir(root()).output().unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(checked.status.success(), "{} does not apply any more: {said}", bug.name);
+        assert!(bug.what.ends_with('.') && bug.what.len() > 20, "{}: {}", bug.name, bug.what);
+    }
+}
+
+#[test]
+fn planted_bugs_are_numbered_without_gaps_and_each_changes_what_is_shipped() {
+    for (index, bug) in bugs().iter().enumerate() {
+        assert!(bug.name.starts_with(&format!("{:02}-", index + 1)), "{} is number {}", bug.name, index + 1);
+        for file in &bug.files {
+            let shipped = file.starts_with("crates/outbox/src") && !file.starts_with("crates/outbox/src/testing");
+            assert!(shipped, "{} changes {}", bug.name, file.display());
+        }
+    }
+}
+
+#[test]
+fn a_bug_goes_by_its_name_and_by_its_number() {
+    let bugs = bugs();
+    let first = &bugs[0];
+    assert!(first.is_called("01") && first.is_called("checkpoint-past-a-gap") && first.is_called(&first.name));
+    assert!(!first.is_called("02") && !bugs[1].is_called("checkpoint-past-a-gap"));
+}
+
+#[test]
+fn a_failed_test_is_read_from_what_cargo_says() {
+    assert_eq!(failed_test("test pipeline::tests::a_gap ... FAILED"), Some("pipeline::tests::a_gap"));
+    assert_eq!(failed_test("test pipeline::tests::a_gap ... ok"), None);
+    assert_eq!(failed_test("test result: FAILED. 1 passed; 1 failed"), None);
+}
+
+#[test]
+fn the_report_counts_what_was_noticed_and_what_was_not() {
+    let bug = bugs().remove(0);
+    let finding = |caught: Caught| Finding { bug: bug.clone(), caught, took: Duration::from_millis(1500) };
+    let what = "checkpoint 12:a0f2f7b8b33177c606f911ab904686e3 is past | it".to_owned();
+    let findings = [
+        finding(Caught::Simulator { rule: "nothing lost".to_owned(), what, after: 1234 }),
+        finding(Caught::Tests(vec!["a::b".to_owned(), "c::d".to_owned(), "e".to_owned()])),
+        finding(Caught::Not),
+    ];
+    let page = markdown(&findings, 20_000, "Made today.");
+    let expected =
+        "Of 3 bugs the simulator notices 1 within 20,000 schedules, the quick tests 1 more; 1 are not noticed.";
+    assert!(page.contains(expected), "{page}");
+    assert!(page.contains("| **nothing lost**: checkpoint 12 is past \\| it | 1,234 | 1.5 |"), "{page}");
+    assert!(page.contains("| tests: `b`, `d` and 1 more | – | 1.5 |"), "{page}");
+    assert!(page.contains("| **nothing** | – | 1.5 |"), "{page}");
+}

@@ -1,0 +1,188 @@
+//! The copy of the tree that bugs are planted in: the crate `outbox`, and what plays schedules of it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::bug::Bug;
+
+/// What is copied: all that is compiled.
+const COPIED: [&str; 5] = ["Cargo.lock", "Cargo.toml", "clippy.toml", "crates/outbox", "proof/src/bin/campaign.rs"];
+/// A package of one program, so that nothing is compiled that plays no part.
+const PACKAGE: &str = r#"[package]
+name = "campaign"
+version = "0.0.0"
+edition = "2024"
+publish = false
+
+[dependencies]
+outbox = { workspace = true, features = ["relay", "inbox", "testing"] }
+serde_json.workspace = true
+
+[[bin]]
+name = "campaign"
+path = "../proof/src/bin/campaign.rs"
+"#;
+
+/// A copy of the tree, under the repository's `target/planted/tree`.
+pub struct Tree {
+    /// The repository.
+    root: PathBuf,
+}
+
+impl Tree {
+    /// The copy of the repository at `root`. Nothing is copied before [`renew`](Self::renew).
+    pub fn of(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The repository's root.
+    pub fn repository(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the patches are.
+    pub fn patches(&self) -> PathBuf {
+        self.root.join("proof/planted")
+    }
+
+    /// Where the copy is built.
+    pub fn target(&self) -> PathBuf {
+        self.root.join("target/planted")
+    }
+
+    /// The copy's root.
+    pub fn folder(&self) -> PathBuf {
+        self.target().join("tree")
+    }
+
+    /// Makes the copy what the repository is now. What is the same already is not touched, so that it is not compiled
+    /// again.
+    ///
+    /// # Errors
+    /// What cannot be read or written.
+    pub fn renew(&self) -> Result<(), String> {
+        let mut wanted = BTreeSet::new();
+        for name in self.listed()? {
+            let contents = match fs::read(self.root.join(&name)) {
+                Ok(contents) => contents,
+                // Deleted, and not committed yet.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(format!("{}: {error}", name.display())),
+            };
+            let contents = if name == Path::new("Cargo.toml") { workspace(&contents) } else { contents };
+            // Cargo takes out what the copy does not need.
+            if name != Path::new("Cargo.lock") || !self.folder().join(&name).exists() {
+                self.write(&name, &contents)?;
+            }
+            wanted.insert(self.folder().join(name));
+        }
+        self.write(Path::new("campaign/Cargo.toml"), PACKAGE.as_bytes())?;
+        remove_others(&self.folder().join("crates"), &wanted)
+    }
+
+    /// What of the repository belongs in the copy, as git lists it: nothing that was built.
+    fn listed(&self) -> Result<Vec<PathBuf>, String> {
+        let mut git = Command::new("git");
+        git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]).args(COPIED);
+        let output = git.current_dir(&self.root).output().map_err(|error| format!("git cannot be run: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        }
+        let listed = String::from_utf8_lossy(&output.stdout);
+        Ok(listed.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect())
+    }
+
+    fn write(&self, name: &Path, contents: &[u8]) -> Result<(), String> {
+        let path = self.folder().join(name);
+        let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
+        if fs::read(&path).is_ok_and(|there| there == contents) {
+            return Ok(());
+        }
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(""))).map_err(wrong)?;
+        fs::write(&path, contents).map_err(wrong)
+    }
+
+    /// Whether the patch still fits the copy.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn check(&self, bug: &Bug) -> Result<(), String> {
+        self.git_apply(bug, &["--check"])
+    }
+
+    /// Plants the bug, until what is given back is dropped.
+    ///
+    /// # Errors
+    /// If the patch does not fit any more: the code that it breaks has changed.
+    pub fn plant(&self, bug: &Bug) -> Result<Planted<'_>, String> {
+        let mut sound = Vec::new();
+        for name in &bug.files {
+            let contents =
+                fs::read(self.folder().join(name)).map_err(|error| format!("{}: {error}", name.display()))?;
+            sound.push((name.clone(), contents));
+        }
+        let planted = Planted { tree: self, sound };
+        self.git_apply(bug, &[]).map(|()| planted)
+    }
+
+    fn git_apply(&self, bug: &Bug, more: &[&str]) -> Result<(), String> {
+        let mut git = Command::new("git");
+        // The copy lies in a folder that the repository ignores: with the repository in sight, git would skip it.
+        git.env("GIT_CEILING_DIRECTORIES", self.target()).current_dir(self.folder());
+        let output = git.arg("apply").args(more).arg(&bug.path).output();
+        let output = output.map_err(|error| format!("git cannot be run: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!(
+            "{} does not apply any more: {}; plant the same bug in the code as it is now",
+            bug.path.display(),
+            said.trim().replace('\n', "; ")
+        ))
+    }
+}
+
+/// A bug in the copy.
+pub struct Planted<'t> {
+    tree: &'t Tree,
+    sound: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Drop for Planted<'_> {
+    fn drop(&mut self) {
+        for (name, contents) in &self.sound {
+            if let Err(error) = self.tree.write(name, contents) {
+                eprintln!("the bug is still planted in the copy: {error}");
+            }
+        }
+    }
+}
+
+/// The workspace of the copy: its two packages.
+fn workspace(manifest: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(manifest);
+    let lines = text.lines().filter(|line| !line.starts_with("exclude = ") && !line.starts_with("default-members = "));
+    let lines = lines
+        .map(|line| if line.starts_with("members = ") { "members = [\"campaign\", \"crates/outbox\"]" } else { line });
+    lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes()
+}
+
+/// Removes what the repository does not have any more: it would be compiled.
+fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> Result<(), String> {
+    let wrong = |error: std::io::Error| format!("{}: {error}", folder.display());
+    for entry in fs::read_dir(folder).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        if path.is_dir() {
+            remove_others(&path, wanted)?;
+        } else if !wanted.contains(&path) {
+            fs::remove_file(&path).map_err(wrong)?;
+        }
+    }
+    Ok(())
+}
