@@ -48,6 +48,7 @@ fn main() -> ExitCode {
 fn plant(cli: &Cli) -> Result<bool, String> {
     let tree = Tree::of(repository()?);
     let bugs = chosen(&tree, &cli.names)?;
+    let _lock = tree.lock()?;
     tree.renew()?;
     for bug in &bugs {
         tree.check(bug)?;

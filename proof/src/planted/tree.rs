@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File, TryLockError},
     io::ErrorKind,
     path::{Path, PathBuf},
     process::Command,
@@ -58,6 +58,25 @@ impl Tree {
     /// The copy's root.
     pub fn folder(&self) -> PathBuf {
         self.target().join("tree")
+    }
+
+    /// Keeps others out for as long as what is given back lives: two runs in one copy would each build what the other
+    /// planted.
+    ///
+    /// # Errors
+    /// If another run has the copy.
+    pub fn lock(&self) -> Result<File, String> {
+        let path = self.target().join("lock");
+        let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
+        fs::create_dir_all(self.target()).map_err(wrong)?;
+        let lock = File::create(&path).map_err(wrong)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => {
+                Err(format!("another run has {}: wait until it is over", self.folder().display()))
+            }
+            Err(TryLockError::Error(error)) => Err(wrong(error)),
+        }
     }
 
     /// Makes the copy what the repository is now. What is the same already is not touched, so that it is not compiled

@@ -191,7 +191,9 @@ impl Source for MemoryStream {
     }
 
     fn order(&self, left: &Position, right: &Position) -> Ordering {
-        Cursor::parse(left).cmp(&Cursor::parse(right))
+        // What is passed over is no part of where it stands: a replay that begins at the end of an empty shard is done.
+        let place = |position| Cursor::parse(position).map(Cursor::without_skip);
+        place(left).cmp(&place(right))
     }
 
     async fn partitions(&self) -> Result<Vec<Partition>, StoreError> {

@@ -47,6 +47,14 @@ pub(super) struct InScan {
 const NONE: &str = "0";
 
 impl Cursor {
+    /// Where it stands alone.
+    pub(super) fn without_skip(self) -> Self {
+        match self {
+            Self::Shard(shard) => Self::Shard(InShard { recorded: 0, skip: None, row: String::new(), ..shard }),
+            scan @ Self::Scan(_) => scan,
+        }
+    }
+
     pub(super) fn parse(position: &Position) -> Option<Self> {
         let (row, place) = position.as_str().split_once('@')?;
         if row != NONE {

@@ -42,6 +42,8 @@ pub(super) struct Truth {
     /// before.
     unordered: bool,
     owners: u64,
+    /// Whether a route has recovered: what was discarded within the slack comes again then.
+    recovered: bool,
     /// Whether the source reorders.
     reorders: bool,
     /// What was read of each partition, in its order.
@@ -101,8 +103,14 @@ impl Truth {
         self.unordered |= self.reorders && self.owners > 1;
     }
 
-    /// A route begins anew with the table.
+    /// A route reads the table again.
     pub(super) fn recovers(&mut self) {
+        self.recovered = true;
+        self.begins_anew();
+    }
+
+    /// A pipeline of a route begins anew.
+    pub(super) fn begins_anew(&mut self) {
         self.unordered |= self.reorders;
     }
 
@@ -196,7 +204,7 @@ impl Truth {
         }
         if marker {
             truth.markers.insert(number);
-        } else if truth.markers.contains(&number) {
+        } else if truth.markers.contains(&number) && !self.recovered {
             let what = format!("{} arrived, though it was discarded and its marker had come", event.id());
             return Err(Breach::new(Rule::InOrder, what));
         }
@@ -238,7 +246,12 @@ impl Truth {
         let overtaken = lane.events.iter().skip(lane.next).take_while(|&&earlier| earlier != number).find(|earlier| {
             truth.arrivals[**earlier] == 0 && !truth.erased.contains(earlier) && !truth.passed_over.contains(earlier)
         });
-        if let Some(&overtaken) = overtaken {
+        // A key of which nothing came before cannot be judged: it may have gone out long ago.
+        let is_known = |overtaken: usize| {
+            let before = lane.events.iter().take_while(|&&earlier| earlier != overtaken);
+            !self.reorders || before.into_iter().any(|&earlier| truth.arrivals[earlier] > 0)
+        };
+        if let Some(&overtaken) = overtaken.filter(|&&overtaken| is_known(overtaken)) {
             let (behind, ahead) = (&self.events[overtaken].id, &known.id);
             let what = format!("{ahead} arrived before {behind}, which was committed before it");
             return Err(Breach::new(Rule::InOrder, what));
