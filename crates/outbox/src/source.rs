@@ -141,7 +141,7 @@ pub trait Source: Send + Sync {
     /// The position at which a route starts that has no checkpoint in `partition` yet and has not read its parents.
     ///
     /// # Errors
-    /// [`ErrorKind::Trimmed`](crate::ErrorKind::Trimmed) if something of what lies behind the route's start was in this
+    /// [`ErrorKind::Trimmed`] if something of what lies behind the route's start was in this
     /// partition, or in those before it, and is not remembered any more; otherwise as the store gave it.
     async fn start(&self, partition: &PartitionId, registration: &Registration) -> Result<Position, StoreError>;
 
@@ -152,8 +152,8 @@ pub trait Source: Send + Sync {
     /// is consumed by reading.
     ///
     /// # Errors
-    /// [`ErrorKind::HistoryChanged`](crate::ErrorKind::HistoryChanged) if `after` is not a position of the store's
-    /// present history; [`ErrorKind::Trimmed`](crate::ErrorKind::Trimmed) if what lies behind it is not remembered any
+    /// [`ErrorKind::HistoryChanged`] if `after` is not a position of the store's
+    /// present history; [`ErrorKind::Trimmed`] if what lies behind it is not remembered any
     /// more, or the partition is not there any more; otherwise as the store gave it.
     async fn read(&self, partition: &PartitionId, after: &Position, limit: Limit) -> Result<Page, StoreError>;
 
@@ -168,7 +168,7 @@ pub trait Source: Send + Sync {
     /// for [`KeyOrder::Observed`] only, which has to implement it.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) from a source that cannot, as unless it is implemented: the
+    /// [`ErrorKind::Invalid`] from a source that cannot, as unless it is implemented: the
     /// relay stops. Otherwise as the store gave it; what may pass is tried again.
     async fn fetch(&self, key: &Key, sequences: &[u64]) -> Result<Vec<Option<Arc<Record>>>, StoreError> {
         let _ = (key, sequences);
@@ -187,11 +187,11 @@ pub trait Source: Send + Sync {
     async fn backlog(&self, partition: &PartitionId, after: &Position) -> Result<Backlog, StoreError>;
 
     /// The position before everything that `partition` ever held: where a route goes on that has read all its parents.
-    /// Reading there is refused as [`ErrorKind::Trimmed`](crate::ErrorKind::Trimmed) if some of it is not remembered any
+    /// Reading there is refused as [`ErrorKind::Trimmed`] if some of it is not remembered any
     /// more.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) from a source none of whose partitions has parents, which need
+    /// [`ErrorKind::Invalid`] from a source none of whose partitions has parents, which need
     /// not implement this; otherwise as the store gave it.
     async fn beginning(&self, partition: &PartitionId) -> Result<Position, StoreError> {
         let message = format!("this source does not say where `{partition}` begins, though it follows others");
@@ -218,7 +218,7 @@ pub trait Source: Send + Sync {
     /// than the slack, before that recovery was asked for.
     ///
     /// # Errors
-    /// [`ErrorKind::Trimmed`](crate::ErrorKind::Trimmed) if some of that is not remembered any more, as after a recovery
+    /// [`ErrorKind::Trimmed`] if some of that is not remembered any more, as after a recovery
     /// that took too long; otherwise as the store gave it.
     async fn after_recovery(&self, recovery: &PartitionId, partition: &PartitionId) -> Result<Position, StoreError> {
         let message = format!("this source knows of no recovery, and so not where `{partition}` follows `{recovery}`");
