@@ -204,7 +204,7 @@ impl World {
     /// as it stands, and nothing would be seen of the lease.
     fn stop_between_writes(&self, relay: &RelayProcess) {
         eventually("the relay stands outside of a transaction", || {
-            relay.signal("STOP");
+            relay.stand_still();
             let is_free = |file: &str| {
                 let connection = Connection::open(self.rig.path(file)).unwrap();
                 connection.busy_timeout(LOOK * 10).unwrap();

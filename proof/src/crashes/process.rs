@@ -60,6 +60,22 @@ impl RelayProcess {
         assert!(sent.success());
     }
 
+    /// Stops it by SIGSTOP, and waits until each of its threads stands still: until then one may go on into a transaction.
+    pub fn stand_still(&self) {
+        self.signal("STOP");
+        let stands = |task: std::fs::DirEntry| {
+            let status = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // The name in parentheses may hold anything; the state comes behind it.
+            status.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        let since = now();
+        let tasks = format!("/proc/{}/task", self.id());
+        while !std::fs::read_dir(&tasks).unwrap().all(|task| stands(task.unwrap())) {
+            assert!(now().since(since) < PATIENCE, "the relay does not stand still");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Sends SIGTERM, and waits for the end.
     pub fn stop(self) -> Ran {
         self.signal("TERM");
