@@ -86,14 +86,14 @@ pub fn check_sound(tree: &Tree, schedules: u64) -> Result<(), String> {
 }
 
 fn build(tree: &Tree) -> Result<(), String> {
-    let (status, said) = cargo(tree, "build.txt", &["build", "--package", "campaign"])?;
+    let (status, said) = cargo(tree, "build.txt", &["build", "--quiet", "--package", "campaign"])?;
     if status.is_some_and(|status| status.success()) { Ok(()) } else { Err(format!("it does not compile\n{said}")) }
 }
 
-/// Runs the cargo that runs this program, or the one on the path.
+/// Runs the cargo that runs this program, or the one on the path. A quiet run of tests would not say which failed.
 fn cargo(tree: &Tree, log: &str, arguments: &[&str]) -> Result<(Option<ExitStatus>, String), String> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).args(["--profile", "proof", "--quiet"]).env("CARGO_TARGET_DIR", tree.target());
+    command.args(arguments).args(["--profile", "proof"]).env("CARGO_TARGET_DIR", tree.target());
     run(tree, command, log)
 }
 

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     bookkeeping::Lane,
     entry::{Content, Position, Record},
+    route::AfterDeadLetter,
 };
 
 impl Pipeline {
@@ -50,11 +51,19 @@ impl Pipeline {
         }
     }
 
+    /// A dead letter that its key went on without waits in a lane of its own, also when it is read again.
+    fn apart(&self, id: &Arc<str>) -> Option<Lane> {
+        let goes_on = self.settings.retry.after_dead_letter == AfterDeadLetter::Continue;
+        let apart = (goes_on && !self.lanes.troubled.is_empty()).then(|| Lane::Event(id.clone()))?;
+        self.lanes.troubled.contains(&apart).then_some(apart)
+    }
+
     fn enqueue(&mut self, lane: Lane, item: Item, id: &Arc<str>, position: &Position) {
-        if self.tombstones.get(id).is_some_and(|discarded| discarded.contains(position)) {
+        if self.is_buried(id, position) {
             self.window.done_of(item.slot, item.carried);
             return;
         }
+        let lane = self.apart(id).unwrap_or(lane);
         let id = self.lanes.enter(lane);
         self.lanes.push(id, item);
         if self.holds_too_much(id) {

@@ -253,18 +253,26 @@ impl Pipeline {
         }
     }
 
+    /// Whether the event that was read at `position` was discarded. A producer may give an id again, so its place counts
+    /// too; but not where order is observed: what was fetched is kept at the place of the record that came too early, and
+    /// comes again at its own.
+    pub(super) fn is_buried(&self, id: &Arc<str>, position: &Position) -> bool {
+        let discarded = self.tombstones.get(id);
+        discarded.is_some_and(|positions| self.turns.is_some() || positions.contains(position))
+    }
+
     /// What was read again before it was discarded does not go out either, now that its lane is free.
     pub(super) fn drop_discarded(&mut self, id: LaneId) {
         if self.tombstones.is_empty() {
             return;
         }
         for item in std::mem::take(&mut self.lanes.get_mut(id).queue) {
-            let is_discarded = self.window.record(item.slot).is_some_and(|record| {
+            let is_discarded = self.window.record_of(item.slot, item.carried).is_some_and(|record| {
                 let name = match &record.content {
                     Content::Events(events) => events.get(item.index as usize).map(|event| &event.id),
                     Content::Undecodable(row) => Some(&row.id),
                 };
-                name.and_then(|name| self.tombstones.get(name)).is_some_and(|at| at.contains(&record.position))
+                name.is_some_and(|name| self.is_buried(name, &record.position))
             });
             if is_discarded {
                 self.done(id, &item);

@@ -27,6 +27,7 @@ use crate::{
 
 mod beginning;
 mod calls;
+mod discarded;
 mod health;
 mod jobs;
 mod lineage;
@@ -64,6 +65,8 @@ struct Task {
     partitions: partitions::Partitions,
     /// When to try again to begin with a partition or a recovery.
     begin_again: Option<Moment>,
+    /// Recoveries in a row at whose end the stream did not remember what comes next.
+    recoveries_too_late: u32,
     /// Set while the route is about to recover.
     turn: Option<recovery::Turn>,
     /// Partitions that are about to be begun.

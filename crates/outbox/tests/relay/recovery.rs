@@ -247,6 +247,21 @@ async fn a_recovery_that_takes_longer_than_the_stream_remembers_is_followed_by_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn recoveries_that_end_too_late_follow_each_other_more_and_more_slowly() {
+    let sink = Arc::new(MemorySink::default());
+    let rig = behind(&sink).await;
+    let last = rig.written()["a"].last().cloned();
+    let bend = Bend::TooLateUntil(tokio::time::Instant::now() + HOUR);
+    let relay = run(rig.bent(bend).route(settings("all"), sink.clone()));
+    sleep(2 * HOUR).await;
+    assert_eq!(relay.route("all").state, RouteState::Flowing);
+    relay.stop().await;
+    rig.assert_complete(&sink);
+    let times = sink.ids().into_iter().filter(|id| Some(id) == last.as_ref()).count();
+    assert!((10..=25).contains(&times), "the table was published {times} times in an hour");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_route_reads_from_the_table_what_the_stream_has_forgotten() {
     let rig = StreamRig::new();
     rig.write(&KEYS, 3);

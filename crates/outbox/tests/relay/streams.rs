@@ -9,7 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use outbox::{
-    BusinessStore, KeyOrder, Operator, Page, Partition, PartitionId, Position, Recovery, Sink, Source, StoreError,
+    BusinessStore, ErrorKind, KeyOrder, Operator, Page, Partition, PartitionId, Position, Recovery, Sink, Source,
+    StoreError,
     bookkeeping::Checkpoint,
     clock::Clock as _,
     memory::{MemorySink, MemoryStream, StreamSettings},
@@ -152,6 +153,8 @@ pub(crate) enum Bend {
     NoEnd,
     /// It cannot read the table again.
     NoRecovery,
+    /// Until then it remembers nothing that follows a recovery.
+    TooLateUntil(tokio::time::Instant),
 }
 
 struct Bent {
@@ -201,11 +204,14 @@ impl Source for Bent {
     ) -> Result<Option<Recovery>, StoreError> {
         match self.bend {
             Bend::NoRecovery => Ok(None),
-            Bend::NoEnd => self.inner.recovery(registration, checkpoints).await,
+            Bend::NoEnd | Bend::TooLateUntil(_) => self.inner.recovery(registration, checkpoints).await,
         }
     }
 
     async fn after_recovery(&self, recovery: &PartitionId, partition: &PartitionId) -> Result<Position, StoreError> {
+        if matches!(self.bend, Bend::TooLateUntil(end) if tokio::time::Instant::now() < end) {
+            return Err(StoreError::new(ErrorKind::Trimmed, "what follows is forgotten"));
+        }
         self.inner.after_recovery(recovery, partition).await
     }
 }

@@ -260,7 +260,7 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
             let creates = self.settings.kinds.create.contains(subject.event.kind());
             match state {
                 // Somebody handles an older one at this moment, and must not finish after this one.
-                TroubleState::Claimed => return self.park(subject, record).await,
+                TroubleState::Claimed if kept <= place => return self.park(subject, record).await,
                 // What is kept waits for its create, which this may be.
                 TroubleState::Waiting if kept > place || (kept == place && creates) => break,
                 _ if kept > place => {
@@ -283,12 +283,16 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         verdict: &Verdict,
     ) -> Result<Applied, Abort> {
         let place = subject.basis.place();
-        while record.trouble.is_some() {
+        while let Some(Trouble { state, .. }) = record.trouble {
             let Some(first) = self.tx.first(subject.lane).await? else { break };
             if first.place == place {
                 // The drain that follows applies it, if it may be tried now.
                 self.done.counts.duplicates += 1;
                 return Ok(Applied::Duplicate);
+            }
+            if state == TroubleState::Claimed {
+                // Somebody handles what its producer lost at this moment; a key has one handler at a time.
+                return self.park(subject, record).await;
             }
             if first.place > place {
                 break;

@@ -61,3 +61,16 @@ fn what_was_discarded_while_it_was_being_parked_again_does_not_go_out_either() {
     rig.step(Input::KeyFree { write });
     assert_eq!(rig.call().1, ["a@1.2.0"]);
 }
+
+#[test]
+fn a_dead_letter_that_its_key_went_on_without_is_kept_apart_when_it_is_read_again() {
+    let retry = RetryPolicy { after_dead_letter: AfterDeadLetter::Continue, ..settings().retry };
+    let apart = Lane::Event("a@1.1.0".into());
+    let resume = Resume { position: Position::new("0"), troubled: vec![apart.clone()], tombstones: Vec::new() };
+    let mut rig = rig(settings());
+    rig.pipeline = Pipeline::new(Settings { retry, ..settings() }, resume);
+    rig.read([event("a", 1), event("a", 2)]);
+    assert_eq!(rig.call().1, ["a@1.2.0"]);
+    let (_, lane, front, ids) = rig.keeps.remove(0);
+    assert_eq!((lane, front, ids), (apart, None, vec!["a@1.1.0".to_owned()]));
+}

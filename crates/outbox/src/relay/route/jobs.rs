@@ -1,11 +1,11 @@
 //! The I/O that machines asked for, each a task of its own, and what its result means for them. Calls to the sink are in
 //! [`calls`](super::calls), what is fetched in [`order`](super::order).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::task::JoinError;
 
-use super::{ErrorKind, StoreError, Task, beginning::Begun, recovery::Recovering};
+use super::{ErrorKind, StoreError, Task, beginning::Begun, discarded, recovery::Recovering};
 use crate::{
     bookkeeping::{
         Checkpoint, Front, Keep, KeepOutcome, Kept, KeptContent, Lane, RouteHealth, SettleOutcome, Settlement,
@@ -19,9 +19,6 @@ use crate::{
     source::PartitionId,
     store::Witness,
 };
-
-/// The pause before another try to read tombstones.
-const TOMBSTONES_AGAIN: Duration = Duration::from_millis(200);
 
 /// Whose call it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +52,8 @@ pub(super) enum Done {
         write: WriteId,
         lane: Lane,
         front: Option<Front>,
+        /// The tombstones that there are, if the lane is free.
+        buried: Vec<Tombstone>,
         result: Result<KeepOutcome, StoreError>,
     },
     Checkpointed {
@@ -110,8 +109,16 @@ impl Task {
         let Some(progress) = self.partitions.get(index) else { return };
         let (route, partition) = (self.name.clone(), progress.partition.clone());
         self.jobs.spawn(async move {
-            let result = bookkeeping.keep(guard.lease(), &route, &partition, &keep).await;
-            Done::Kept { index, write, lane: keep.lane, front: keep.front, result }
+            let mut result = bookkeeping.keep(guard.lease(), &route, &partition, &keep).await;
+            let mut buried = Vec::new();
+            // The lane may be free because what is in it was discarded just now.
+            if let Ok(KeepOutcome::KeyFree) = result {
+                match discarded::tombstones(&*bookkeeping, &guard, &route).await {
+                    Ok(tombstones) => buried = tombstones,
+                    Err(error) => result = Err(error),
+                }
+            }
+            Done::Kept { index, write, lane: keep.lane, front: keep.front, buried, result }
         });
     }
 
@@ -164,20 +171,15 @@ impl Task {
         let (bookkeeping, guard, route) = (self.parts.bookkeeping.clone(), self.guard.clone(), self.name.clone());
         self.jobs.spawn(async move {
             let result = bookkeeping.settle(guard.lease(), &route, &settlement).await;
-            let mut buried = Vec::new();
+            if !settlement.discarded {
+                return Done::Settled { write, buried: Vec::new(), result };
+            }
             // What was discarded may be read again by whoever goes on from before it. An answer that is lost may be that
             // of a settlement that took effect: the lane is released then, and its tombstone has to be known.
-            while settlement.discarded && guard.holds() {
-                match bookkeeping.tombstones(&route).await {
-                    Ok(tombstones) => {
-                        buried = tombstones;
-                        break;
-                    }
-                    Err(error) if error.kind().retry() => tokio::time::sleep(TOMBSTONES_AGAIN).await,
-                    Err(error) => return Done::Settled { write, buried, result: Err(error) },
-                }
+            match discarded::tombstones(&*bookkeeping, &guard, &route).await {
+                Ok(buried) => Done::Settled { write, buried, result },
+                Err(error) => Done::Settled { write, buried: Vec::new(), result: Err(error) },
             }
-            Done::Settled { write, buried, result }
         });
     }
 
@@ -215,7 +217,10 @@ impl Task {
             Done::Called { machine, call, events, result } => self.called(machine, call, &events, result),
             Done::NotCalled { machine, call, events } => self.not_called(machine, call, events),
             Done::Fetched { index, fetch, result } => self.fetched(index, fetch, result),
-            Done::Kept { index, write, lane, front, result } => self.kept(index, write, lane, front, result),
+            Done::Kept { index, write, lane, front, buried, result } => {
+                self.tell_of_discarded(buried)?;
+                self.kept(index, write, lane, front, result)
+            }
             Done::Checkpointed { index, write, checkpoint, result } => {
                 let input = match transient(result)? {
                     Ok(()) => {
@@ -285,21 +290,6 @@ impl Task {
             }
             Err(_) => self.pipeline_input(index, pipeline::Input::StoreFailed { write }),
         }
-    }
-
-    /// Before their lanes are released, every pipeline knows what was discarded: one may have begun before it.
-    fn tell_of_discarded(&mut self, buried: Vec<Tombstone>) -> Result<(), StoreError> {
-        if buried.is_empty() {
-            return Ok(());
-        }
-        for index in self.partitions.numbers() {
-            let Some(progress) = self.partitions.get(index) else { continue };
-            let here = buried.iter().filter(|(_, partition, _)| *partition == progress.partition);
-            let tombstones = here.map(|(id, _, position)| (id.clone(), position.clone())).collect();
-            self.pipeline_input(index, pipeline::Input::Discarded { tombstones })?;
-        }
-        self.buried = buried;
-        Ok(())
     }
 
     fn checkpointed(&mut self, index: usize, checkpoint: Checkpoint) {

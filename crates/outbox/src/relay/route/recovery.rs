@@ -5,11 +5,12 @@
 //! alone is read, after a restart too. At its end the other partitions' checkpoints are moved to where they go on, then
 //! it is stored as finished: whoever dies in between does the end again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{PartitionId, Position, StoreError, Task, jobs::Done};
 use crate::{
     bookkeeping::{Checkpoint, Lease, Operator},
+    clock::Moment,
     error::ErrorKind,
     pipeline::{self, WriteId},
     relay::{
@@ -26,7 +27,15 @@ pub(super) struct Turn {
     reason: String,
     /// Whether the source was asked how.
     asked: bool,
+    /// Not before then is it asked.
+    from: Moment,
 }
+
+/// The pause behind a recovery at whose end the stream did not remember what comes next either; doubled with each one in
+/// a row, for it publishes everything again.
+const TOO_LATE: Duration = Duration::from_secs(1);
+/// It is doubled up to here.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// A recovery that has begun.
 pub(super) struct Recovering {
@@ -45,7 +54,11 @@ impl Task {
                 "the stream does not remember what this route has to read next; it stops, to read the table again"
             );
             self.health.recovering = Some(reason.clone());
-            self.turn = Some(Turn { reason, asked: false });
+            let pause = match self.recoveries_too_late {
+                0 => Duration::ZERO,
+                times => TOO_LATE.saturating_mul(1 << (times - 1).min(16)).min(LONGEST_PAUSE),
+            };
+            self.turn = Some(Turn { reason, asked: false, from: self.now() + pause });
             self.note_health();
             for number in self.partitions.numbers() {
                 self.pipeline_input(number, pipeline::Input::Drain)?;
@@ -58,7 +71,12 @@ impl Task {
     /// Goes on with a turn once nothing is under way.
     pub(super) fn turn_on(&mut self) {
         let ready = !self.draining && self.partitions.is_empty() && self.lineage.is_idle();
+        let now = self.now();
         let Some(turn) = self.turn.as_mut().filter(|turn| ready && !turn.asked) else { return };
+        if now < turn.from {
+            self.begin_again = Some(turn.from);
+            return;
+        }
         turn.asked = true;
         let (source, bookkeeping) = (self.parts.source.clone(), self.parts.bookkeeping.clone());
         let (guard, route, registration) = (self.guard.clone(), self.name.clone(), self.registration.clone());
@@ -112,7 +130,7 @@ impl Task {
                 if let Some(turn) = &mut self.turn {
                     turn.asked = false;
                 }
-                self.begin_again = Some(self.now() + std::time::Duration::from_secs(1));
+                self.begin_again = Some(self.now() + Duration::from_secs(1));
                 Ok(())
             }
             Err(error) => Err(error.context("beginning to read the table again")),
@@ -169,6 +187,7 @@ impl Task {
         let input = match result {
             Ok((listing, checkpoints)) => {
                 tracing::info!(route = %self.name, "the table was read again; the route goes on with the stream");
+                self.recoveries_too_late = 0;
                 self.lineage.know(checkpoints);
                 self.lineage.list(listing);
                 self.health.recovering = None;
@@ -181,6 +200,7 @@ impl Task {
             Err(error) if error.kind() == ErrorKind::Trimmed => {
                 let recovery = self.partitions.get(index).map(|progress| progress.partition.clone());
                 if let Some(recovery) = recovery {
+                    self.recoveries_too_late += 1;
                     self.trimmed(&recovery, &error.to_string())?;
                 }
                 pipeline::Input::StoreFailed { write }

@@ -79,6 +79,7 @@ impl Task {
             lineage: Lineage::new(listing, only),
             partitions: Partitions::default(),
             begin_again: None,
+            recoveries_too_late: 0,
             turn: None,
             beginning: 0,
             has_begun: false,

@@ -356,6 +356,8 @@ macro_rules! inbox_conformance {
                 a_claimed_event_that_fails_is_tried_again_with_the_same_idempotency_key
                 a_claim_handler_is_dropped_at_its_timeout
                 events_behind_a_claimed_one_follow_in_order
+                an_older_state_is_superseded_while_a_newer_one_is_handled
+                a_new_history_waits_for_the_handler_of_the_old_one
             ;
         }
     };

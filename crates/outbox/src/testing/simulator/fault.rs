@@ -45,6 +45,7 @@ faults! {
     StoreFull = "a store is full",
     StoreAnswerLost = "a store's answer is lost",
     StoreHangs = "a store hangs",
+    StoreOut = "a store refuses one kind of I/O for a while",
     CallFails = "a call fails as a whole",
     CallThrottled = "a call is throttled",
     CallAnswerLost = "a call's answer is lost",
@@ -70,6 +71,7 @@ faults! {
     DeliveredLate = "a message is delivered late",
     HandlerRetries = "a handler asks for another attempt",
     HandlerGivesUp = "a handler gives an event up",
+    HandlerHangs = "a handler outside of the transaction takes too long",
 }
 
 impl Fault {

@@ -119,16 +119,16 @@ pub(super) fn discard_rubbish(world: &World, route: usize) {
 
 fn note_discarded(world: &World, route: usize, id: &str) {
     world.note(|| format!("an operator discards {id} on `{}`", world.routes[route]));
-    let gapless = is_gapless(world, route);
+    let (gapless, now) = (is_gapless(world, route), world.now());
     let mut state = world.state();
     let truth = &mut state.truth;
     let Some(number) = truth.find(id) else { return };
     let leaves_marker = gapless && truth.events[number].event.is_some();
     let own = &mut truth.routes[route];
     if leaves_marker {
-        own.given_up.insert(number)
+        own.given_up.insert(number, now)
     } else {
-        own.erased.insert(number)
+        own.erased.insert(number, now)
     };
 }
 
@@ -151,6 +151,7 @@ fn erase_first(world: &World, route: usize) -> bool {
 }
 
 fn erase(world: &World, key: &Key) -> bool {
+    let now = world.now();
     for (route, name) in world.routes.iter().enumerate() {
         // Where a route goes on without a dead letter, that is a lane of its own.
         let lanes = at_once(world.books.troubles(name, None, usize::MAX)).into_iter().map(|trouble| trouble.lane);
@@ -160,7 +161,7 @@ fn erase(world: &World, key: &Key) -> bool {
         for kept in kept {
             match truth.find(kept.content.id()) {
                 Some(number) if truth.events[number].key.as_ref() == Some(key) => {
-                    truth.routes[route].erased.insert(number);
+                    truth.routes[route].erased.insert(number, now);
                 }
                 _ => {}
             }

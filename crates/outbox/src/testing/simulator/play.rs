@@ -175,6 +175,10 @@ async fn happen(world: &Arc<World>, workers: &Workers, number: usize, what: &Wha
         What::Trim { kept } => source::trim(world, *kept),
         What::Io { io, skip, fault } => world.state().armed.ios.push((*io, *skip, *fault)),
         What::Call { route, skip, fault } => world.state().armed.calls.push((*route, *skip, *fault)),
+        What::StoreOut { io, lasts } => {
+            let until = world.now() + *lasts;
+            world.state().armed.out.push((*io, until));
+        }
         What::Outage { route, lasts, fault } => {
             let until = world.now() + *lasts;
             world.state().targets[*route].outage = Some((until, *fault));
@@ -187,8 +191,8 @@ async fn happen(world: &Arc<World>, workers: &Workers, number: usize, what: &Wha
         What::Restore { .. } => {}
         What::Pass { skip, fault } => world.state().armed.passes.push((*skip, *fault)),
         What::Transport { skip, twice, late } => world.state().armed.messages.push((*skip, *twice, *late)),
-        What::Answer { nth, gives_up, times } => {
-            world.state().consumer.answers.insert(*nth, (*gives_up, *times));
+        What::Answer { nth, how, times } => {
+            world.state().consumer.answers.insert(*nth, (*how, *times));
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Life {
     frozen: Mutex<Option<Moment>>,
     /// When it was asked to stop in order.
     stopping: Mutex<Option<Moment>>,
+    renewed: Mutex<Option<Moment>>,
     /// Whether one of its I/Os suffered a fault.
     disturbed: AtomicBool,
     /// I/Os so far, by kind.
@@ -42,6 +43,7 @@ impl Life {
             died: Notify::new(),
             frozen: Mutex::default(),
             stopping: Mutex::default(),
+            renewed: Mutex::default(),
             disturbed: AtomicBool::new(false),
             counts: Mutex::default(),
         }
@@ -77,6 +79,23 @@ impl Life {
         stopping.filter(|_| !self.is_dead() && !self.disturbed.load(Ordering::Relaxed))
     }
 
+    /// Returns while this life goes on; never, once it is over.
+    pub(super) async fn alive(&self) {
+        if self.is_dead() {
+            pending::<()>().await;
+        }
+    }
+
+    /// The store took or renewed its lease.
+    fn renewed(&self, now: Moment) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// When the store last took or renewed its lease.
+    pub(super) fn last_renewed(&self) -> Option<Moment> {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn freeze(&self, until: Moment) {
         *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
@@ -100,9 +119,7 @@ impl Around {
         while let Some(left) = self.life.frozen_for(self.world.now()) {
             sleep(left).await;
         }
-        if self.life.is_dead() {
-            pending::<()>().await;
-        }
+        self.life.alive().await;
     }
 
     async fn take_time(&self, io: Io) {
@@ -119,6 +136,12 @@ impl Around {
         let mut state = self.world.state();
         if state.healed {
             return None;
+        }
+        let now = self.world.now();
+        if before && state.armed.out.iter().any(|(out, until)| *out == io && now < *until) {
+            self.life.disturbed.store(true, Ordering::Relaxed);
+            state.strikes(Fault::StoreOut);
+            return Some(IoFault::Fails);
         }
         let index = state.armed.ios.iter().position(|armed| armed.0 == io)?;
         let (_, skip, fault) = &mut state.armed.ios[index];
@@ -190,6 +213,9 @@ impl Hook for Around {
     }
 
     async fn after(&self, io: Io) -> Result<(), StoreError> {
+        if matches!(io, Io::Take | Io::Renew) {
+            self.life.renewed(self.world.now());
+        }
         checks::after(&self.world, io);
         let fault = self.strike(io, false);
         if let Some(fault) = fault {

@@ -68,7 +68,15 @@ pub(super) struct RouteScene {
 
 /// How the consumer behind the first route works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConsumerScene {
+pub(super) struct ConsumerScene {
+    pub(super) mode: ConsumerMode,
+    /// Its effects are outside of the inbox's store, under claims.
+    pub(super) claims: bool,
+}
+
+/// What the consumer's inbox promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConsumerMode {
     Once,
     Latest,
     InOrder,
@@ -115,7 +123,9 @@ pub(super) enum What {
     /// What the transport does with the next message to the consumer, not counting the first `skip`.
     Transport { skip: u32, twice: bool, late: Duration },
     /// What the handler answers about the event that comes `nth`.
-    Answer { nth: usize, gives_up: bool, times: u32 },
+    Answer { nth: usize, how: AnswerFault, times: u32 },
+    /// For so long, every I/O of this kind fails.
+    StoreOut { io: Io, lasts: Duration },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +171,16 @@ pub(super) enum Operation {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerFault {
+    Retries,
+    GivesUp,
+    /// Takes longer than it may, its effect in place by then or not. Only outside of a transaction.
+    Hangs {
+        effect: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PassFault {
     KilledBefore,
     KilledAfter,
@@ -187,6 +207,9 @@ impl Schedule {
             for _ in 0..rng.usize(0..5) {
                 incidents.push(draw_stream_fault(&mut rng));
             }
+        }
+        if rng.u8(0..8) == 0 {
+            draw_discarded_behind(&mut rng, &scene, &mut incidents);
         }
         incidents.sort_by_key(|incident| incident.at);
         for (number, incident) in incidents.iter_mut().enumerate() {
@@ -215,12 +238,7 @@ impl Schedule {
 impl Scene {
     fn draw(rng: &mut Rng) -> Self {
         let routes: Vec<RouteScene> = (0..rng.usize(1..=2)).map(|index| RouteScene::draw(rng, index > 0)).collect();
-        let consumers = [ConsumerScene::Once, ConsumerScene::Latest, ConsumerScene::InOrder, ConsumerScene::AfterCause];
-        let mut consumer = consumers[rng.usize(..consumers.len())];
-        if routes[0].goes_on && !matches!(consumer, ConsumerScene::Latest) {
-            // A route that goes on without a dead letter is not gapless, and the other modes want that.
-            consumer = ConsumerScene::Once;
-        }
+        let consumer = ConsumerScene::draw(rng, &routes[0]);
         let source = SourceScene::draw(rng);
         Self {
             source,
@@ -232,6 +250,18 @@ impl Scene {
             // Only there are positions of the source the store's.
             retained: (source == SourceScene::Table && rng.bool()).then(|| rng.u64(1..8)),
         }
+    }
+}
+
+impl ConsumerScene {
+    fn draw(rng: &mut Rng, route: &RouteScene) -> Self {
+        let modes = [ConsumerMode::Once, ConsumerMode::Latest, ConsumerMode::InOrder, ConsumerMode::AfterCause];
+        let mut mode = modes[rng.usize(..modes.len())];
+        if route.goes_on && mode != ConsumerMode::Latest {
+            // A route that goes on without a dead letter is not gapless, and the other modes want that.
+            mode = ConsumerMode::Once;
+        }
+        Self { mode, claims: rng.u8(0..3) == 0 }
     }
 }
 
@@ -280,7 +310,7 @@ fn draw_transactions(rng: &mut Rng, scene: &Scene, incidents: &mut Vec<Incident>
     for _ in 0..rng.usize(4..24) {
         let writes = (0..rng.usize(1..=2)).map(|_| (rng.usize(..scene.keys), rng.u32(1..=3))).collect();
         // Without a key there is no place, which a consumer in mode `in_order` refuses.
-        let allowed = scene.consumer != ConsumerScene::InOrder;
+        let allowed = scene.consumer.mode != ConsumerMode::InOrder;
         let keyless = if allowed && rng.u8(0..5) == 0 { rng.u32(1..=2) } else { 0 };
         let what = What::Transaction { writes, keyless, commits: rng.u8(0..6) != 0, raced: rng.u8(0..8) == 0 };
         incidents.push(Incident { number: 0, at: millis(rng, 0..BUSY), what });
@@ -320,7 +350,7 @@ fn draw_fault(rng: &mut Rng, scene: &Scene) -> Incident {
                 [rng.usize(..4)],
         },
         92..=94 => What::Transport { skip: skip(rng), twice: rng.bool(), late: millis(rng, 0..3000) },
-        95..=97 => What::Answer { nth: rng.usize(0..30), gives_up: rng.u8(0..3) == 0, times: rng.u32(1..4) },
+        95..=97 => What::Answer { nth: rng.usize(0..30), how: draw_answer(rng, scene), times: rng.u32(1..4) },
         _ => What::Rubbish { key: rng.bool().then(|| rng.usize(..scene.keys)) },
     };
     Incident { number: 0, at: millis(rng, 0..BUSY + 4000), what }
@@ -334,6 +364,23 @@ fn draw_stream_fault(rng: &mut Rng) -> Incident {
         _ => What::Trim { kept: rng.u64(0..12) },
     };
     Incident { number: 0, at: millis(rng, 0..BUSY), what }
+}
+
+/// An event is given up on while checkpoints cannot be stored, and its relay dies: what was discarded is read again.
+fn draw_discarded_behind(rng: &mut Rng, scene: &Scene, incidents: &mut Vec<Incident>) {
+    let route = rng.usize(..scene.routes.len());
+    let begins = rng.u64(0..BUSY);
+    let mut add = |after: u64, what: What| {
+        incidents.push(Incident { number: 0, at: Duration::from_millis(begins + after), what });
+    };
+    for nth in 0..rng.usize(1..4) {
+        let nth = nth * rng.usize(1..10);
+        add(0, What::Unwanted { route, nth, how: Unwanted::ForGood });
+    }
+    add(0, What::StoreOut { io: Io::Checkpoint, lasts: millis(rng, 500..6000) });
+    let what = if rng.u8(0..3) == 0 { Operation::Erase } else { Operation::Discard };
+    add(rng.u64(0..1000), What::Operator { route, what });
+    add(rng.u64(500..4000), What::Kill { relay: rng.usize(..scene.relays) });
 }
 
 /// Mostly few: a fault that never comes shows nothing.
@@ -367,6 +414,14 @@ fn draw_call_fault(rng: &mut Rng) -> CallFault {
         5 => CallFault::ShortAnswer,
         6 => CallFault::HalfAccepted,
         _ => CallFault::Hangs { lasts: millis(rng, 100..8000), effect: rng.bool() },
+    }
+}
+
+fn draw_answer(rng: &mut Rng, scene: &Scene) -> AnswerFault {
+    match rng.u8(0..3) {
+        0 => AnswerFault::GivesUp,
+        1 if scene.consumer.claims => AnswerFault::Hangs { effect: rng.bool() },
+        _ => AnswerFault::Retries,
     }
 }
 

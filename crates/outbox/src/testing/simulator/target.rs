@@ -16,7 +16,7 @@ use super::{
     process::Around,
     rule::Rule,
     schedule::{CallFault, Unwanted},
-    worker::{CALL_TIMEOUT, DRAIN_LIMIT, LEASE},
+    worker::{CALL_TIMEOUT, DRAIN_LIMIT, FAILOVER, LEASE},
     world::{State, World},
 };
 use crate::{
@@ -113,6 +113,11 @@ impl Target {
         if !limits.ordered_calls && lanes.len() < batch.events.len() {
             breach(Rule::InOrder, "two events of a key in a call that keeps no order");
         }
+        // Whoever waits for a lease to end may take it from this moment on.
+        let ended = self.around.life.last_renewed().is_none_or(|last| self.world().now().since(last) >= FAILOVER);
+        if ended {
+            breach(Rule::Bounded, "a call by a relay whose lease has ended");
+        }
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         under_way.calls += 1;
         if under_way.calls > limits.max_calls {
@@ -186,7 +191,7 @@ impl Target {
     }
 
     /// Takes the first `most` events of the call, as far as each is wanted.
-    fn take(&self, batch: &Batch, most: usize) -> Vec<Outcome> {
+    fn take(&self, batch: &Batch, began: Moment, most: usize) -> Vec<Outcome> {
         let mut held = BTreeSet::new();
         let outcomes = batch.events.iter().enumerate().map(|(index, event)| {
             let lane = Lane::of(event);
@@ -198,7 +203,7 @@ impl Target {
                 held.insert(lane);
                 return refusal;
             }
-            self.arrive(event, batch);
+            self.arrive(event, batch, began);
             Outcome::Accepted
         });
         outcomes.collect()
@@ -224,7 +229,7 @@ impl Target {
         Some(Outcome::Refused { permanent, reason: "simulated: not wanted".to_owned() })
     }
 
-    fn arrive(&self, event: &Event, batch: &Batch) {
+    fn arrive(&self, event: &Event, batch: &Batch, began: Moment) {
         self.world().note(|| {
             let replay = batch.replay.as_ref().map_or_else(String::new, |id| format!(" by replay {id}"));
             let marker = if event.kind() == crate::event::SKIPPED { "marker of " } else { "" };
@@ -235,7 +240,7 @@ impl Target {
             match &batch.replay {
                 Some(replay) => operator::within(self.world(), &state, replay, event)
                     .and_then(|()| state.truth.replayed(self.route, replay, event)),
-                None => state.truth.arrived(self.route, event).map(drop),
+                None => state.truth.arrived(self.route, event, began),
             }
         };
         if let Err(breach) = arrived {
@@ -248,7 +253,7 @@ impl Target {
         }
     }
 
-    async fn answer(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
+    async fn answer(&self, batch: &Batch, began: Moment) -> Result<Vec<Outcome>, SinkError> {
         let all = batch.events.len();
         if let Some(fault) = self.outage() {
             return Err(SinkError::new(fault, "simulated: the target is out"));
@@ -263,27 +268,27 @@ impl Target {
             return Err(SinkError::new(fault, "simulated: something in this call is wrong"));
         }
         match fault {
-            None => Ok(self.take(batch, all)),
+            None => Ok(self.take(batch, began, all)),
             Some(CallFault::Fails(fault)) => Err(SinkError::new(fault, "simulated: the call failed")),
             Some(CallFault::Throttled(after)) => Ok(vec![Outcome::Throttled { after }; all]),
-            Some(CallFault::HalfAccepted) => Ok(self.take(batch, all.div_ceil(2).min(all - 1))),
+            Some(CallFault::HalfAccepted) => Ok(self.take(batch, began, all.div_ceil(2).min(all - 1))),
             Some(CallFault::AnswerLost) => {
                 self.world().excuse(self.route, all);
-                self.take(batch, all);
+                self.take(batch, began, all);
                 Err(SinkError::new(sink::Fault::Unknown, "simulated: the answer was lost").uncertain())
             }
             Some(CallFault::ShortAnswer) => {
                 self.world().excuse(self.route, all);
                 // Whether the one that nothing is said of was taken nobody can know.
                 let taken = all - self.world().chance(("short", batch.events[0].id())).usize(0..=1);
-                let mut outcomes = self.take(batch, taken);
+                let mut outcomes = self.take(batch, began, taken);
                 outcomes.pop();
                 Ok(outcomes)
             }
             Some(CallFault::Hangs { lasts, effect }) => {
                 if effect {
                     self.world().excuse(self.route, all);
-                    let outcomes = self.take(batch, all);
+                    let outcomes = self.take(batch, began, all);
                     sleep(lasts).await;
                     return Ok(outcomes);
                 }
@@ -324,7 +329,7 @@ impl Sink for Target {
         };
         let answered = async {
             self.around.before(Io::Publish).await.map_err(failed)?;
-            let answer = self.answer(batch).await;
+            let answer = self.answer(batch, call.began).await;
             self.around.after(Io::Publish).await.map_err(failed)?;
             Ok(answer)
         };

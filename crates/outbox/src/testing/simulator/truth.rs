@@ -1,6 +1,10 @@
 //! What is known to be true: every committed event, and what has become of it on each route.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustc_hash::FxHashMap;
 
@@ -14,10 +18,12 @@ use crate::{
     event::{Event, Key, SKIPPED},
     source::PartitionId,
 };
-use std::sync::Arc;
 
 /// The type that a filtered route takes.
 pub(super) const SECOND_KIND: &str = "second";
+
+/// How long a relay may go on with what it loaded before somebody discarded it: it looks for that every second.
+const NOTICED: Duration = Duration::from_secs(2);
 
 /// A committed event, or a row that is none.
 pub(super) struct Known {
@@ -42,8 +48,9 @@ pub(super) struct Truth {
     /// before.
     unordered: bool,
     owners: u64,
-    /// Whether a route has recovered: what was discarded within the slack comes again then.
-    recovered: bool,
+    /// Whether what was discarded may come again: a route has recovered, and read the table within the slack; or the store
+    /// was put back from a backup, and is read from where histories part.
+    reads_again: bool,
     /// Whether the source reorders.
     reorders: bool,
     /// What was read of each partition, in its order.
@@ -58,10 +65,10 @@ pub(super) struct RouteTruth {
     pub(super) retired: bool,
     /// How often each event arrived, by its number; markers included.
     pub(super) arrivals: Vec<u32>,
-    /// Given up by an operator, so that a marker, or nothing, comes in its place.
-    pub(super) given_up: BTreeSet<usize>,
-    /// Erased: nothing comes in its place.
-    pub(super) erased: BTreeSet<usize>,
+    /// Given up by an operator, and when, so that a marker comes in its place.
+    pub(super) given_up: BTreeMap<usize, Moment>,
+    /// Erased, or given up where no marker comes: nothing comes in its place.
+    pub(super) erased: BTreeMap<usize, Moment>,
     /// Dead letters that a route which goes on did not wait for.
     pub(super) passed_over: BTreeSet<usize>,
     lanes: BTreeMap<Key, Lane>,
@@ -105,7 +112,7 @@ impl Truth {
 
     /// A route reads the table again.
     pub(super) fn recovers(&mut self) {
-        self.recovered = true;
+        self.reads_again = true;
         self.begins_anew();
     }
 
@@ -180,10 +187,11 @@ impl Truth {
             route.checked.clear();
         }
         self.read.clear();
+        self.reads_again = true;
     }
 
-    /// An event arrived at a route's target. Says what is wrong with that.
-    pub(super) fn arrived(&mut self, route: usize, event: &Event) -> Result<usize, Breach> {
+    /// An event arrived at a route's target, in a call that `began` then. Says what is wrong with that.
+    pub(super) fn arrived(&mut self, route: usize, event: &Event, began: Moment) -> Result<(), Breach> {
         let Some(number) = self.find(event.id()) else {
             return Err(Breach::new(Rule::Atomic, format!("{} arrived, and nobody committed it", event.id())));
         };
@@ -193,7 +201,7 @@ impl Truth {
             let what = format!("{} arrived at a route that does not take it", event.id());
             return Err(Breach::new(Rule::Atomic, what));
         }
-        if marker && !truth.given_up.contains(&number) {
+        if marker && !truth.given_up.contains_key(&number) {
             let what = format!("a marker arrived for {}, which nobody discarded", event.id());
             return Err(Breach::new(Rule::NothingLost, what));
         }
@@ -204,16 +212,23 @@ impl Truth {
         }
         if marker {
             truth.markers.insert(number);
-        } else if truth.markers.contains(&number) && !self.recovered {
+        } else if truth.markers.contains(&number) && !self.reads_again {
             let what = format!("{} arrived, though it was discarded and its marker had come", event.id());
+            return Err(Breach::new(Rule::InOrder, what));
+        }
+        let given_up = truth.given_up.get(&number).or_else(|| truth.erased.get(&number));
+        // Without a key, a record that came twice is two letters, and each is discarded by itself.
+        let is_one = self.events[number].key.is_some() || !self.reorders;
+        if !marker && !self.reads_again && is_one && given_up.is_some_and(|at| began.since(*at) > NOTICED) {
+            let what = format!("{} arrived in a call that began long after it was discarded", event.id());
             return Err(Breach::new(Rule::InOrder, what));
         }
         truth.arrivals[number] += 1;
         if truth.arrivals[number] > 1 {
             truth.duplicates += 1;
-            return Ok(number);
+            return Ok(());
         }
-        self.in_order(route, number).map(|()| number)
+        self.in_order(route, number)
     }
 
     /// A replay brought an event. Says what is wrong with that.
@@ -244,7 +259,9 @@ impl Truth {
         let truth = &mut self.routes[route];
         let Some(lane) = truth.lanes.get_mut(key) else { return Ok(()) };
         let overtaken = lane.events.iter().skip(lane.next).take_while(|&&earlier| earlier != number).find(|earlier| {
-            truth.arrivals[**earlier] == 0 && !truth.erased.contains(earlier) && !truth.passed_over.contains(earlier)
+            truth.arrivals[**earlier] == 0
+                && !truth.erased.contains_key(earlier)
+                && !truth.passed_over.contains(earlier)
         });
         // A key of which nothing came before cannot be judged: it may have gone out long ago.
         let is_known = |overtaken: usize| {
@@ -285,7 +302,7 @@ impl RouteTruth {
 
     /// Whether a checkpoint may be past the event, and nothing is kept of it.
     pub(super) fn is_done(&self, number: usize) -> bool {
-        self.arrivals[number] > 0 || self.given_up.contains(&number) || self.erased.contains(&number)
+        self.arrivals[number] > 0 || self.given_up.contains_key(&number) || self.erased.contains_key(&number)
     }
 
     pub(super) fn goes_on(&self) -> bool {

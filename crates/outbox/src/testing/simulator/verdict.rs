@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use super::{checks::at_once, operator, rule::Rule, schedule::ConsumerScene, world::World};
+use super::{checks::at_once, operator, rule::Rule, schedule::ConsumerMode, world::World};
 use crate::{
     bookkeeping::{Bookkeeping as _, Checkpoint, KeptCounts, Operator as _},
     error::StoreError,
@@ -76,7 +76,7 @@ async fn redrive_consumer(world: &World) -> Result<(), StoreError> {
             let (truth, consumer) = (&state.truth, &state.consumer);
             let number = truth.find(letter.first.message.id());
             let cause = number.and_then(|number| truth.events[number].cause);
-            let cause = cause.filter(|_| world.scene.consumer == ConsumerScene::AfterCause);
+            let cause = cause.filter(|_| world.scene.consumer.mode == ConsumerMode::AfterCause);
             cause.is_some_and(|cause| !truth.events[cause].lost && !consumer.is_over(truth, cause))
         };
         if !waits {
@@ -95,25 +95,25 @@ fn not_applied(world: &World) -> Vec<usize> {
         known.event.is_some() && !known.lost && !consumer.is_over(truth, *number)
     };
     let due = (0..truth.len()).filter(is_due);
-    match world.scene.consumer {
-        ConsumerScene::Once => due.collect(),
+    match world.scene.consumer.mode {
+        ConsumerMode::Once => due.collect(),
         // Only the newest of a key has to be there.
-        ConsumerScene::Latest => due
+        ConsumerMode::Latest => due
             .filter(|&number| {
                 let key = &truth.events[number].key;
                 // A newer one that a restored backup lost may have come before.
                 let is_newer = |other: &usize| {
                     let newer = &truth.events[*other];
-                    let counts = !newer.lost && newer.event.is_some() || consumer.applied.contains(other);
+                    let counts = !newer.lost && newer.event.is_some() || consumer.has_applied(*other);
                     newer.key == *key && counts
                 };
                 key.is_none() || !(number + 1..truth.len()).any(|other| is_newer(&other))
             })
             .collect(),
         // Behind what was erased, a consumer waits until its operator skips it.
-        ConsumerScene::AfterCause if !truth.routes[0].erased.is_empty() => Vec::new(),
-        ConsumerScene::InOrder | ConsumerScene::AfterCause => {
-            let erased: Vec<_> = truth.routes[0].erased.iter().map(|&number| &truth.events[number].key).collect();
+        ConsumerMode::AfterCause if !truth.routes[0].erased.is_empty() => Vec::new(),
+        ConsumerMode::InOrder | ConsumerMode::AfterCause => {
+            let erased: Vec<_> = truth.routes[0].erased.keys().map(|&number| &truth.events[number].key).collect();
             due.filter(|&number| truth.events[number].key.is_none() || !erased.contains(&&truth.events[number].key))
                 .collect()
         }

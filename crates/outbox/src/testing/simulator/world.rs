@@ -76,6 +76,8 @@ pub(super) struct State {
 #[derive(Default)]
 pub(super) struct Armed {
     pub(super) ios: Vec<(Io, u32, IoFault)>,
+    /// I/Os that fail until then.
+    pub(super) out: Vec<(Io, Moment)>,
     pub(super) calls: Vec<(usize, u32, CallFault)>,
     pub(super) passes: Vec<(u32, PassFault)>,
     pub(super) messages: Vec<(u32, bool, Duration)>,

@@ -178,3 +178,26 @@ fn what_was_fetched_and_has_been_discarded_does_not_come_again() {
     assert_eq!(rig.accept_all(), ["a@1.1.0", "a@1.3.0"]);
     assert_eq!(rig.done_to(), "2");
 }
+
+#[test]
+fn what_was_fetched_and_discarded_does_not_go_out_when_it_comes_at_its_own_position() {
+    let discarded = vec![("a@1.2.0".into(), Position::new("7"))];
+    let mut rig = rig(observed());
+    rig.step(Input::Discarded { tombstones: discarded });
+    rig.read([event("a", 2), event("a", 3)]);
+    assert_eq!(rig.accept_all(), ["a@1.3.0"]);
+    assert_eq!(rig.done_to(), "2");
+}
+
+#[test]
+fn what_was_discarded_while_it_waited_to_be_parked_does_not_go_out_though_another_record_carries_it() {
+    let mut rig = missing_before(3, observed());
+    let lane = Lane::Key(Key::new("a").unwrap());
+    rig.step(Input::Troubled { lane: lane.clone() });
+    rig.fetched(vec![found(event("a", 2))]);
+    let write = rig.keeps[0].0;
+    rig.step(Input::Discarded { tombstones: vec![("a@1.2.0".into(), Position::new("2"))] });
+    rig.step(Input::Released { lane });
+    rig.step(Input::KeyFree { write });
+    assert_eq!(rig.accept_all(), ["a@1.3.0"]);
+}

@@ -16,8 +16,10 @@ use crate::{
 };
 
 mod gone;
+mod order;
 
 pub use gone::*;
+pub use order::*;
 
 /// An effect elsewhere: what was asked for, and with which idempotency key.
 #[derive(Clone, Default)]
@@ -65,9 +67,28 @@ fn service<B: InboxUnderTest>(
     elsewhere: &Elsewhere,
     timeout: Duration,
 ) -> ClaimService<B::Store, Elsewhere> {
-    let claim = ClaimSettings { timeout, expiry: timeout + Duration::from_secs(30), concurrency: 4 };
-    let layer = InboxLayer::in_order(bench.open()).clock(clock.clone()).claim(claim).expect("valid settings");
-    layer.layer(elsewhere.clone())
+    let layer = InboxLayer::in_order(bench.open()).clock(clock.clone()).claim(claimed(timeout));
+    layer.expect("valid settings").layer(elsewhere.clone())
+}
+
+fn claimed(timeout: Duration) -> ClaimSettings {
+    ClaimSettings { timeout, expiry: timeout + Duration::from_secs(30), concurrency: 4 }
+}
+
+/// A handler that waits at a gate.
+fn gated() -> (Elsewhere, Arc<tokio::sync::Semaphore>) {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    (Elsewhere { gate: Some(gate.clone()), ..Elsewhere::default() }, gate)
+}
+
+/// Waits until the handler was asked so often.
+async fn asked(elsewhere: &Elsewhere, times: usize) {
+    let asked = async {
+        while elsewhere.asked().len() < times {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("the handler is asked");
 }
 
 async fn take(service: &ClaimService<impl InboxStore, Elsewhere>, events: Vec<Event>) -> Vec<Applied> {

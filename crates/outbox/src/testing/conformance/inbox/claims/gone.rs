@@ -2,7 +2,7 @@
 
 use super::{
     super::{InboxUnderTest, event},
-    Elsewhere, LONG, service, take,
+    Elsewhere, LONG, asked, gated, service, take,
 };
 use crate::{
     ErrorKind, StoreError,
@@ -34,20 +34,6 @@ async fn until<S: InboxStore>(
         }
     };
     tokio::time::timeout(Duration::from_secs(20), reached).await.expect("the inbox gets there")
-}
-
-async fn asked(elsewhere: &Elsewhere, times: usize) {
-    let asked = async {
-        while elsewhere.asked().len() < times {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("the handler is asked");
-}
-
-fn gated() -> (Elsewhere, Arc<tokio::sync::Semaphore>) {
-    let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    (Elsewhere { gate: Some(gate.clone()), ..Elsewhere::default() }, gate)
 }
 
 /// A caller that hangs up while the handler runs does not cut the effect in two.

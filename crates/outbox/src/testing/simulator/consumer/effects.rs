@@ -1,0 +1,154 @@
+//! What the handler has done, and what is wrong with that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::{
+    rule::{Breach, Rule},
+    schedule::{AnswerFault, ConsumerMode},
+    truth::Truth,
+    world::{State, World},
+};
+use crate::event::Key;
+
+/// What the handler writes: the numbers of the events it applied, in order.
+pub(in super::super) type Effects = Vec<usize>;
+
+/// What is known of the consumer.
+#[derive(Default)]
+pub(in super::super) struct Consumed {
+    /// How much of the effects has been looked at.
+    looked_at: usize,
+    /// Events that have taken effect, and how many disturbances there had been by then.
+    applied: BTreeMap<usize, u64>,
+    /// The newest event of each key that has taken effect.
+    latest: BTreeMap<Key, usize>,
+    /// Dead letters that its operator gave up.
+    pub(in super::super) given_up: BTreeSet<usize>,
+    /// What the handler answers about an event before it applies it, and how often.
+    pub(in super::super) answers: BTreeMap<usize, (AnswerFault, u32)>,
+    /// What makes it rightly uncertain whether an effect outside of the store took place: crashes, failures of the store,
+    /// handlers that took too long.
+    disturbances: u64,
+}
+
+/// Looks at what the handler has newly done.
+pub(super) fn look(world: &World) {
+    let effects = world.inbox.state();
+    let mut state = world.state();
+    let State { truth, consumer, .. } = &mut *state;
+    let mut breaches = Vec::new();
+    for &number in &effects[consumer.looked_at..] {
+        if let Err(breach) = consumer.applies(world.scene.consumer.mode, truth, number) {
+            breaches.push(breach);
+        }
+    }
+    consumer.looked_at = effects.len();
+    drop(state);
+    for breach in breaches {
+        world.broken(breach);
+    }
+}
+
+impl Consumed {
+    /// From now on an effect outside of the store may rightly come a second time.
+    pub(in super::super) fn is_disturbed(&mut self) {
+        self.disturbances += 1;
+    }
+
+    /// Whether the event has taken effect.
+    pub(in super::super) fn has_applied(&self, number: usize) -> bool {
+        self.applied.contains_key(&number)
+    }
+
+    /// An effect took place outside of the store. Says what is wrong with that.
+    ///
+    /// It may come again where nobody could know of the first time, but never behind a later one of its key.
+    pub(super) fn applies_outside(&mut self, mode: ConsumerMode, truth: &Truth, number: usize) -> Result<(), Breach> {
+        let known = &truth.events[number];
+        let Some(disturbances) = self.applied.get(&number).copied() else {
+            return self.applies(mode, truth, number);
+        };
+        if disturbances == self.disturbances {
+            let what = format!("the consumer applied {} a second time, and nothing had gone wrong", known.id);
+            return Err(Breach::new(Rule::Once, what));
+        }
+        self.applied.insert(number, self.disturbances);
+        let newest = known.key.as_ref().and_then(|key| self.latest.get(key));
+        match newest {
+            Some(&newer) if newer > number && mode != ConsumerMode::Once => {
+                let newer = &truth.events[newer].id;
+                let what = format!("the consumer applied {} again after {newer}, which is behind it", known.id);
+                Err(Breach::new(Rule::InOrder, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An effect was committed. Says what is wrong with that.
+    fn applies(&mut self, mode: ConsumerMode, truth: &Truth, number: usize) -> Result<(), Breach> {
+        let known = &truth.events[number];
+        let id = &known.id;
+        let came =
+            truth.routes[0].arrivals[number] > 0 || truth.routes[0].replays.values().any(|r| r.contains(&number));
+        if !came {
+            return Err(Breach::new(Rule::Atomic, format!("the consumer applied {id}, which never arrived")));
+        }
+        if self.applied.insert(number, self.disturbances).is_some() {
+            return Err(Breach::new(Rule::Once, format!("the consumer applied {id} a second time")));
+        }
+        let newest = known.key.clone().map(|key| self.latest.entry(key).or_insert(number));
+        let newer = newest.and_then(|newest| {
+            let newer = (*newest > number).then_some(*newest);
+            *newest = number.max(*newest);
+            newer
+        });
+        match mode {
+            ConsumerMode::Once => Ok(()),
+            ConsumerMode::Latest => newer.map_or(Ok(()), |newer| {
+                let newer = &truth.events[newer].id;
+                Err(Breach::new(Rule::InOrder, format!("the consumer applied {id} over the newer {newer}")))
+            }),
+            ConsumerMode::InOrder => self.in_turn(truth, number),
+            ConsumerMode::AfterCause => self.in_turn(truth, number).and_then(|()| self.after_cause(truth, number)),
+        }
+    }
+
+    /// Whether nothing before it in its key is still to come.
+    fn in_turn(&self, truth: &Truth, number: usize) -> Result<(), Breach> {
+        let known = &truth.events[number];
+        if known.key.is_none() || known.lost {
+            return Ok(());
+        }
+        let earlier = truth.events[..number].iter().enumerate().find(|(earlier, other)| {
+            other.key == known.key && !other.lost && other.event.is_some() && !self.is_over(truth, *earlier)
+        });
+        match earlier {
+            Some((_, earlier)) => {
+                let what = format!("the consumer applied {} before {}", known.id, earlier.id);
+                Err(Breach::new(Rule::InOrder, what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn after_cause(&self, truth: &Truth, number: usize) -> Result<(), Breach> {
+        let known = &truth.events[number];
+        match known.cause {
+            Some(cause) if !truth.events[cause].lost && !self.is_over(truth, cause) => {
+                let cause = &truth.events[cause].id;
+                let what = format!("the consumer applied {} before {cause}, which caused it", known.id);
+                Err(Breach::new(Rule::AfterCause, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the event was applied, or nobody need wait for it.
+    pub(in super::super) fn is_over(&self, truth: &Truth, number: usize) -> bool {
+        let route = &truth.routes[0];
+        self.has_applied(number)
+            || self.given_up.contains(&number)
+            || route.given_up.contains_key(&number)
+            || route.erased.contains_key(&number)
+    }
+}
