@@ -1,46 +1,23 @@
 //! People in the middle of it: redrives, discards, erasures, pauses, replays, a retired route, a restored backup.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+mod replay;
+
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{
-    checks::at_once,
-    fault::Fault,
-    play::Workers,
-    rule::{Breach, Rule},
-    schedule::Operation,
-    service,
-    source::Supply,
-    world::{State, World},
-};
+pub(super) use self::replay::{Asked, within};
+use super::{checks::at_once, fault::Fault, play::Workers, rule::Rule, schedule::Operation, service, world::World};
 use crate::{
-    bookkeeping::{Bookkeeping as _, Lane, Operator as _, Replay, Selector},
+    bookkeeping::{Bookkeeping as _, Lane, Operator as _, Selector},
     clock::Clock as _,
-    entry::Position,
     error::ErrorKind,
-    event::{Event, Key, SKIPPED},
-    filter::Filter,
+    event::Key,
     memory::Snapshot,
     relay::{RelayError, adoption},
     route::RouteName,
-    source::{PartitionId, Source as _},
     store::BusinessStore as _,
 };
-
-/// A replay that was asked for.
-pub(super) struct Asked {
-    pub(super) route: usize,
-    pub(super) id: Arc<str>,
-    /// What it has to bring, by number.
-    pub(super) events: BTreeSet<usize>,
-    /// Where it ends, by partition.
-    ends: Vec<(PartitionId, Position)>,
-    /// The key that it is for, if it is for one.
-    key: Option<Key>,
-    /// A restored backup cut it off.
-    pub(super) cut_off: bool,
-}
 
 /// Does what people do to a relay that runs.
 pub(super) async fn operate(world: &Arc<World>, workers: &Workers, route: usize, what: Operation) {
@@ -61,7 +38,7 @@ pub(super) async fn operate(world: &Arc<World>, workers: &Workers, route: usize,
                 at_once(world.books.pause(&world.routes[route], false));
             });
         }
-        Operation::Replay { key } => replay(world, route, key),
+        Operation::Replay { key } => replay::replay(world, route, key),
         Operation::Retire => retire(world, workers, route).await,
     }
 }
@@ -172,90 +149,6 @@ fn erase(world: &World, key: &Key) -> bool {
     }
     world.note(|| format!("an operator erases {key}"));
     at_once(world.books.erase(key)) > 0
-}
-
-/// Asks for all that is retained before the route's checkpoints.
-fn replay(world: &World, route: usize, key: Option<usize>) {
-    let name = &world.routes[route];
-    let ends: Vec<_> = at_once(world.books.checkpoints(name))
-        .into_iter()
-        .filter(|checkpoint| !checkpoint.partition.is_recovery())
-        .map(|checkpoint| (checkpoint.partition, checkpoint.position))
-        .collect();
-    if ends.is_empty() {
-        return;
-    }
-    let key = key.and_then(service::key);
-    let retained = within_retention(world);
-    let mut state = world.state();
-    let id: Arc<str> = format!("replay-{}", state.replays.len()).into();
-    let truth = &state.truth;
-    let is_meant = |number: &usize| {
-        let known = &truth.events[*number];
-        let event = known.event.as_ref().filter(|event| event.kind() != SKIPPED);
-        event.is_some()
-            && !known.lost
-            && truth.routes[route].takes(known)
-            && key.as_ref().is_none_or(|key| known.key.as_ref() == Some(key))
-            && retained.contains(&known.position)
-    };
-    let source = world.supply.watch();
-    let read = ends.iter().flat_map(|(partition, end)| {
-        let read = truth.read.get(partition).map(Vec::as_slice).unwrap_or_default();
-        read.iter().filter(|(position, _)| source.order(position, end).is_le())
-    });
-    let numbers = read.flat_map(|(_, record)| record.events()).filter_map(|event| truth.find(event.id()));
-    let events = numbers.filter(is_meant).collect();
-    let asked = Asked { route, id: id.clone(), events, ends: ends.clone(), key: key.clone(), cut_off: false };
-    state.replays.push(asked);
-    state.strikes(Fault::Replayed);
-    drop(state);
-    world.note(|| format!("an operator replays `{name}` up to {ends:?}: {id}"));
-    let keys = key.iter().map(ToString::to_string).collect();
-    at_once(world.books.put_replay(&Replay {
-        id: id.to_string(),
-        route: name.clone(),
-        filter: Filter { keys, ..Filter::default() },
-        event: None,
-        since: None,
-        until: None,
-        ends,
-        finished: false,
-    }));
-}
-
-/// Whether the event is one that the replay was asked for. Says what is wrong if not.
-pub(super) fn within(world: &World, state: &State, replay: &str, event: &Event) -> Result<(), Breach> {
-    let asked = state.replays.iter().find(|asked| *asked.id == *replay && !asked.cut_off);
-    let (Some(asked), Some(number)) = (asked, state.truth.find(event.id())) else { return Ok(()) };
-    let source = world.supply.watch();
-    let is_before_its_end = asked.ends.iter().any(|(partition, end)| {
-        let read = state.truth.read.get(partition).map(Vec::as_slice).unwrap_or_default();
-        let mut of_it = read.iter().filter(|(_, record)| record.events().iter().any(|own| own.id() == event.id()));
-        of_it.any(|(position, _)| source.order(position, end).is_le())
-    });
-    let is_before_its_end = match &world.supply {
-        // What was read before a restored backup is not known any more, but positions are the store's own.
-        Supply::Table(store) => {
-            let position = &state.truth.events[number].position;
-            asked.ends.iter().any(|(_, end)| store.order(position, end).is_le())
-        }
-        Supply::Late(_) => is_before_its_end,
-        // Where a stream has forgotten something, a recovery reads the table again, and brings more.
-        Supply::Shards(_) => true,
-    };
-    let is_of_its_key = asked.key.is_none() || asked.key == state.truth.events[number].key;
-    if is_before_its_end && is_of_its_key {
-        return Ok(());
-    }
-    Err(Breach::new(Rule::Repeatable, format!("{replay} brought {}, which it was not asked for", event.id())))
-}
-
-/// The positions of what retention promises: more may be there still.
-fn within_retention(world: &World) -> Vec<crate::entry::Position> {
-    let all: Vec<_> = service::retained(world).iter().map(|record| record.position.clone()).collect();
-    let promised = world.scene.retained.map_or(all.len(), |newest| usize::try_from(newest).unwrap_or(usize::MAX));
-    all[all.len().saturating_sub(promised)..].to_vec()
 }
 
 /// Takes a route out of the configuration for good.

@@ -1,0 +1,108 @@
+//! A call while it is under way: what has to hold of it, and what becomes of it if it is cut off.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::FutureExt as _;
+
+use super::{
+    super::{
+        process::Around,
+        rule::Rule,
+        worker::{CALL_TIMEOUT, DRAIN_LIMIT, FAILOVER, LEASE},
+    },
+    Target,
+};
+use crate::{
+    bookkeeping::{Bookkeeping as _, Lane},
+    clock::Moment,
+    sink::{Batch, Sink as _},
+};
+
+/// The calls of a route in one life of a relay.
+#[derive(Default)]
+pub(super) struct UnderWay {
+    lanes: BTreeSet<Lane>,
+    calls: usize,
+}
+
+/// A call while it is under way, its future dropped or not.
+pub(super) struct Call {
+    lanes: Vec<Lane>,
+    under_way: Arc<Mutex<UnderWay>>,
+    around: Around,
+    pub(super) began: Moment,
+    /// Whether it came to an end, whichever.
+    pub(super) is_over: bool,
+    route: usize,
+    /// The numbers of its events, for as long as nobody has said whose fault it is.
+    pub(super) events: Vec<usize>,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.calls -= 1;
+        for lane in &self.lanes {
+            under_way.lanes.remove(lane);
+        }
+        let world = &self.around.world;
+        let now = world.now();
+        let is_waited_for = |since: Moment| now.since(since) < DRAIN_LIMIT && now.since(self.began) < CALL_TIMEOUT;
+        // A relay whose place another has taken waits for nothing.
+        let owns = || matches!(world.books.lease(LEASE).now_or_never(), Some(Ok(lease)) if lease.holder == self.around.life.name);
+        if !self.is_over && self.around.life.stops_since().is_some_and(is_waited_for) && owns() {
+            world.breach(Rule::Bounded, "a relay that stopped in order did not wait for its calls");
+        }
+        let mut state = world.state();
+        let doubted = &mut state.truth.routes[self.route].doubted;
+        for number in std::mem::take(&mut self.events) {
+            doubted.entry(number).or_insert(now);
+        }
+    }
+}
+
+impl Target {
+    /// Looks whether the call keeps the sink's limits, and whether a key is in one call at a time only.
+    pub(super) fn begin(&self, batch: &Batch) -> Call {
+        let limits = self.limits();
+        let bytes: usize = batch.events.iter().map(|event| self.size(event)).sum();
+        let lanes: BTreeSet<Lane> = batch.events.iter().map(|event| Lane::of(event)).collect();
+        let breach = |rule: Rule, what: &str| {
+            let events: Vec<&str> = batch.events.iter().map(|event| event.id()).collect();
+            self.world().breach(rule, format!("{what}: {events:?}"));
+        };
+        if batch.events.is_empty() || batch.events.len() > limits.max_events || bytes > limits.max_bytes {
+            breach(Rule::Bounded, "a call beyond the sink's limits");
+        }
+        if !limits.ordered_calls && lanes.len() < batch.events.len() {
+            breach(Rule::InOrder, "two events of a key in a call that keeps no order");
+        }
+        // Whoever waits for a lease to end may take it from this moment on.
+        let ended = self.around.life.last_renewed().is_none_or(|last| self.world().now().since(last) >= FAILOVER);
+        if ended {
+            breach(Rule::Bounded, "a call by a relay whose lease has ended");
+        }
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.calls += 1;
+        if under_way.calls > limits.max_calls {
+            breach(Rule::Bounded, "more calls at the same time than the sink takes");
+        }
+        // A replay is a publisher of its own; where a route goes on without dead letters, so is each of these.
+        let alone = batch.replay.is_some() || self.world().scene.routes[self.route].goes_on;
+        let lanes: Vec<Lane> = if alone { Vec::new() } else { lanes.into_iter().collect() };
+        for lane in &lanes {
+            if !under_way.lanes.insert(lane.clone()) {
+                breach(Rule::InOrder, "a key in two calls at the same time");
+            }
+        }
+        let events = {
+            let state = self.world().state();
+            batch.events.iter().filter_map(|event| state.truth.find(event.id())).collect()
+        };
+        let (under_way, around, began) = (self.under_way.clone(), self.around.clone(), self.world().now());
+        Call { lanes, under_way, around, began, is_over: false, route: self.route, events }
+    }
+}
