@@ -17,6 +17,7 @@ Exit codes:
   2  the command line or the configuration makes no sense; nothing was done
   3  what was named does not exist, or nothing matches; nothing was done
   4  store and bookkeeping no longer belong together: `outbox adopt` explains
+130  interrupted before it was done: `demo`, `simulate`
 
 See it work first: outbox demo";
 

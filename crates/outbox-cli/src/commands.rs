@@ -24,6 +24,7 @@ pub(crate) mod route;
 pub(crate) mod simulate;
 mod standing;
 pub(crate) mod status;
+mod stop;
 
 use lease::without_relay;
 

@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     NotFound,
     /// Store and bookkeeping do not belong together any more: `outbox adopt` explains.
     Adopt,
+    /// Somebody ended it before it was done; what it had found is told.
+    Interrupted,
 }
 
 impl Exit {
@@ -31,6 +33,7 @@ impl Exit {
             Self::Usage => 2,
             Self::NotFound => 3,
             Self::Adopt => 4,
+            Self::Interrupted => 130,
         }
     }
 }

@@ -38,7 +38,10 @@ pub fn main() -> ExitCode {
     };
     match command {
         // The demo logs and exits by rules of its own.
-        Command::Demo(args) => demo::run(args, global.json),
+        Command::Demo(args) => {
+            let code = demo::run(args, global.json);
+            output::written().map_or_else(|failure| failed(&global, &failure), |()| code)
+        }
         Command::Hidden(command) => command.run(),
         // Has runtimes of its own.
         Command::Simulate(args) => finish(&global, commands::simulate::run(Output::new(global.json), &args)),
@@ -84,15 +87,17 @@ fn misspoken(error: &clap::Error) -> ExitCode {
 }
 
 fn finish(global: &Global, outcome: Outcome) -> ExitCode {
-    match outcome {
+    match outcome.and_then(|exit| output::written().map(|()| exit)) {
         Ok(exit) => exit.into(),
-        Err(failure) => {
-            if global.json {
-                eprintln!("{}", failure.json());
-            } else {
-                eprintln!("{}", failure.shown(Paint::for_terminal(std::io::stderr().is_terminal())));
-            }
-            failure.code().into()
-        }
+        Err(failure) => failed(global, &failure),
     }
+}
+
+fn failed(global: &Global, failure: &Failure) -> ExitCode {
+    if global.json {
+        eprintln!("{}", failure.json());
+    } else {
+        eprintln!("{}", failure.shown(Paint::for_terminal(std::io::stderr().is_terminal())));
+    }
+    failure.code().into()
 }

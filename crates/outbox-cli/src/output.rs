@@ -2,7 +2,8 @@
 
 use std::{
     fmt::Write as _,
-    io::{IsTerminal, Write as _},
+    io::{self, IsTerminal, Write as _},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -10,9 +11,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use jiff::Timestamp;
 use serde::Serialize;
 
+mod milestones;
 mod table;
 
+pub(crate) use milestones::Milestones;
 pub(crate) use table::{Align, Cell, Table};
+
+use crate::exit::Failure;
 
 /// The width that everything printed fits into, as long as names are not longer than usual.
 pub(crate) const WIDTH: usize = 80;
@@ -75,10 +80,29 @@ impl Output {
     }
 }
 
-/// A reader that went away, as `head` does, is no failure.
+/// Why something could not be printed, the first time.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
+/// A reader that went away, as `head` does, is no failure. Any other is told when the command ends.
 fn write_out(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        // What came after it failed of the same.
+        let _ = UNWRITTEN.set(error);
+    }
+}
+
+/// Whether all that was printed so far was written.
+///
+/// # Errors
+/// [`Failure`] if something was not: whoever reads it has a part, or nothing.
+pub(crate) fn written() -> Result<(), Failure> {
+    UNWRITTEN.get().map_or(Ok(()), |error| {
+        let failure = Failure::new("what the command has to say could not be written to standard output in full");
+        Err(failure.because(error).help("what it was to do is done; make room, or send its output elsewhere"))
+    })
 }
 
 /// Colours, where they are wanted: <https://no-color.org>.

@@ -16,7 +16,6 @@ mod inbox_store;
 #[doc(hidden)]
 #[expect(clippy::panic, reason = "a property that does not hold is told by a panic")]
 pub mod properties;
-mod row;
 pub mod schema;
 mod source;
 pub mod statement;
@@ -24,9 +23,10 @@ mod store;
 mod wake;
 mod writer;
 
+use crate::row;
+pub use crate::row::{MAX_ATTRIBUTES_BYTES, MAX_ROW_BYTES};
 pub use bookkeeping::{BookkeepingOptions, SqliteBookkeeping};
 pub use inbox_store::{HandlerFn, InboxOptions, SqliteInbox, SqliteTx, Synchronous, handler_fn};
-pub use row::{MAX_ATTRIBUTES_BYTES, MAX_ROW_BYTES};
 pub use schema::{InitOptions, Meta, check, init};
 pub use store::{SqliteStore, StoreOptions};
 pub use wake::Waker;

@@ -176,8 +176,9 @@ pub trait Source: Send + Sync {
         Err(StoreError::new(ErrorKind::Invalid, message))
     }
 
-    /// Waits until something may have been committed since the last call returned. May return without cause; must
-    /// return within a bounded time of a commit. *Cancellation*: safe; a wake-up that came is kept for the next call.
+    /// Waits until something may have been committed since the last call returned. May return without cause, though not
+    /// again and again at once, for the relay reads each time; must return within a bounded time of a commit.
+    /// *Cancellation*: safe; a wake-up that came is kept for the next call.
     async fn changed(&self);
 
     /// What lies behind `after`. Cheap enough to ask every few seconds.

@@ -108,7 +108,7 @@ mod step_gate;
 mod subject;
 
 pub use hooked::{Hook, Hooked};
-pub use io::{Io, UnknownIo};
+pub use io::{Doer, Io, UnknownIo};
 pub use step_gate::{Side, Step, StepGate};
 pub use subject::{
     BookkeepingUnderTest, Delivery, End, Opened, SinkUnderTest, StoreUnderTest, Transaction, Write, WriterUnderTest,

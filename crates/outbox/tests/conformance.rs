@@ -11,7 +11,7 @@ use outbox::{
     testing::{
         BookkeepingUnderTest, Delivery, End, Opened, SinkUnderTest, StoreUnderTest, Transaction, Write,
         WriterUnderTest,
-        conformance::{bookkeeping, business_store, operator, sink, source, writer},
+        conformance::{self, bookkeeping, business_store, operator, sink, source, writer},
         faults::{FaultySink, SinkFault, SinkFaults},
     },
     writer::{Receipt, Settled},
@@ -110,6 +110,11 @@ impl SinkUnderTest for RememberingSink {
         true
     }
 
+    async fn take_nothing(&self) -> bool {
+        self.0.break_down(outbox::Fault::Throttle, "too many clients: close some");
+        true
+    }
+
     async fn cut_connections(&self) -> bool {
         self.1.once(SinkFault::FailCall(outbox::Fault::Sink));
         true
@@ -161,7 +166,8 @@ async fn the_operators_bookkeeping_in_memory_conforms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sink_in_memory_conforms() {
-    sink::all(async || RememberingSink::new(MemorySink::default())).await;
+    let suite = sink::all(async || RememberingSink::new(MemorySink::default()));
+    assert_eq!(conformance::passed_over_by(suite).await, [], "it can do all that the suite asks for");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,6 +77,7 @@ mod webhook {
         deliveries: Mutex<Vec<Delivery>>,
         refused: Mutex<BTreeSet<String>>,
         loses_an_answer: AtomicBool,
+        takes_nothing: AtomicBool,
     }
 
     /// A server that takes structured events.
@@ -87,6 +88,9 @@ mod webhook {
     }
 
     async fn take(State(received): State<Arc<Received>>, body: Bytes) -> StatusCode {
+        if received.takes_nothing.load(Ordering::SeqCst) {
+            return StatusCode::UNAUTHORIZED;
+        }
         let event = json::decode(&body).unwrap();
         if received.refused.lock().unwrap().contains(event.id()) {
             return StatusCode::UNPROCESSABLE_ENTITY;
@@ -138,6 +142,11 @@ mod webhook {
             while !self.serving.is_finished() {
                 tokio::task::yield_now().await;
             }
+            true
+        }
+
+        async fn take_nothing(&self) -> bool {
+            self.received.takes_nothing.store(true, Ordering::SeqCst);
             true
         }
 

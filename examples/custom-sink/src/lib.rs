@@ -9,6 +9,9 @@ use outbox::{Batch, Event, Fault, Outcome, Sink, SinkError, SinkLimits};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::{net::TcpStream, sync::Mutex};
 
+/// The one thing that Redis says against an event. All else it says of itself, `-ERR max number of clients reached` too.
+const REFUSED: &str = "-ERR Element too large";
+
 /// Publishes to a list of Redis.
 pub struct RedisList {
     /// Host and port.
@@ -20,9 +23,10 @@ pub struct RedisList {
 }
 
 impl RedisList {
-    /// Sends `commands` and reads a line of answer for each. The connection is put back only once all were read: a call
-    /// that fails or is dropped takes it along, or the next one would read answers that are not its own.
-    async fn call(&self, commands: &[u8], count: usize) -> Result<Vec<String>, SinkError> {
+    /// Sends `commands` and reads a line of answer for each, which has to begin like one of `known`. The connection is put
+    /// back only once all were read: a call that fails or is dropped takes it along, or the next one would read answers that
+    /// are not its own.
+    async fn call(&self, commands: &[u8], known: &[&str], count: usize) -> Result<Vec<String>, SinkError> {
         let answered = async {
             let mut connection = match self.idle.lock().await.pop() {
                 Some(connection) => connection,
@@ -33,9 +37,8 @@ impl RedisList {
             let mut answers = vec![String::new(); count];
             for answer in &mut answers {
                 connection.read_line(answer).await?;
-                // OOM, LOADING, READONLY, NOAUTH are of Redis as a whole; ERR is of the command.
-                let fine = answer.ends_with('\n') && (!answer.starts_with('-') || answer.starts_with("-ERR "));
-                fine.then_some(()).ok_or_else(|| io::Error::other(format!("it answered {answer:?}")))?;
+                let is_known = answer.ends_with('\n') && known.iter().any(|known| answer.starts_with(known));
+                is_known.then_some(()).ok_or_else(|| io::Error::other(format!("it answered {answer:?}")))?;
             }
             self.idle.lock().await.push(connection);
             Ok(answers)
@@ -58,7 +61,7 @@ impl Sink for RedisList {
     }
 
     async fn check(&self) -> Result<(), SinkError> {
-        self.call(b"PING\r\n", 1).await.map(|_| ())
+        self.call(b"PING\r\n", &["+PONG\r"], 1).await.map(|_| ())
     }
 
     async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
@@ -68,10 +71,10 @@ impl Sink for RedisList {
             let head = format!("*3\r\n$5\r\nRPUSH\r\n${name}\r\n{list}\r\n${}\r\n", event.len());
             commands.extend([head.as_bytes(), &event, b"\r\n"].concat());
         }
-        let outcome = |answer: String| match answer.strip_prefix("-ERR ") {
-            Some(reason) => Outcome::Refused { permanent: true, reason: reason.to_owned() },
+        let outcome = |answer: String| match answer.strip_prefix('-') {
+            Some(reason) => Outcome::Refused { permanent: true, reason: reason.trim_end().to_owned() },
             None => Outcome::Accepted,
         };
-        Ok(self.call(&commands, batch.events.len()).await?.into_iter().map(outcome).collect())
+        Ok(self.call(&commands, &[":", REFUSED], batch.events.len()).await?.into_iter().map(outcome).collect())
     }
 }

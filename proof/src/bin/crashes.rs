@@ -2,12 +2,14 @@
 
 use std::{
     io::IsTerminal as _,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
+    thread,
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use outbox::{Clock as _, Entropy as _, System};
 use proof::crashes::{
@@ -35,8 +37,8 @@ struct Cli {
     #[arg(long, value_name = "N", default_value_t = 200)]
     crashes: usize,
     /// Go on, round after round, for so many hours
-    #[arg(long, value_name = "H", conflicts_with = "world")]
-    hours: Option<f64>,
+    #[arg(long, value_name = "H", conflicts_with = "world", value_parser = hours)]
+    hours: Option<Duration>,
     /// What decides what goes wrong; without one, another every time
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -47,14 +49,26 @@ struct Cli {
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
     /// How many worlds at a time
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    at_a_time: usize,
+    #[arg(long, value_name = "N", default_value = "8")]
+    at_a_time: NonZeroUsize,
+}
+
+fn hours(text: &str) -> Result<Duration, String> {
+    let hours: f64 = text.parse().map_err(|_| "not a number of hours, as 0.5 or 12".to_owned())?;
+    Duration::try_from_secs_f64(hours * 3600.0).map_err(|error| format!("not a number of hours, as 0.5 or 12: {error}"))
 }
 
 fn main() -> ExitCode {
-    // What went wrong is told at the end, with the plan of the world in which it did.
-    std::panic::set_hook(Box::new(|_| {}));
-    match crash(&Cli::parse()) {
+    let cli = Cli::parse();
+    let first = cli.seed.unwrap_or_else(|| System.seed() % 1_000_000);
+    let worlds = round(first, cli.crashes).len();
+    if let Some(world) = cli.world.filter(|world| *world >= worlds) {
+        let (crashes, last) = (cli.crashes, worlds - 1);
+        let what = format!("--world {world}: a round of {crashes} crashes has worlds 0 to {last}; nothing was done\n");
+        Cli::command().error(ErrorKind::ValueValidation, what).exit();
+    }
+    silence_worlds();
+    match crash(&cli, first) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
@@ -64,15 +78,26 @@ fn main() -> ExitCode {
     }
 }
 
+/// What goes wrong in a world, each of which has a thread, is told at the end, with its plan. What panics elsewhere says
+/// so itself.
+fn silence_worlds() {
+    let main = thread::current().id();
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if thread::current().id() == main {
+            others(panic);
+        }
+    }));
+}
+
 /// Gives whether the contract was kept, and everything struck.
-fn crash(cli: &Cli) -> Result<bool, String> {
+fn crash(cli: &Cli, first: u64) -> Result<bool, String> {
     let binary = binary(cli)?;
     check_binary(&binary)?;
     let folder = std::env::temp_dir().join(format!("outbox-crashes-{:08x}", System.seed() >> 32));
-    let settings = Settings { binary, folder: folder.clone(), at_a_time: cli.at_a_time.max(1) };
-    let first = cli.seed.unwrap_or_else(|| System.seed() % 1_000_000);
+    let settings = Settings { binary, folder: folder.clone(), at_a_time: cli.at_a_time.get() };
     println!("seed {first}");
-    let (began, limit) = (System.moment(), cli.hours.map(|hours| Duration::from_secs_f64(hours * 3600.0)));
+    let began = System.moment();
     let mut tally = Tally::default();
     let mut seed = first;
     loop {
@@ -86,7 +111,7 @@ fn crash(cli: &Cli) -> Result<bool, String> {
             return Ok(false);
         }
         seed += 1;
-        if limit.is_none_or(|limit| System.moment().since(began) >= limit) {
+        if cli.hours.is_none_or(|limit| System.moment().since(began) >= limit) {
             break;
         }
         println!("{} killed so far, next seed {seed}", tally.deaths);

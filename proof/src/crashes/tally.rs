@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use outbox::testing::{Io, Side, crashes::EXERCISED};
+use outbox::testing::{Io, Side, crashes::exercised};
 
 use super::{plan::Fault, proxy::Loss};
 
@@ -101,7 +101,7 @@ impl Tally {
 
     /// Points and kinds of faults that never struck: as long as there are any, a run has proven nothing of them.
     pub fn missing(&self) -> Vec<String> {
-        let points = EXERCISED.into_iter().flat_map(|io| Side::BOTH.map(|side| (io, side)));
+        let points = exercised().flat_map(|io| Side::BOTH.map(|side| (io, side)));
         let points = points.filter(|point| !self.points.contains_key(point));
         let points = points.map(|(io, side)| format!("{side} {io}"));
         points.chain(kinds().into_iter().filter(|kind| !self.faults.contains_key(kind))).collect()
@@ -118,7 +118,7 @@ impl fmt::Display for Tally {
             writeln!(f, "{count:>6}  {fault}")?;
         }
         writeln!(f, "\n{:>6} {:>6}  killed at", "before", "after")?;
-        for io in EXERCISED {
+        for io in exercised() {
             let count = |side| self.points.get(&(io, side)).copied().unwrap_or(0);
             writeln!(f, "{:>6} {:>6}  {io}", count(Side::Before), count(Side::After))?;
         }

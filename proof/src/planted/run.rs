@@ -71,17 +71,22 @@ pub fn seek(tree: &Tree, bug: &Bug, schedules: u64, phase: impl Fn(&str)) -> Res
     Ok(Finding { bug: bug.clone(), caught, took })
 }
 
-/// Plays the schedules with no bug planted: what breaks the contract then would be taken for a bug that was noticed.
+/// Plays the schedules and runs the tests with no bug planted: what fails then would be taken for a bug that was noticed.
 ///
 /// # Errors
-/// If one does, or it does not compile.
+/// If something does, or does not compile.
 pub fn check_sound(tree: &Tree, schedules: u64) -> Result<(), String> {
     build(tree)?;
-    match simulate(tree, schedules)? {
-        Caught::Simulator { rule, what, after } => Err(format!(
+    if let Caught::Simulator { rule, what, after } = simulate(tree, schedules)? {
+        return Err(format!(
             "with no bug planted, schedule {after} of {schedules} breaks the contract ({rule}: {what}): mend that first"
-        )),
-        Caught::Tests(_) | Caught::Not => Ok(()),
+        ));
+    }
+    match failed_tests(tree)? {
+        Caught::Tests(failed) => {
+            Err(format!("with no bug planted, tests fail: {}: mend that first", failed.join(", ")))
+        }
+        Caught::Simulator { .. } | Caught::Not => Ok(()),
     }
 }
 
@@ -104,9 +109,8 @@ fn simulate(tree: &Tree, schedules: u64) -> Result<Caught, String> {
     let (_, said) = run(tree, campaign, "campaign.txt")?;
     let last = said.lines().rev().find(|line| line.starts_with('{'));
     let Some(told) = last.and_then(|line| serde_json::from_str::<Value>(line).ok()) else {
-        // It took its process with it: an abort, or memory that is used up.
-        let what = said.lines().last().unwrap_or_default().to_owned();
-        return Ok(Caught::Simulator { rule: "died".to_owned(), what, after: schedules });
+        let last = said.lines().last().unwrap_or_default();
+        return Err(format!("the schedules ended without a word of what came of them: {last}"));
     };
     let text = |name: &str| told["broken"][name].as_str().unwrap_or_default().to_owned();
     if told["broken"].is_null() {
@@ -129,7 +133,9 @@ fn failed_tests(tree: &Tree) -> Result<Caught, String> {
     failed.dedup();
     match status {
         None => failed.push("the tests hang".to_owned()),
-        Some(status) if !status.success() && failed.is_empty() => failed.push("the tests do not compile".to_owned()),
+        Some(status) if !status.success() && failed.is_empty() => {
+            return Err("the tests do not compile, or end without saying which failed".to_owned());
+        }
         Some(_) => {}
     }
     Ok(if failed.is_empty() { Caught::Not } else { Caught::Tests(failed) })

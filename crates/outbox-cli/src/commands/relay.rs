@@ -6,7 +6,7 @@ use outbox::relay::{Relay, RelayBuilder, RelayError};
 use tokio::sync::oneshot;
 
 use crate::{
-    commands::{endpoint::Endpoint, holder},
+    commands::{endpoint::Endpoint, holder, stop::Stop},
     config::Config,
     exit::{Exit, Failure, Outcome},
     wiring::{self, Stores},
@@ -87,42 +87,4 @@ fn signals() -> Result<oneshot::Receiver<()>, Failure> {
         std::process::exit(Exit::Failed.code().into());
     });
     Ok(ready)
-}
-
-/// Signals to stop.
-struct Stop {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    #[cfg(unix)]
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    #[cfg(not(unix))]
-    #[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(unix)]
-    async fn signal(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    async fn signal(&mut self) {
-        // Where Ctrl-C cannot be awaited, the process is ended from outside.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }

@@ -7,4 +7,5 @@ mod dead_letters;
 mod first_steps;
 mod history;
 mod place;
+mod simulate;
 mod trouble;

@@ -168,6 +168,23 @@ impl Running {
         self.wait()
     }
 
+    /// Whether Ctrl-C would not just end it, as Linux tells.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn catches_interrupts(&self) -> bool {
+        const INTERRUPT: u64 = 1 << (2 - 1);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & INTERRUPT != 0
+    }
+
+    /// Presses Ctrl-C and waits for the end.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn interrupt(self) -> Ran {
+        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        self.wait()
+    }
+
     /// Waits for the end.
     pub(crate) fn wait(mut self) -> Ran {
         let code = self.child.wait().unwrap().code().unwrap_or(-1);

@@ -19,6 +19,13 @@
 //! | [`Sink`](crate::Sink) | [`sink`] | [`SinkUnderTest`](super::SinkUnderTest) |
 //! | `InboxStore` (feature `inbox`) | `inbox` | `inbox::InboxUnderTest` |
 //!
+//! Some checks need what not every backend can do, or what a test has to arrange. Each that is passed over, as a whole or in
+//! part, is told in a line on stderr, whether the test passes or not; [`passed_over_by`] gives them instead:
+//!
+//! ```text
+//! conformance check `a_lost_answer_is_uncertain` was passed over: no answer can be lost: offer `SinkUnderTest::lose_an_answer` if the target answers
+//! ```
+//!
 //! Each suite's page has an example to start from, and `docs/backends.md` says what each check is for.
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::pin, task::Poll, time::Duration};
@@ -40,9 +47,14 @@ pub mod business_store;
 #[cfg(feature = "inbox")]
 pub mod inbox;
 pub mod operator;
+mod passed_over;
 pub mod sink;
 pub mod source;
 pub mod writer;
+
+pub use passed_over::{PassedOver, passed_over_by};
+
+use passed_over::{passed_over, under_its_name};
 
 /// How long a backend may take for what has to happen in bounded time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,7 +92,7 @@ async fn cut<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
 /// Runs a check; a panic says its name and the rule besides what it saw.
 #[doc(hidden)]
 pub async fn named<T>(check: &str, rule: &str, run: impl Future<Output = T>) -> T {
-    match AssertUnwindSafe(run).catch_unwind().await {
+    match AssertUnwindSafe(under_its_name(check, run)).catch_unwind().await {
         Ok(output) => output,
         Err(panic) => {
             let seen = panic.downcast_ref::<String>().map(String::as_str);

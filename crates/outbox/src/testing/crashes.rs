@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use fastrand::Rng;
 
 use super::{
-    io::Io,
+    io::{Doer, Io},
     step_gate::{Side, Step},
     subject::Opened,
 };
@@ -82,43 +82,10 @@ pub struct Report {
     pub breaches: Vec<String>,
 }
 
-/// The I/Os that the scenario has a relay do: all that there are but for those of operators, of `outbox adopt`, and of
-/// sources whose partitions come and go, or that do not promise the order of a key.
-pub const EXERCISED: [Io; 33] = [
-    Io::Partitions,
-    Io::Start,
-    Io::Read,
-    Io::Backlog,
-    Io::Check,
-    Io::Publish,
-    Io::Claim,
-    Io::Routes,
-    Io::Register,
-    Io::Purge,
-    Io::Agreement,
-    Io::Id,
-    Io::Lease,
-    Io::Take,
-    Io::Renew,
-    Io::Release,
-    Io::Checkpoints,
-    Io::Checkpoint,
-    Io::Witnesses,
-    Io::Keep,
-    Io::Troubles,
-    Io::Trouble,
-    Io::Kept,
-    Io::Settle,
-    Io::Tombstones,
-    Io::ForgetTombstones,
-    Io::NoteReplayed,
-    Io::NoteHealth,
-    Io::OperatorChanges,
-    Io::KeptCounts,
-    Io::Health,
-    Io::Paused,
-    Io::Replays,
-];
+/// The I/Os that the scenario has a relay do: all that every relay does.
+pub fn exercised() -> impl Iterator<Item = Io> {
+    Io::ALL.iter().copied().filter(|io| io.doer() == Doer::Relays)
+}
 
 /// Runs the scenario on empty stores, killing the first relay where `kills[0]` says, the one that takes over where
 /// `kills[1]` says, and so on. A relay that is stopped in order and started again counts on.
@@ -126,7 +93,7 @@ pub async fn run(stores: impl StoresUnderTest, kills: &[Kill]) -> Report {
     scenario::run(Arc::new(stores), kills).await
 }
 
-/// Runs the scenario without a kill and gives its steps: every I/O of [`EXERCISED`] is among them, and nothing arrives
+/// Runs the scenario without a kill and gives its steps: every I/O of [`exercised`] is among them, and nothing arrives
 /// twice.
 ///
 /// # Panics
@@ -135,7 +102,7 @@ pub async fn undisturbed<S: StoresUnderTest>(fresh: impl AsyncFn() -> S) -> Vec<
     let report = run(fresh().await, &[]).await;
     assert_eq!(report.breaches, [""; 0], "without a kill");
     assert_eq!(report.duplicates, 0, "without a kill");
-    for io in EXERCISED {
+    for io in exercised() {
         assert!(report.trace.iter().any(|step| step.io == io), "the scenario does no {io:?}");
     }
     report.trace
@@ -145,7 +112,7 @@ pub async fn undisturbed<S: StoresUnderTest>(fresh: impl AsyncFn() -> S) -> Vec<
 /// relay there. `fresh` gives empty stores.
 ///
 /// # Panics
-/// With all breaches of the contract, and where the relay was killed for each; or if an I/O of [`EXERCISED`] saw no
+/// With all breaches of the contract, and where the relay was killed for each; or if an I/O of [`exercised`] saw no
 /// kill.
 pub async fn at_every_step<S: StoresUnderTest>(side: Side, fresh: impl AsyncFn() -> S) {
     let steps = undisturbed(&fresh).await;
@@ -157,7 +124,7 @@ pub async fn at_every_step<S: StoresUnderTest>(side: Side, fresh: impl AsyncFn()
     }
     assert_sound(&reports);
     let killed: Vec<&Step> = reports.iter().flat_map(|report| &report.killed).collect();
-    for io in EXERCISED {
+    for io in exercised() {
         assert!(killed.iter().any(|step| step.io == io && step.side == side), "no kill {side:?} {io:?}");
     }
 }

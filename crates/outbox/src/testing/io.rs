@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 /// The enumeration, the list of all of it, and the names, from one list: none can be left out.
 macro_rules! ios {
-    ($($io:ident,)*) => {
+    ($($io:ident: $doer:ident,)*) => {
         /// One kind of I/O that a relay does: a method of a source, a store, a bookkeeping or a sink.
         ///
         /// Shown and parsed by its name as it stands here, which stays: schedules of crashes are written with it.
@@ -18,6 +18,13 @@ macro_rules! ios {
             /// All there are.
             pub const ALL: &[Self] = &[$(Self::$io,)*];
 
+            /// Who does it.
+            pub const fn doer(self) -> Doer {
+                match self {
+                    $(Self::$io => Doer::$doer,)*
+                }
+            }
+
             /// Its name.
             pub const fn name(self) -> &'static str {
                 match self {
@@ -28,68 +35,79 @@ macro_rules! ios {
     };
 }
 
+/// Who does an [`Io`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doer {
+    /// Every relay.
+    Relays,
+    /// A relay whose source's partitions come and go, or that does not promise the order of a key.
+    Streams,
+    /// People: by a command, or when a store was put back.
+    Operators,
+}
+
 ios! {
     // Source
-    Partitions,
-    Start,
-    Read,
-    Fetch,
-    Backlog,
-    Beginning,
-    Recovery,
-    AfterRecovery,
+    Partitions: Relays,
+    Start: Relays,
+    Read: Relays,
+    Fetch: Streams,
+    Backlog: Relays,
+    Beginning: Streams,
+    Recovery: Streams,
+    AfterRecovery: Streams,
     // Sink
-    Check,
-    Publish,
+    Check: Relays,
+    Publish: Relays,
     // BusinessStore
-    Identity,
-    Claim,
-    Disown,
-    Routes,
-    Register,
-    RenameRegistered,
-    RetireRoute,
-    Purge,
-    Agreement,
-    RaiseIncarnation,
+    Identity: Relays,
+    Claim: Relays,
+    Disown: Operators,
+    Routes: Relays,
+    Register: Relays,
+    RenameRegistered: Operators,
+    RetireRoute: Operators,
+    Purge: Relays,
+    Agreement: Relays,
+    RaiseIncarnation: Operators,
     // Bookkeeping
-    Id,
-    Lease,
-    Take,
-    Renew,
-    Release,
-    Claims,
-    NoteClaims,
-    Checkpoints,
-    Checkpoint,
-    Witnesses,
-    ForgetCheckpoints,
-    Keep,
-    Troubles,
-    Trouble,
-    Kept,
-    Settle,
-    Tombstones,
-    ForgetTombstones,
-    NoteReplayed,
-    NoteHealth,
-    OperatorChanges,
-    KeptCounts,
+    Id: Relays,
+    Lease: Relays,
+    Take: Relays,
+    Renew: Relays,
+    Release: Relays,
+    Claims: Relays,
+    NoteClaims: Relays,
+    Checkpoints: Relays,
+    Checkpoint: Relays,
+    Witnesses: Relays,
+    ForgetCheckpoints: Streams,
+    Keep: Relays,
+    Troubles: Relays,
+    Trouble: Relays,
+    Kept: Relays,
+    Settle: Relays,
+    Tombstones: Relays,
+    ForgetTombstones: Relays,
+    NoteReplayed: Relays,
+    NoteHealth: Relays,
+    OperatorChanges: Relays,
+    KeptCounts: Relays,
     // Operator
-    DeadLetters,
-    Redrive,
-    Discard,
-    Erase,
-    Health,
-    Paused,
-    Pause,
-    Replays,
-    PutReplay,
-    RenameRoute,
-    ForgetRoute,
-    KnownRoutes,
-    RenewId,
-    ResetCheckpoint,
+    DeadLetters: Operators,
+    Redrive: Operators,
+    Discard: Operators,
+    Erase: Operators,
+    Health: Relays,
+    Paused: Relays,
+    Pause: Operators,
+    Replays: Relays,
+    PutReplay: Operators,
+    RenameRoute: Operators,
+    ForgetRoute: Operators,
+    KnownRoutes: Operators,
+    RenewId: Operators,
+    ResetCheckpoint: Operators,
 }
 
 impl fmt::Display for Io {

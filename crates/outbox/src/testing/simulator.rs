@@ -10,7 +10,8 @@
 //! right within ten minutes of the run's own time.
 //!
 //! The same schedule plays the same way, to the byte of its trace. [`play`] plays one, a [`Campaign`] many, and [`shrink`]
-//! finds the smallest part of one that still goes wrong.
+//! finds the smallest part of one that still goes wrong. A schedule that panics, or does not end, breaks the contract like
+//! any other: [`attempt`] plays one and bears that, and so do the other two.
 //!
 //! ```
 //! use outbox::testing::simulator::{Campaign, Schedule, play};
@@ -23,6 +24,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod again;
+mod attempt;
 mod campaign;
 mod checks;
 mod consumer;
@@ -37,11 +40,14 @@ mod service;
 mod shrink;
 mod source;
 mod target;
+#[cfg(test)]
+mod tests;
 mod truth;
 mod verdict;
 mod worker;
 mod world;
 
+pub use attempt::{PATIENCE, attempt};
 pub use campaign::{Campaign, Failure, Findings};
 pub use fault::{Fault, Tally};
 pub use play::play;

@@ -1,8 +1,6 @@
 //! A relay's death between any two of its I/Os.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
     future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -14,53 +12,18 @@ use super::{
     hooked::{Hook, Hooked},
     io::Io,
 };
-use crate::{
-    bookkeeping::Operator,
-    error::StoreError,
-    event::Event,
-    sink::{Batch, Outcome, Sink, SinkError, SinkLimits},
-    source::Source,
-    store::BusinessStore,
-};
+use crate::{bookkeeping::Operator, error::StoreError, sink::Sink, source::Source, store::BusinessStore};
 
-/// Before an I/O, or after it took effect and before its answer is seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
-    /// Nothing has taken effect yet.
-    Before,
-    /// It took effect, and nobody knows yet.
-    After,
-}
+mod sink;
+mod state;
+mod step;
+#[cfg(test)]
+mod tests;
 
-impl Side {
-    /// One and the other.
-    pub const BOTH: [Self; 2] = [Self::Before, Self::After];
+pub use step::{Side, Step};
 
-    /// `before` or `after`: schedules of crashes are written with it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Before => "before",
-            Self::After => "after",
-        }
-    }
-}
-
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// One point in a relay's life at which it may die.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Step {
-    /// Which one, from 1.
-    pub number: u64,
-    /// Which I/O.
-    pub io: Io,
-    /// Before or after it.
-    pub side: Side,
-}
+use sink::GatedSink;
+use state::{Mode, State};
 
 /// Counts the steps of a relay, two for each I/O, and stops it at the one that a test names.
 ///
@@ -96,26 +59,6 @@ struct Gate {
     steps: watch::Sender<u64>,
     /// Changes whenever a step may go on.
     passes: watch::Sender<u64>,
-}
-
-#[derive(Clone, Copy)]
-enum Mode {
-    Counting,
-    CrashAt(u64),
-    CrashAtIo(Io, Side, usize),
-    StallAt(u64),
-    ByHand,
-}
-
-#[derive(Default)]
-struct State {
-    trace: Vec<Step>,
-    /// Whether nothing goes on any more.
-    stopped: bool,
-    crashed: Option<Step>,
-    stalled: Option<Step>,
-    waiting: BTreeMap<u64, Step>,
-    passed: BTreeSet<u64>,
 }
 
 impl StepGate {
@@ -229,7 +172,7 @@ impl StepGate {
 
     async fn step(&self, io: Io, side: Side) {
         let mut passes = self.0.passes.subscribe();
-        let (step, stops) = self.count(io, side);
+        let (step, stops) = self.state().count(self.0.mode, io, side);
         self.0.steps.send_modify(|steps| *steps += 1);
         if stops {
             return pending().await;
@@ -247,40 +190,6 @@ impl StepGate {
             }
             let _ = passes.changed().await;
         }
-    }
-
-    /// Counts a step; gives whether its call stops here.
-    fn count(&self, io: Io, side: Side) -> (Step, bool) {
-        let mut state = self.state();
-        let step = Step { number: state.trace.len() as u64 + 1, io, side };
-        if state.stopped {
-            return (step, true);
-        }
-        state.trace.push(step);
-        let crashes = match self.0.mode {
-            Mode::Counting => false,
-            Mode::CrashAt(number) => number == step.number,
-            Mode::CrashAtIo(io, side, nth) => {
-                let of_this_kind = |step: &&Step| (step.io, step.side) == (io, side);
-                of_this_kind(&&step) && state.trace.iter().filter(of_this_kind).count() == nth
-            }
-            Mode::StallAt(number) => {
-                if number == step.number {
-                    state.stalled = Some(step);
-                    return (step, true);
-                }
-                false
-            }
-            Mode::ByHand => {
-                state.waiting.insert(step.number, step);
-                false
-            }
-        };
-        if crashes {
-            state.stopped = true;
-            state.crashed = Some(step);
-        }
-        (step, state.stopped)
     }
 
     fn is_stopped(&self) -> bool {
@@ -316,134 +225,5 @@ impl Hook for StepGate {
         if self.is_stopped() {
             pending::<()>().await;
         }
-    }
-}
-
-struct GatedSink {
-    inner: Arc<dyn Sink>,
-    gate: StepGate,
-}
-
-#[async_trait]
-impl Sink for GatedSink {
-    fn limits(&self) -> SinkLimits {
-        self.inner.limits()
-    }
-
-    fn size(&self, event: &Event) -> usize {
-        self.inner.size(event)
-    }
-
-    async fn check(&self) -> Result<(), SinkError> {
-        self.gate.step(Io::Check, Side::Before).await;
-        let answer = self.inner.check().await;
-        self.gate.step(Io::Check, Side::After).await;
-        answer
-    }
-
-    async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
-        self.gate.step(Io::Publish, Side::Before).await;
-        let answer = self.inner.publish(batch).await;
-        self.gate.step(Io::Publish, Side::After).await;
-        answer
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        bookkeeping::Bookkeeping,
-        memory::{MemoryBookkeeping, SeededEntropy},
-        route::RouteName,
-    };
-
-    fn memory() -> Arc<MemoryBookkeeping> {
-        Arc::new(MemoryBookkeeping::new(&SeededEntropy::new(1)))
-    }
-
-    async fn pause(bookkeeping: Arc<dyn Operator>, name: &str) {
-        bookkeeping.pause(&RouteName::new(name).unwrap(), true).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_counting_gate_counts_two_steps_an_io_and_stops_nothing() {
-        let gate = StepGate::counting();
-        pause(gate.bookkeeping(memory()), "a").await;
-        let trace: Vec<_> = gate.trace().iter().map(|step| (step.number, step.io, step.side)).collect();
-        assert_eq!(trace, [(1, Io::Pause, Side::Before), (2, Io::Pause, Side::After)]);
-    }
-
-    #[tokio::test]
-    async fn a_crash_before_an_io_leaves_no_effect_and_stops_every_other_task() {
-        let memory = memory();
-        let gate = StepGate::crash_at(3);
-        let gated = gate.bookkeeping(memory.clone());
-        pause(gated.clone(), "a").await;
-        let first = tokio::spawn(pause(gated.clone(), "b"));
-        assert_eq!(gate.crashed().await, Step { number: 3, io: Io::Pause, side: Side::Before });
-        let second = tokio::spawn(pause(gated, "c"));
-        tokio::task::yield_now().await;
-        assert!(!first.is_finished() && !second.is_finished());
-        assert_eq!(memory.paused().await.unwrap(), [RouteName::new("a").unwrap()]);
-        assert_eq!(gate.steps(), 3);
-    }
-
-    #[tokio::test]
-    async fn a_crash_can_be_told_by_the_kind_of_io() {
-        let memory = memory();
-        let gate = StepGate::crash_at_io(Io::Pause, Side::After, 2);
-        let gated = gate.bookkeeping(memory.clone());
-        let relay = tokio::spawn(async move {
-            gated.paused().await.unwrap();
-            pause(gated.clone(), "a").await;
-            pause(gated.clone(), "b").await;
-        });
-        assert_eq!(gate.crashed().await, Step { number: 6, io: Io::Pause, side: Side::After });
-        assert!(!relay.is_finished());
-        assert_eq!(memory.paused().await.unwrap().len(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_stalled_io_holds_up_no_other_until_everything_stops() {
-        let memory = memory();
-        let gate = StepGate::stall_at(1);
-        let stalled = tokio::spawn(pause(gate.bookkeeping(memory.clone()), "a"));
-        assert_eq!(gate.stalled().await.number, 1);
-        pause(gate.bookkeeping(memory.clone()), "b").await;
-        assert!(!stalled.is_finished());
-        gate.crash();
-        let late = tokio::spawn(pause(gate.bookkeeping(memory.clone()), "c"));
-        tokio::task::yield_now().await;
-        assert!(!late.is_finished());
-        assert_eq!(memory.paused().await.unwrap(), [RouteName::new("b").unwrap()]);
-    }
-
-    #[tokio::test]
-    async fn by_hand_an_io_goes_on_only_when_it_is_passed() {
-        let memory = memory();
-        let gate = StepGate::by_hand();
-        let call = tokio::spawn(pause(gate.bookkeeping(memory.clone()), "a"));
-        let before = gate.standing().await;
-        assert_eq!(memory.paused().await.unwrap(), []);
-        gate.pass(before);
-        let after = gate.standing_at(Io::Pause, Side::After).await;
-        assert_eq!(memory.paused().await.unwrap().len(), 1);
-        assert!(!call.is_finished());
-        gate.pass(after);
-        call.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_dropped_call_stands_at_the_gate_no_more() {
-        let gate = StepGate::by_hand();
-        let memory = memory();
-        let call = tokio::spawn(pause(gate.bookkeeping(memory.clone()), "a"));
-        let dropped = gate.standing().await;
-        call.abort();
-        call.await.unwrap_err();
-        let _other = tokio::spawn(pause(gate.bookkeeping(memory.clone()), "b"));
-        assert_ne!(gate.standing().await, dropped);
-        assert_eq!(memory.operator_changes().await.unwrap(), 0);
     }
 }

@@ -141,6 +141,12 @@ pub trait SinkUnderTest: Send + Sync {
         false
     }
 
+    /// Has the target answer from now on, to every call, that it takes nothing as a whole: too many clients, read only, no
+    /// permission, no memory. False if that cannot be done; the check that needs it is passed over then.
+    async fn take_nothing(&self) -> bool {
+        false
+    }
+
     /// Cuts the connections that the sink holds now, as a restart of the target does; the target is there again at once.
     /// False if there is no such thing; the check that needs it is passed over then.
     async fn cut_connections(&self) -> bool {

@@ -7,10 +7,13 @@ use std::sync::{
 
 use async_trait::async_trait;
 use outbox::{
-    ErrorKind, Operator, PartitionId, Position, RouteName, StoreError,
-    bookkeeping::Checkpoint,
+    Bookkeeping, ErrorKind, Key, Operator, PartitionId, Position, RouteName, StoreError,
+    bookkeeping::{Checkpoint, HealthState, Keep, Lane, Lease, RouteHealth, Settlement, Trouble},
     memory::{MemoryBookkeeping, SeededEntropy},
-    testing::{BookkeepingUnderTest, Hook, Hooked, Io, conformance::bookkeeping::handles},
+    testing::{
+        BookkeepingUnderTest, Hook, Hooked, Io,
+        conformance::bookkeeping::{fencing, handles},
+    },
 };
 use tokio::task::yield_now;
 
@@ -21,6 +24,8 @@ enum Defect {
     WritesBeforeItLooksAtTheLease,
     StaysLockedByADroppedCall,
     WritesWhatWasDroppedLater,
+    /// Carries out what it refuses.
+    WritesWhatItRefuses(Io),
 }
 
 struct Books(Arc<MemoryBookkeeping>, Defect);
@@ -59,6 +64,36 @@ impl Broken {
         let checkpoint = Checkpoint { partition: PartitionId::new("entries"), position, finished: false };
         self.0.reset_checkpoint(&RouteName::new("a").unwrap(), &checkpoint).await.unwrap();
     }
+
+    /// Writes something as the present owner of the lease.
+    async fn write_as_the_owner(&self, io: Io) {
+        let (books, route) = (&self.0, RouteName::new("a").unwrap());
+        let epoch = books.lease("relay").await.unwrap().epoch;
+        let owner = Lease { name: "relay".to_owned(), epoch };
+        match io {
+            Io::NoteClaims => books.note_claims(&owner, &[]).await.unwrap(),
+            Io::NoteReplayed => books.note_replayed(&owner, "one").await.unwrap(),
+            Io::NoteHealth => {
+                let since = "2027-01-01T00:00:00Z".parse().unwrap();
+                let health = RouteHealth { state: HealthState::Flowing, since };
+                books.note_health(&owner, &route, &health).await.unwrap();
+            }
+            // As many are kept as before, in another order.
+            Io::Keep => {
+                let lane = Lane::Key(Key::new("kept").unwrap());
+                let Some(Trouble { generation, front, .. }) = books.trouble(&route, &lane).await.unwrap() else {
+                    return;
+                };
+                let first = books.kept(&route, &lane, 1).await.unwrap().remove(0);
+                let (remove, front) = (vec![first.id], Some(front));
+                let settlement = Settlement { lane: lane.clone(), generation, remove, discarded: false, front };
+                books.settle(&owner, &route, &settlement).await.unwrap();
+                let again = Keep { lane, front: None, events: vec![(first.content, first.position)] };
+                books.keep(&owner, &route, &first.partition, &again).await.unwrap();
+            }
+            other => panic!("nothing is planted at {other:?}"),
+        }
+    }
 }
 
 #[async_trait]
@@ -87,6 +122,7 @@ impl Hook for Broken {
                 self.2.begun.fetch_add(1, Ordering::Relaxed);
                 yield_now().await;
             }
+            (Defect::WritesWhatItRefuses(planted), io) if planted == io => self.write_as_the_owner(io).await,
             _ => {}
         }
         Ok(())
@@ -144,4 +180,34 @@ async fn a_bookkeeping_that_a_dropped_call_locks_is_found() {
 #[should_panic(expected = "a dropped write does not come after a later one")]
 async fn a_bookkeeping_that_writes_what_was_dropped_later_is_found() {
     handles::a_dropped_write_does_not_come_after_a_later_one(&Books::new(Defect::WritesWhatWasDroppedLater)).await;
+}
+
+/// Runs the check of a former owner's writes against what carries out this one though it refuses it.
+async fn fence(io: Io) {
+    let books = Books::new(Defect::WritesWhatItRefuses(io));
+    fencing::no_write_of_a_former_owner_takes_effect(books.open().await).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "takes effect: note_claims was refused, and yet it changed something")]
+async fn a_bookkeeping_that_notes_claims_that_it_refuses_is_found() {
+    fence(Io::NoteClaims).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "takes effect: note_replayed was refused, and yet it changed something")]
+async fn a_bookkeeping_that_notes_a_replay_that_it_refuses_is_found() {
+    fence(Io::NoteReplayed).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "takes effect: note_health was refused, and yet it changed something")]
+async fn a_bookkeeping_that_notes_health_that_it_refuses_is_found() {
+    fence(Io::NoteHealth).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "takes effect: keep, to park was refused, and yet it changed something")]
+async fn a_bookkeeping_that_sorts_what_it_keeps_for_a_call_that_it_refuses_is_found() {
+    fence(Io::Keep).await;
 }

@@ -12,11 +12,18 @@ use outbox::{
     memory::MemorySink,
     testing::{
         Delivery, SinkUnderTest,
-        conformance::sink::{self, interrupted, sizes},
+        conformance::{
+            self,
+            sink::{self, blame, full, interrupted, sizes},
+        },
         faults::{FaultySink, SinkFault, SinkFaults},
     },
 };
 use tokio::{sync::Semaphore, task::yield_now};
+
+/// What such a sink says that it takes: so many calls that a few of them are not all.
+const LIMITS: SinkLimits =
+    SinkLimits { ordered_calls: true, max_events: 100, max_bytes: 1 << 20, max_event_bytes: 256 << 10, max_calls: 64 };
 
 #[derive(Clone, Copy, PartialEq)]
 enum SinkDefect {
@@ -31,6 +38,9 @@ enum SinkDefect {
     TearsADroppedCall,
     NeverConnectsAgain,
     SaysThatALostAnswerHadNoEffect,
+    SaysThatItTakesMoreBytes,
+    CountsHalfOfThePayload,
+    CountsNoEnvelope,
 }
 
 struct DefectiveSink {
@@ -52,7 +62,7 @@ struct Wire {
 impl Wire {
     fn new() -> Arc<Self> {
         let (cut, answer_lost) = (AtomicBool::default(), AtomicBool::default());
-        let places = Semaphore::new(MemorySink::default().limits().max_calls);
+        let places = Semaphore::new(LIMITS.max_calls);
         Arc::new(Self { asked: AtomicUsize::new(0), places, torn: Mutex::default(), cut, answer_lost })
     }
 }
@@ -64,8 +74,13 @@ impl Sink for DefectiveSink {
     }
 
     fn size(&self, event: &Event) -> usize {
-        let more = self.wire.asked.fetch_add(1, Ordering::Relaxed);
-        self.inner.size(event) + if self.defect == SinkDefect::ChangesItsSize { more } else { 0 }
+        let (sent, payload) = (self.inner.size(event), event.data().map_or(0, Bytes::len));
+        match self.defect {
+            SinkDefect::ChangesItsSize => sent + self.wire.asked.fetch_add(1, Ordering::Relaxed),
+            SinkDefect::CountsHalfOfThePayload => sent - payload / 2,
+            SinkDefect::CountsNoEnvelope => payload,
+            _ => sent,
+        }
     }
 
     async fn check(&self) -> Result<(), SinkError> {
@@ -117,6 +132,18 @@ impl Sink for DefectiveSink {
             SinkDefect::NeverConnectsAgain | SinkDefect::SaysThatALostAnswerHadNoEffect => {
                 self.inner.publish(&batch).await
             }
+            // As a broker does that counts by itself.
+            SinkDefect::SaysThatItTakesMoreBytes
+            | SinkDefect::CountsHalfOfThePayload
+            | SinkDefect::CountsNoEnvelope => {
+                let sent: usize = batch.events.iter().map(|event| self.inner.size(event)).sum();
+                let few = self.defect == SinkDefect::SaysThatItTakesMoreBytes;
+                let most = if few { LIMITS.max_bytes / 2 } else { LIMITS.max_bytes };
+                if sent > most {
+                    return Err(SinkError::new(Fault::Event, "the message is too large"));
+                }
+                self.inner.publish(&batch).await
+            }
             SinkDefect::BlamesTheEvent => match self.inner.publish(&batch).await {
                 Ok(outcomes) => Ok(outcomes),
                 Err(error) => {
@@ -132,7 +159,7 @@ struct Defective(Arc<MemorySink>, SinkDefect, Arc<Wire>);
 
 impl Defective {
     fn new(defect: SinkDefect) -> Self {
-        Self(Arc::new(MemorySink::default()), defect, Wire::new())
+        Self(Arc::new(MemorySink::new(LIMITS)), defect, Wire::new())
     }
 }
 
@@ -150,6 +177,11 @@ impl SinkUnderTest for Defective {
             accepted.map(|a| Delivery { id: a.event.id().to_owned(), data: a.event.data().map(cut) }).collect();
         arrived.extend(self.2.torn.lock().unwrap().iter().cloned());
         arrived
+    }
+
+    async fn take_nothing(&self) -> bool {
+        self.0.break_down(Fault::Sink, "too many clients: close some");
+        true
     }
 
     async fn cut_connections(&self) -> bool {
@@ -204,6 +236,36 @@ async fn a_sink_that_blames_events_for_its_target_is_found() {
 }
 
 #[tokio::test]
+#[should_panic(expected = "a target that takes nothing blames no event")]
+async fn a_sink_that_blames_events_for_what_its_target_says_of_itself_is_found() {
+    blame::a_target_that_takes_nothing_blames_no_event(&Defective::new(SinkDefect::BlamesTheEvent)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a call filled to its bytes is taken: of 100 events")]
+async fn a_sink_that_says_that_it_takes_more_bytes_is_found() {
+    run_sink_suite(SinkDefect::SaysThatItTakesMoreBytes).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a call filled to its bytes is taken: of 100 events")]
+async fn a_sink_that_counts_no_envelope_is_found() {
+    run_sink_suite(SinkDefect::CountsNoEnvelope).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a size is at least its payload")]
+async fn a_sink_that_counts_half_of_the_payload_is_found() {
+    sizes::a_size_is_at_least_its_payload(&Defective::new(SinkDefect::CountsHalfOfThePayload)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a call filled to its bytes is taken: of 104 accepted 104 arrived, 100 of them whole")]
+async fn a_sink_that_cuts_what_is_in_a_full_call_is_found() {
+    full::a_call_filled_to_its_bytes_is_taken(&Defective::new(SinkDefect::CutsLargeEvents)).await;
+}
+
+#[tokio::test]
 #[should_panic(expected = "a size is pure")]
 async fn a_sink_that_changes_its_size_is_found() {
     sizes::a_size_is_pure(&Defective::new(SinkDefect::ChangesItsSize)).await;
@@ -212,7 +274,7 @@ async fn a_sink_that_changes_its_size_is_found() {
 #[tokio::test]
 #[should_panic(expected = "the largest event is taken")]
 async fn a_sink_that_cuts_large_events_is_found() {
-    run_sink_suite(SinkDefect::CutsLargeEvents).await;
+    sizes::the_largest_event_is_taken(&Defective::new(SinkDefect::CutsLargeEvents)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,4 +299,41 @@ async fn a_sink_that_never_connects_again_is_found() {
 #[should_panic(expected = "a lost answer is uncertain")]
 async fn a_sink_that_is_sure_of_a_lost_answer_is_found() {
     run_sink_suite(SinkDefect::SaysThatALostAnswerHadNoEffect).await;
+}
+
+/// A sink whose target can do nothing besides: its suite is green, and says what it did not look at.
+struct Plain(Arc<MemorySink>);
+
+#[async_trait]
+impl SinkUnderTest for Plain {
+    fn sink(&self) -> Arc<dyn Sink> {
+        self.0.clone()
+    }
+
+    async fn delivered(&self) -> Vec<Delivery> {
+        let accepted = self.0.accepted().into_iter();
+        accepted.map(|a| Delivery { id: a.event.id().to_owned(), data: a.event.data().cloned() }).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_a_target_cannot_do_is_told_with_the_checks_that_were_passed_over() {
+    let fresh = async || Plain(Arc::new(MemorySink::default()));
+    let told = conformance::passed_over_by(sink::all(fresh)).await;
+    let checks: Vec<_> = told.iter().map(|one| one.check.as_str()).collect();
+    assert_eq!(
+        checks,
+        [
+            "a_refused_event_is_named_and_the_rest_accepted",
+            "nothing_of_a_key_is_accepted_behind_what_was_refused",
+            "an_absent_target_is_the_sinks_fault",
+            "a_target_that_takes_nothing_blames_no_event",
+            "a_cut_connection_is_made_again",
+            "a_lost_answer_is_uncertain",
+        ]
+    );
+    let offers = ["refuse", "refuse", "take_away", "take_nothing", "cut_connections", "lose_an_answer"];
+    for (one, offer) in told.iter().zip(offers) {
+        assert!(one.why.contains(&format!("`SinkUnderTest::{offer}`")), "{one}");
+    }
 }

@@ -31,6 +31,7 @@ enum SourceDefect {
     LosesWhatADroppedReadTook,
     PassesWhatCommitsLate,
     WakesOneReader,
+    WakesForNothing,
 }
 
 struct DefectiveSource {
@@ -77,7 +78,8 @@ impl DefectiveSource {
             | SourceDefect::TakesAnyPosition
             | SourceDefect::TakesAnyPartition
             | SourceDefect::GivesNothingForALimitOfNothing
-            | SourceDefect::WakesOneReader => {}
+            | SourceDefect::WakesOneReader
+            | SourceDefect::WakesForNothing => {}
         }
         Ok(page)
     }
@@ -127,6 +129,7 @@ impl Source for DefectiveSource {
     async fn changed(&self) {
         match self.defect {
             SourceDefect::WakesOneReader => self.shared.committed.notified().await,
+            SourceDefect::WakesForNothing => yield_now().await,
             _ => self.inner.changed().await,
         }
     }
@@ -247,4 +250,11 @@ async fn a_source_that_passes_what_commits_late_is_found() {
 async fn a_source_that_wakes_one_reader_is_found() {
     let store = DefectiveStore::new(SourceDefect::WakesOneReader);
     source::waking::every_reader_is_woken(&store).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a wait rests while nothing is committed")]
+async fn a_source_that_wakes_for_nothing_is_found() {
+    let store = DefectiveStore::new(SourceDefect::WakesForNothing);
+    source::waking::a_wait_rests_while_nothing_is_committed(&store).await;
 }

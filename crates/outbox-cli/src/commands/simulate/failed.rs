@@ -1,46 +1,165 @@
 //! A schedule that broke the contract, made small and readable.
 
-use outbox::testing::simulator::{Failure as Failed, Schedule, shrink};
+use std::fmt::Write as _;
 
-use super::no_runtime;
+use outbox::testing::simulator::{Failure as Failed, Played, Schedule, shrink};
+use serde_json::{Value, json};
+
+use super::{Part, interrupt::Interrupt, no_runtime, texts};
 use crate::{
     exit::Failure,
-    output::{Output, counted},
+    output::{Output, Paint, counted},
 };
 
 /// Lines of the trace before its end.
 const LAST: usize = 60;
 
-/// Shows the smallest part of the schedule that still goes wrong, what happens in it, and how to see it again.
-///
-/// # Errors
-/// [`Failure`] if no runtime could be made.
-pub(super) fn explain(out: Output, failed: &Failed) -> Result<(), Failure> {
-    let whole = Schedule::draw(failed.seed);
-    let waiting = out.waiting("looking for the smallest schedule that still goes wrong");
-    let shrunk = shrink(&whole);
-    waiting.finish_and_clear();
-    let (kept, played) = shrunk.map_err(|error| no_runtime(&error))?;
-    out.line(out.paint.strong(&format!(
-        "\nseed {}, with {} of its {}",
-        failed.seed,
-        kept.len(),
-        counted(whole.len() as u64, "incident", "incidents"),
-    )));
-    out.line(whole.only(&kept).to_string());
-    let hidden = played.trace.len().saturating_sub(LAST);
-    if hidden > 0 {
-        out.line(out.paint.faint(&format!("{} before", counted(hidden as u64, "line", "lines"))));
+/// The smallest part of a schedule that still goes wrong.
+pub(super) struct Smallest {
+    whole: Schedule,
+    kept: Vec<usize>,
+    played: Played,
+    /// Somebody did not want to wait for it: it may have incidents to spare.
+    is_unfinished: bool,
+}
+
+impl Smallest {
+    /// Looks for it. There is none if the schedule comes to no end, or if nobody wants to wait any more.
+    ///
+    /// # Errors
+    /// [`Failure`] if no runtime could be made.
+    pub(super) fn of(out: Output, failed: &Failed, interrupt: &Interrupt) -> Result<Option<Self>, Failure> {
+        if interrupt.came() || is_endless(failed) {
+            return Ok(None);
+        }
+        let whole = Schedule::draw(failed.seed);
+        let waiting =
+            out.waiting("looking for the smallest schedule that still goes wrong (Ctrl-C: show what there is)");
+        let shrunk = shrink(&whole, || !interrupt.came());
+        waiting.finish_and_clear();
+        let (kept, played) = shrunk.map_err(|error| no_runtime(&error))?;
+        Ok(Some(Self { whole, kept, played, is_unfinished: interrupt.came() }))
     }
-    for line in &played.trace[hidden..] {
-        out.line(line);
+
+    /// What happens in it, line by line, and how to see it again.
+    pub(super) fn text(&self, paint: Paint) -> String {
+        let Self { whole, kept, played, .. } = self;
+        let all = counted(whole.len() as u64, "incident", "incidents");
+        let mut text = paint.strong(&format!("seed {}, with {} of its {all}", whole.seed, kept.len()));
+        text.push('\n');
+        if self.is_unfinished {
+            text.push_str("interrupted: it may have more to spare\n");
+        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", whole.only(kept));
+        let hidden = played.trace.len().saturating_sub(LAST);
+        if hidden > 0 {
+            let lines = counted(hidden as u64, "line", "lines");
+            let left_out = format!("{lines} of the trace left out here: the last command below prints all");
+            let _ = writeln!(text, "{}", paint.faint(&left_out));
+        }
+        for line in &played.trace[hidden..] {
+            let _ = writeln!(text, "{line}");
+        }
+        for breach in &played.breaches {
+            let _ = writeln!(text, "{}", paint.bad(&breach.to_string()));
+        }
+        if played.breaches.is_empty() {
+            let differs =
+                "played again, it kept the contract: two runs of one seed differ, which is a defect of its own";
+            let _ = writeln!(text, "{}", paint.bad(differs));
+        }
+        let _ = writeln!(text, "\nall of it: {}", command(whole.seed, None));
+        let _ = write!(text, "this part: {}", self.command());
+        text
     }
-    for breach in &played.breaches {
-        out.line(out.paint.bad(&breach.to_string()));
+
+    /// The same for programs, with the whole trace.
+    pub(super) fn json(&self) -> Value {
+        let (world, incidents) = texts(&self.whole.only(&self.kept));
+        let breaches: Vec<String> = self.played.breaches.iter().map(ToString::to_string).collect();
+        json!({
+            "only": self.kept,
+            "of": self.whole.len(),
+            "unfinished": self.is_unfinished,
+            "world": world,
+            "incidents": incidents,
+            "trace": self.played.trace,
+            "breaches": breaches,
+            "command": self.command(),
+        })
     }
-    let only: Vec<String> = kept.iter().map(ToString::to_string).collect();
-    let part = if only.is_empty() { String::new() } else { format!(" --only {}", only.join(",")) };
-    out.line(format!("\nall of it: outbox simulate --seed {} --schedules 1 --trace", failed.seed));
-    out.line(format!("this part: outbox simulate --seed {} --schedules 1 --trace{part}", failed.seed));
-    Ok(())
+
+    fn command(&self) -> String {
+        command(self.whole.seed, Some(&Part(self.kept.clone())))
+    }
+}
+
+fn is_endless(failed: &Failed) -> bool {
+    failed.breaches.iter().any(|breach| breach.rule.is_endless())
+}
+
+/// What to do about a schedule of which there is no smallest part.
+pub(super) fn unexplained(failed: &Failed) -> String {
+    let seed = failed.seed;
+    if is_endless(failed) {
+        return format!(
+            "seed {seed} comes to no end, so that it can be neither traced nor made smaller\n\
+             again:     outbox simulate --seed {seed} --schedules 1"
+        );
+    }
+    format!("to see it small: outbox simulate --seed {seed} --schedules 1")
+}
+
+/// Shows a schedule again, or a part of it, with its trace.
+pub(super) fn command(seed: u64, part: Option<&Part>) -> String {
+    let part = part.map_or_else(String::new, |part| format!(" --only {part}"));
+    format!("outbox simulate --seed {seed}{part} --trace")
+}
+
+#[cfg(test)]
+mod tests {
+    use outbox::testing::simulator::{Breach, Rule, play};
+
+    use super::*;
+
+    fn smallest(kept: &[usize], lines: usize) -> Smallest {
+        let whole = Schedule::draw(7);
+        let mut played = play(&whole.only(&[]), false).unwrap();
+        played.trace = (0..lines).map(|line| format!("line {line} of the trace")).collect();
+        played.breaches = vec![Breach { rule: Rule::InOrder, what: "overtaken".to_owned() }];
+        Smallest { whole, kept: kept.to_vec(), played, is_unfinished: false }
+    }
+
+    #[test]
+    fn what_is_shown_says_how_to_see_the_same_part_again() {
+        let text = smallest(&[1, 4], 3).text(Paint::plain());
+        assert!(text.contains("\n   1  ") && text.contains("\n   4  "), "{text}");
+        assert!(text.contains("line 0 of the trace") && text.contains("in order: overtaken"), "{text}");
+        assert!(text.ends_with("this part: outbox simulate --seed 7 --only 1,4 --trace"), "{text}");
+        assert!(!text.contains("left out"), "{text}");
+    }
+
+    #[test]
+    fn a_part_without_incidents_is_not_taken_for_the_whole() {
+        let none = smallest(&[], 0);
+        assert!(none.text(Paint::plain()).ends_with("--only none --trace"));
+        assert_eq!(none.json()["command"], "outbox simulate --seed 7 --only none --trace");
+    }
+
+    #[test]
+    fn a_long_trace_says_how_much_is_left_out_and_where_it_is() {
+        let long = smallest(&[1], 100);
+        let text = long.text(Paint::plain());
+        assert!(!text.contains("line 39 ") && text.contains("line 40 "), "{text}");
+        assert!(text.contains("40 lines of the trace left out here: the last command below prints all"), "{text}");
+        assert_eq!(long.json()["trace"].as_array().unwrap().len(), 100);
+    }
+
+    #[test]
+    fn a_schedule_without_an_end_is_not_played_again() {
+        let hung = Breach { rule: Rule::Hung, what: "no end".to_owned() };
+        let text = unexplained(&Failed { seed: 3, breaches: vec![hung] });
+        assert!(text.contains("comes to no end") && text.contains("--seed 3 --schedules 1"), "{text}");
+    }
 }

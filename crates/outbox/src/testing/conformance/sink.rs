@@ -2,7 +2,8 @@
 //!
 //! Implement [`SinkUnderTest`]: it gives the sink, and tells what the other side has. What it can do besides (refuse an
 //! event by name, go away, cut connections, lose an answer) opens more checks; a sink's own test should offer all that its
-//! target can do. The checks of events' sizes are in [`sizes`], those of calls that do not end well in [`interrupted`].
+//! target can do. The checks of events' sizes are in [`sizes`], those of calls as full and as many as the limits allow in
+//! [`full`], those of whose fault it is in [`blame`], those of calls that do not end well in [`interrupted`].
 //!
 //! ```
 //! use std::sync::Arc;
@@ -37,26 +38,35 @@
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(my_sink_conforms());
 //! ```
 
-use std::sync::Arc;
-
 use crate::{
     entry::EventRef,
     event::{Event, NewEvent},
-    sink::{Batch, Fault, Outcome, Sink},
+    sink::{Batch, Outcome, Sink},
     testing::{
         Delivery, SinkUnderTest,
+        conformance::passed_over,
         sample::{event, event_of, event_without_key},
     },
 };
 
+pub mod blame;
+pub mod full;
 pub mod interrupted;
 pub mod sizes;
 
+pub use blame::{
+    a_refused_event_is_named_and_the_rest_accepted, an_absent_target_is_the_sinks_fault,
+    nothing_of_a_key_is_accepted_behind_what_was_refused,
+};
+pub use full::{a_full_call_is_taken, calls_may_be_made_at_the_same_time};
+
+use blame::a_target_that_takes_nothing_blames_no_event;
+use full::a_call_filled_to_its_bytes_is_taken;
 use interrupted::{
     a_cut_connection_is_made_again, a_dropped_call_leaves_the_sink_working, a_lost_answer_is_uncertain,
     calls_that_are_dropped_free_their_place,
 };
-use sizes::{a_size_is_pure, the_largest_event_is_taken};
+use sizes::{a_size_is_at_least_its_payload, a_size_is_pure, the_largest_event_is_taken};
 
 /// Runs every check, each on a fresh sink.
 pub async fn all<S: SinkUnderTest>(fresh: impl AsyncFn() -> S) {
@@ -64,9 +74,11 @@ pub async fn all<S: SinkUnderTest>(fresh: impl AsyncFn() -> S) {
         "`Sink::limits`: what one call takes; does not change while the sink lives." => {
             its_limits_allow_a_call(&fresh().await);
             a_full_call_is_taken(&fresh().await);
+            a_call_filled_to_its_bytes_is_taken(&fresh().await);
         }
-        "`Sink::size`: the event's bytes by the sink's own measure, envelope included; pure and cheap." => {
+        "`Sink::size`: the event's bytes by the sink's own measure, envelope included; never less than what is sent; pure and cheap." => {
             a_size_is_pure(&fresh().await);
+            a_size_is_at_least_its_payload(&fresh().await);
             the_largest_event_is_taken(&fresh().await);
         }
         "`Sink::check`: whether the target is there; publishes nothing." => {
@@ -97,6 +109,7 @@ pub async fn all<S: SinkUnderTest>(fresh: impl AsyncFn() -> S) {
         }
         "`Fault`: the sink's own failure blames no event, and passes." => {
             an_absent_target_is_the_sinks_fault(&fresh().await);
+            a_target_that_takes_nothing_blames_no_event(&fresh().await);
             a_cut_connection_is_made_again(&fresh().await);
         }
         "`SinkError::uncertain`: whether the events may have been accepted nevertheless, as when the answer was lost." => {
@@ -211,7 +224,7 @@ pub async fn events_of_a_call_arrive_in_order(subject: &impl SinkUnderTest) {
     let sink = subject.sink();
     let limits = sink.limits();
     if !limits.ordered_calls || limits.max_events < 2 {
-        return;
+        return passed_over("the sink does not say that it keeps the order of a call: `SinkLimits::ordered_calls`");
     }
     let mut bytes = 0;
     let fits = |event: &Event| {
@@ -221,14 +234,6 @@ pub async fn events_of_a_call_arrive_in_order(subject: &impl SinkUnderTest) {
     let events: Vec<_> = (1..=limits.max_events.min(9) as u64).map(|n| event("a", n)).take_while(fits).collect();
     accept(&*sink, events.clone()).await;
     assert_eq!(delivered_ids(subject).await, ids(&events), "events of an ordered call arrive in order");
-}
-
-/// A call as full as the limits allow is taken.
-pub async fn a_full_call_is_taken(subject: &impl SinkUnderTest) {
-    let sink = subject.sink();
-    let events = of_different_keys(&*sink, 2_000);
-    accept(&*sink, events.clone()).await;
-    assert_eq!(delivered_ids(subject).await.len(), events.len(), "a full call is taken");
 }
 
 /// An event that comes again, as after a lost answer, is accepted again.
@@ -247,80 +252,4 @@ pub async fn a_replay_is_taken(subject: &impl SinkUnderTest) {
     let replay = Batch { replay: Some("replay-1".into()), ..batch([event("a", 1)]) };
     assert_eq!(publish(&*sink, &replay).await, [Outcome::Accepted], "a replay is taken");
     assert_eq!(delivered_ids(subject).await.len(), 2, "a replay arrives: no dedup id may swallow it");
-}
-
-/// As many calls as the limits name may be under way.
-pub async fn calls_may_be_made_at_the_same_time(subject: &impl SinkUnderTest) {
-    const RULE: &str = "calls may be made at the same time";
-    let sink = subject.sink();
-    let calls = sink.limits().max_calls.min(16);
-    let events: Vec<_> = (0..calls).map(|number| event(&format!("key/{number}"), 1)).collect();
-    let batches: Vec<_> = events.iter().map(|event| batch([event.clone()])).collect();
-    let answers = futures_util::future::join_all(batches.iter().map(|batch| sink.publish(batch))).await;
-    for answer in answers {
-        assert_eq!(answer.expect("a target that works takes each call"), [Outcome::Accepted], "{RULE}");
-    }
-    let mut arrived = delivered_ids(subject).await;
-    arrived.sort();
-    let mut published = ids(&events);
-    published.sort();
-    assert_eq!(arrived, published, "{RULE}");
-}
-
-/// An event that the other side refuses by name is refused alone.
-pub async fn a_refused_event_is_named_and_the_rest_accepted(subject: &impl SinkUnderTest) {
-    const RULE: &str = "a refused event is named, and the rest accepted";
-    let sink = subject.sink();
-    let events = of_different_keys(&*sink, 3);
-    if events.len() < 3 || !subject.refuse(events[1].id()).await {
-        return;
-    }
-    match sink.publish(&batch(events.clone())).await {
-        Ok(outcomes) => {
-            let named = matches!(outcomes[..], [Outcome::Accepted, Outcome::Refused { .. }, Outcome::Accepted]);
-            assert!(named, "{RULE}: {outcomes:?}");
-            assert_eq!(delivered_ids(subject).await, [events[0].id(), events[2].id()], "{RULE}");
-        }
-        // The relay splits the batch until the culprit stands alone.
-        Err(error) => {
-            assert!(matches!(error.fault, Fault::Event | Fault::Unknown), "{RULE}, or the call is split: {error:?}");
-            let alone = sink.publish(&batch([events[1].clone()])).await;
-            let refused = match &alone {
-                Ok(outcomes) => matches!(outcomes[..], [Outcome::Refused { .. }]),
-                Err(error) => error.fault == Fault::Event,
-            };
-            assert!(refused, "{RULE}: alone it is the event's fault: {alone:?}");
-        }
-    }
-}
-
-/// In an ordered call nothing of a key takes effect behind an event of it that did not.
-pub async fn nothing_of_a_key_is_accepted_behind_what_was_refused(subject: &impl SinkUnderTest) {
-    const RULE: &str = "nothing of a key is accepted behind what was refused";
-    let sink = subject.sink();
-    let limits = sink.limits();
-    let events: Vec<_> = (1..=3).map(|sequence| event("a", sequence)).collect();
-    if !limits.ordered_calls || limits.max_events < 3 || !subject.refuse(events[1].id()).await {
-        return;
-    }
-    if let Ok(outcomes) = sink.publish(&batch(events.clone())).await {
-        assert_eq!(outcomes.len(), 3, "{RULE}: an outcome for each");
-        assert_ne!(outcomes[2], Outcome::Accepted, "{RULE}: {outcomes:?}");
-    }
-    let arrived = delivered_ids(subject).await;
-    assert!(!arrived.iter().any(|id| id == events[2].id()), "{RULE}: {arrived:?} arrived");
-}
-
-/// A target that is gone fails the check and the call as a whole, and no event is blamed for it.
-pub async fn an_absent_target_is_the_sinks_fault(subject: &impl SinkUnderTest) {
-    const RULE: &str = "an absent target is the sink's fault";
-    let sink: Arc<dyn Sink> = subject.sink();
-    if !subject.take_away().await {
-        return;
-    }
-    assert!(sink.check().await.is_err(), "{RULE}: the check says so");
-    match sink.publish(&batch([event("a", 1)])).await {
-        Ok(outcomes) => panic!("{RULE}: no event can be blamed, and yet {outcomes:?}"),
-        Err(error) => assert!(matches!(error.fault, Fault::Sink | Fault::Unknown), "{RULE}: {error:?}"),
-    }
 }

@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt as _;
 
-use super::{rule::Rule, schedule::SourceScene, worker::DOUBT, world::World};
+use super::{again::LARGEST_ENTRY, rule::Rule, schedule::SourceScene, worker::DOUBT, world::World};
 use crate::{
     bookkeeping::{Bookkeeping as _, Lane, Operator as _, Selector},
     entry::{Content, Position, Record},
@@ -14,6 +14,7 @@ use crate::{
 pub(super) fn after(world: &World, io: Io) {
     if io == Io::Claim {
         world.state().truth.owned();
+        world.taken_over();
     }
     if matches!(io, Io::Checkpoint | Io::Settle | Io::ForgetTombstones) {
         checkpoints_pass_nothing(world);
@@ -53,7 +54,6 @@ fn dead_letters_have_a_reason(world: &World) {
 
 /// No event goes out that is further behind its route's checkpoint than the window is wide, but for one entry.
 pub(super) fn window_is_bounded(world: &World, route: usize, batch: &Batch) {
-    const LARGEST_ENTRY: usize = 6;
     if batch.replay.is_some() || world.scene.source != SourceScene::Table {
         return;
     }
@@ -123,7 +123,7 @@ fn newly_passed(
     open
 }
 
-fn ids(record: &Record) -> Vec<(String, Lane)> {
+pub(super) fn ids(record: &Record) -> Vec<(String, Lane)> {
     match &record.content {
         Content::Events(events) => events.iter().map(|event| (event.id().to_owned(), Lane::of(event))).collect(),
         Content::Undecodable(row) => vec![(row.id.to_string(), Lane::of_undecodable(row))],

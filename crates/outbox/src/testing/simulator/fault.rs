@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::testing::Io;
+use crate::testing::{Doer, Io};
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
@@ -30,7 +30,9 @@ faults! {
     RolledBack = "a transaction is rolled back",
     Raced = "two transactions move one key",
     Rubbish = "a row that is no entry",
-    Resharded = "a shard is split, merged or rolled over",
+    Split = "a shard is split",
+    Merged = "two shards are merged",
+    RolledOver = "a shard is rolled over",
     Trimmed = "a stream forgets its oldest records",
     Recovered = "a route recovers from the table",
     RecordTwice = "a record comes twice",
@@ -40,12 +42,15 @@ faults! {
     KilledAfter = "relay killed after an I/O",
     Killed = "relay killed at a time",
     Restarted = "relay stopped in order and started again",
+    Stalled = "relay stands still, for less than its lease",
     Frozen = "relay stands still past its lease",
+    Overtaken = "a relay publishes whose place another has taken",
     StoreFails = "a store fails",
     StoreFull = "a store is full",
     StoreAnswerLost = "a store's answer is lost",
     StoreHangs = "a store hangs",
-    StoreOut = "a store refuses one kind of I/O for a while",
+    IoOut = "a store refuses one kind of I/O for a while",
+    StoreOut = "a store refuses everything for a while",
     CallFails = "a call fails as a whole",
     CallThrottled = "a call is throttled",
     CallAnswerLost = "a call's answer is lost",
@@ -63,6 +68,7 @@ faults! {
     Replayed = "an operator replays",
     Retired = "an operator retires a route",
     Restored = "the store is put back from a backup",
+    Noticed = "a relay notices that the store went back",
     ConsumerKilledBefore = "consumer killed before its commit",
     ConsumerKilledAfter = "consumer killed after its commit",
     InboxFails = "the inbox store fails",
@@ -76,43 +82,9 @@ faults! {
 
 impl Fault {
     /// The I/Os that faults are drawn for: all that a relay does.
-    pub(super) const IOS: [Io; 35] = [
-        Io::Partitions,
-        Io::Start,
-        Io::Read,
-        Io::Backlog,
-        Io::Publish,
-        Io::Identity,
-        Io::Claim,
-        Io::Routes,
-        Io::Register,
-        Io::Purge,
-        Io::Agreement,
-        Io::Id,
-        Io::Lease,
-        Io::Take,
-        Io::Renew,
-        Io::Release,
-        Io::Claims,
-        Io::NoteClaims,
-        Io::Checkpoints,
-        Io::Checkpoint,
-        Io::Witnesses,
-        Io::Keep,
-        Io::Troubles,
-        Io::Trouble,
-        Io::Kept,
-        Io::Settle,
-        Io::Tombstones,
-        Io::ForgetTombstones,
-        Io::NoteReplayed,
-        Io::NoteHealth,
-        Io::Fetch,
-        Io::Beginning,
-        Io::Recovery,
-        Io::AfterRecovery,
-        Io::ForgetCheckpoints,
-    ];
+    pub(super) fn ios() -> impl Iterator<Item = Io> {
+        Io::ALL.iter().copied().filter(|io| io.doer() != Doer::Operators)
+    }
 }
 
 impl fmt::Display for Fault {

@@ -4,6 +4,7 @@ mod replay;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::time::sleep;
 
 pub(super) use self::replay::{Asked, within};
@@ -11,11 +12,13 @@ use super::{checks::at_once, fault::Fault, play::Workers, rule::Rule, schedule::
 use crate::{
     bookkeeping::{Bookkeeping as _, Lane, Operator as _, Selector},
     clock::Clock as _,
+    entry::Position,
     error::ErrorKind,
     event::Key,
     memory::Snapshot,
     relay::{RelayError, adoption},
     route::RouteName,
+    source::Source as _,
     store::BusinessStore as _,
 };
 
@@ -144,7 +147,7 @@ fn erase(world: &World, key: &Key) -> bool {
             }
         }
     }
-    for asked in &mut world.state().replays {
+    for asked in world.state().replays.iter_mut().filter(|asked| asked.is_of(key)) {
         asked.cut_off = true;
     }
     world.note(|| format!("an operator erases {key}"));
@@ -169,7 +172,7 @@ async fn retire(world: &Arc<World>, workers: &Workers, route: usize) {
     workers.start_all();
 }
 
-/// Stops everything, puts an older copy in the store's place, sees that a relay notices, and adopts it.
+/// Stops everything, puts an older copy in the store's place, sees that every relay notices, and adopts it.
 pub(super) async fn restore(world: &Arc<World>, workers: &Workers, backup: &Snapshot) {
     if !workers.stop_all(world).await {
         workers.start_all();
@@ -179,14 +182,28 @@ pub(super) async fn restore(world: &Arc<World>, workers: &Workers, backup: &Snap
     world.store.restore(backup);
     service::restored(world);
     world.note(|| "the store is put back from a backup".to_owned());
-    let found = at_once(adoption::losses(&world.store, &world.store, &*world.books));
+    let found = match adoption::losses(&world.store, &world.store, &*world.books).now_or_never() {
+        Some(Ok(found)) => found,
+        other => return world.breach(Rule::Loud, format!("what was lost cannot be found out: {other:?}")),
+    };
+    let is_plain = is_behind_a_checkpoint_lost(world);
+    if is_plain && found.is_empty() {
+        world.breach(Rule::Loud, "a store that has lost what is behind a checkpoint is taken for whole");
+    }
     if !found.is_empty() {
-        a_relay_notices(world, workers).await;
+        for relay in 0..world.scene.relays {
+            a_relay_notices(world, workers, relay).await;
+        }
     }
     // Where nothing shows that anything is gone, the operator knows.
     let found = if found.is_empty() { at_once(adoption::unseen_losses(&world.store, &*world.books)) } else { found };
     for loss in &found {
-        at_once(adoption::settle(&world.store, &world.store, &*world.books, loss, false));
+        if !matches!(
+            adoption::settle(&world.store, &world.store, &*world.books, loss, false).now_or_never(),
+            Some(Ok(_))
+        ) {
+            world.breach(Rule::Loud, "a store that was put back cannot be adopted");
+        }
     }
     for asked in &mut world.state().replays {
         asked.cut_off = true;
@@ -195,12 +212,23 @@ pub(super) async fn restore(world: &Arc<World>, workers: &Workers, backup: &Snap
     workers.start_all();
 }
 
+/// Whether something that is gone was behind a stored checkpoint: then nobody may go on as if nothing had been.
+fn is_behind_a_checkpoint_lost(world: &World) -> bool {
+    let stored: Vec<_> = world.routes.iter().flat_map(|route| at_once(world.books.checkpoints(route))).collect();
+    let state = world.state();
+    let lost = state.truth.events.iter().filter(|known| known.lost && !known.gone_before);
+    let is_behind = |at: &Position| stored.iter().any(|stored| world.store.order(at, &stored.position).is_le());
+    lost.into_iter().any(|known| is_behind(&known.position))
+}
+
 /// A relay that finds another history stops, and says so, and publishes nothing of it.
-async fn a_relay_notices(world: &Arc<World>, workers: &Workers) {
+async fn a_relay_notices(world: &Arc<World>, workers: &Workers, relay: usize) {
     let before = world.state().truth.arrived_in_all();
-    let ended = workers.run_one_to_its_end(world, Duration::from_secs(30)).await;
+    let ended = workers.run_to_its_end(world, relay, Duration::from_secs(30)).await;
     let noticed = matches!(&ended, Some(Err(RelayError::Store(error))) if error.kind() == ErrorKind::HistoryChanged);
-    if !noticed {
+    if noticed {
+        world.state().strikes(Fault::Noticed);
+    } else {
         world.breach(Rule::Loud, format!("a relay on a store that went backwards ended with {ended:?}"));
     }
     if world.state().truth.arrived_in_all() != before {

@@ -77,8 +77,6 @@ impl Workers {
         while self.0.iter().any(|worker| worker.is_running()) && Instant::now() < until {
             sleep(LOOK).await;
         }
-        // Calls that hung at the drain limit may be repeated.
-        world.excuse_crash();
         let ended: Vec<_> = self.0.iter().filter_map(|worker| worker.ended()).collect();
         for error in ended.iter().filter_map(|ended| ended.as_ref().err()) {
             world.breach(Rule::Loud, format!("a relay gave up: {error}"));
@@ -87,8 +85,13 @@ impl Workers {
     }
 
     /// Runs one relay until it ends by itself; `None` if it does not.
-    pub(super) async fn run_one_to_its_end(&self, world: &World, patience: Duration) -> Option<Result<(), RelayError>> {
-        let worker = &self.0[0];
+    pub(super) async fn run_to_its_end(
+        &self,
+        world: &World,
+        index: usize,
+        patience: Duration,
+    ) -> Option<Result<(), RelayError>> {
+        let worker = &self.0[index];
         worker.start();
         let until = Instant::now() + patience;
         loop {
@@ -104,14 +107,13 @@ impl Workers {
     }
 
     fn killed(&self, world: &World, index: usize) {
-        world.excuse_crash();
+        world.disturb();
         if self.0[index].kill() {
             world.state().strikes(Fault::Killed);
         }
     }
 
     async fn restart(&self, world: &World, index: usize) {
-        world.excuse_crash();
         self.0[index].stop(world);
         sleep(LOOK).await;
         self.0[index].start();
@@ -177,11 +179,11 @@ async fn happen(world: &Arc<World>, workers: &Workers, number: usize, what: &Wha
         What::Call { route, skip, fault } => world.state().armed.calls.push((*route, *skip, *fault)),
         What::StoreOut { io, lasts } => {
             let until = world.now() + *lasts;
-            world.state().armed.out.push((*io, until));
+            world.state().armed.out.push((*io, until, false));
         }
         What::Outage { route, lasts, fault } => {
             let until = world.now() + *lasts;
-            world.state().targets[*route].outage = Some((until, *fault));
+            world.state().targets[*route].outage = Some((until, *fault, false));
         }
         What::Unwanted { route, nth, how } => unwanted(world, *route, *nth, *how),
         What::Kill { relay } => workers.killed(world, *relay),

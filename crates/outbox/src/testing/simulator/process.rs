@@ -11,10 +11,18 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::TryFutureExt as _;
 use tokio::{sync::Notify, time::sleep};
 
-use super::{checks, fault::Fault, schedule::IoFault, world::World};
+use super::{
+    checks::{self, at_once},
+    fault::Fault,
+    schedule::IoFault,
+    worker::{FAILOVER, LEASE},
+    world::{State, World},
+};
 use crate::{
+    bookkeeping::Bookkeeping as _,
     clock::Moment,
     error::{ErrorKind, StoreError},
     testing::{Hook, Io},
@@ -106,6 +114,17 @@ impl Life {
     }
 }
 
+/// Whether the store refuses this I/O at present. An outage is counted once.
+fn is_out(state: &mut State, io: Io, now: Moment) -> bool {
+    let found = state.armed.out.iter_mut().find(|(out, until, _)| out.is_none_or(|out| out == io) && now < *until);
+    let Some((out, _, counted)) = found else { return false };
+    let fault = if out.is_some() { Fault::IoOut } else { Fault::StoreOut };
+    if !std::mem::replace(counted, true) {
+        state.strikes(fault);
+    }
+    true
+}
+
 /// What is done around each I/O of a life.
 #[derive(Clone)]
 pub(super) struct Around {
@@ -114,6 +133,11 @@ pub(super) struct Around {
 }
 
 impl Around {
+    /// Whether the lease is this life's.
+    pub(super) fn is_owner(&self) -> bool {
+        at_once(self.world.books.lease(LEASE).map_ok(|lease| lease.holder == self.life.name && !lease.released))
+    }
+
     /// Returns while the life goes on, after it stood still for as long as it had to.
     async fn go_on(&self) {
         while let Some(left) = self.life.frozen_for(self.world.now()) {
@@ -137,10 +161,8 @@ impl Around {
         if state.healed {
             return None;
         }
-        let now = self.world.now();
-        if before && state.armed.out.iter().any(|(out, until)| *out == io && now < *until) {
+        if before && is_out(&mut state, io, self.world.now()) {
             self.life.disturbed.store(true, Ordering::Relaxed);
-            state.strikes(Fault::StoreOut);
             return Some(IoFault::Fails);
         }
         let index = state.armed.ios.iter().position(|armed| armed.0 == io)?;
@@ -163,13 +185,14 @@ impl Around {
             IoFault::Full => Fault::StoreFull,
             IoFault::AnswerLost => Fault::StoreAnswerLost,
             IoFault::Hangs(_) => Fault::StoreHangs,
-            IoFault::Frozen(_) => Fault::Frozen,
+            IoFault::Frozen(lasts) if lasts > FAILOVER => Fault::Frozen,
+            IoFault::Frozen(_) => Fault::Stalled,
         });
         Some(fault)
     }
 
     async fn die(&self) -> ! {
-        self.world.excuse_crash();
+        self.world.disturb();
         self.life.kill();
         pending().await
     }
@@ -190,20 +213,20 @@ impl Hook for Around {
             IoFault::KilledBefore => self.die().await,
             IoFault::Fails => {
                 // A relay that cannot begin with one route begins anew with all.
-                self.world.excuse_crash();
+                self.world.disturb();
                 return Err(StoreError::new(ErrorKind::Unavailable, "simulated: not now"));
             }
             IoFault::Full => {
-                self.world.excuse_crash();
+                self.world.disturb();
                 return Err(StoreError::new(ErrorKind::Full, "simulated: no room"));
             }
             IoFault::Hangs(lasts) => {
                 // Whoever waits may give up, and does not know then what came of it.
-                self.world.excuse_crash();
+                self.world.disturb();
                 sleep(lasts).await;
             }
             IoFault::Frozen(lasts) => {
-                self.world.excuse_crash();
+                self.world.disturb();
                 self.life.freeze(self.world.now() + lasts);
             }
             IoFault::KilledAfter | IoFault::AnswerLost => {}
@@ -221,10 +244,14 @@ impl Hook for Around {
         if let Some(fault) = fault {
             self.world.note(|| format!("{}: {fault:?} at {io:?}", self.life.name));
         }
+        if fault.is_some() && io == Io::Keep {
+            // The keeper may be done with the lane by the time that the pipeline asks again, and its events go out then.
+            self.world.excuse_unsettled();
+        }
         match fault {
             Some(IoFault::KilledAfter) => self.die().await,
             Some(IoFault::AnswerLost) => {
-                self.world.excuse_crash();
+                self.world.disturb();
                 let lost = StoreError::new(ErrorKind::Unavailable, "simulated: the answer was lost").uncertain();
                 return Err(lost);
             }

@@ -1,4 +1,4 @@
-//! The points of the contract that a run can break.
+//! The points of the contract that a run can break, and what a run may not do whatever the contract says.
 
 use std::fmt;
 
@@ -25,6 +25,12 @@ pub enum Rule {
     Loud,
     /// When faults end, everything comes right in a bounded time.
     Live,
+    /// Nothing panics.
+    Panicked,
+    /// A run comes to its end in real time, too.
+    Hung,
+    /// A run takes no memory without bound.
+    Grown,
 }
 
 impl Rule {
@@ -41,6 +47,27 @@ impl Rule {
             Self::Visible => "visible",
             Self::Loud => "loud",
             Self::Live => "live",
+            Self::Panicked => "panicked",
+            Self::Hung => "hung",
+            Self::Grown => "grown",
+        }
+    }
+
+    /// Whether a schedule that broke it was given up on: it can be neither traced nor made smaller.
+    pub const fn is_endless(self) -> bool {
+        match self {
+            Self::Hung | Self::Grown => true,
+            Self::Atomic
+            | Self::NothingLost
+            | Self::InOrder
+            | Self::Once
+            | Self::AfterCause
+            | Self::Repeatable
+            | Self::Bounded
+            | Self::Visible
+            | Self::Loud
+            | Self::Live
+            | Self::Panicked => false,
         }
     }
 }

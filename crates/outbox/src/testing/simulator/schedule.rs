@@ -123,8 +123,8 @@ pub(super) enum What {
     Transport { skip: u32, twice: bool, late: Duration },
     /// What the handler answers about the event that comes `nth`.
     Answer { nth: usize, how: AnswerFault, times: u32 },
-    /// For so long, every I/O of this kind fails.
-    StoreOut { io: Io, lasts: Duration },
+    /// For so long, every I/O of this kind fails; every one there is, if none is named.
+    StoreOut { io: Option<Io>, lasts: Duration },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,18 +203,25 @@ impl Schedule {
         self.incidents.is_empty()
     }
 
-    /// The same run with only these of its incidents, by number.
+    /// The numbers of its incidents, rising: they stay what they were in the whole schedule.
+    pub fn numbers(&self) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator {
+        self.incidents.iter().map(|incident| incident.number)
+    }
+
+    /// The same run with only these of its incidents, by number. Whatever the order of `kept`, they happen in their own;
+    /// numbers that it does not have are passed over.
     pub fn only(&self, kept: &[usize]) -> Self {
-        let incidents = kept.iter().filter_map(|&index| self.incidents.get(index).cloned()).collect();
+        let incidents = self.incidents.iter().filter(|incident| kept.contains(&incident.number)).cloned().collect();
         Self { seed: self.seed, scene: self.scene.clone(), incidents }
     }
 }
 
+/// The world, and then the incidents, a line each: number, time, what happens.
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:?}", self.scene)?;
         for incident in &self.incidents {
-            writeln!(f, "  {:>6} ms  {:?}", incident.at.as_millis(), incident.what)?;
+            writeln!(f, "{:>4}  {:>6} ms  {:?}", incident.number, incident.at.as_millis(), incident.what)?;
         }
         Ok(())
     }

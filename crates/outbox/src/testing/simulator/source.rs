@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use fastrand::Rng;
 
 use super::{
+    checks::ids,
     fault::Fault,
     late::{LateRows, Snapshots},
     schedule::{Resharding, SourceScene},
@@ -95,7 +96,13 @@ pub(super) fn reshard(world: &World, rng: &mut Rng, how: Resharding) {
     };
     world.note(|| format!("{how:?} of {one}: {resharded:?}"));
     let mut state = world.state();
-    state.strikes(Fault::Resharded);
+    if resharded.is_ok() {
+        state.strikes(match how {
+            Resharding::Split => Fault::Split,
+            Resharding::Roll => Fault::RolledOver,
+            Resharding::Merge => Fault::Merged,
+        });
+    }
     // A child's pipeline knows nothing of what its parent's let out.
     state.truth.begins_anew();
 }
@@ -121,30 +128,39 @@ impl<S: Source> Seen<S> {
         let mut state = self.world.state();
         let truth = &mut state.truth;
         let read = truth.read.entry(partition.clone()).or_default();
-        let mut habits = Vec::new();
+        let (mut habits, mut twice) = (Vec::new(), Vec::new());
         for record in records {
             // A route that is behind may be the first to read what others were past already.
             let found = read.binary_search_by(|(position, _)| self.inner.order(position, &record.position));
             let Err(index) = found else { continue };
-            if read.iter().any(|(_, other)| other.commit == record.commit && same_key(other, record)) {
-                habits.push((Fault::RecordTwice, record.len() as u64));
+            if read.iter().any(|(_, other)| other.commit == record.commit && first_id(other) == first_id(record)) {
+                habits.push(Fault::RecordTwice);
+                twice.extend(ids(record));
             } else if read[..index]
                 .iter()
                 .any(|(_, other)| same_key(other, record) && sequence(other) > sequence(record))
             {
-                habits.push((Fault::OutOfOrder, 0));
+                habits.push(Fault::OutOfOrder);
             }
             read.insert(index, (record.position.clone(), record.clone()));
             for checked in truth.routes.iter_mut().filter_map(|route| route.checked.get_mut(partition)) {
                 *checked = index.min(*checked);
             }
         }
-        for (habit, events) in habits {
+        let twice: Vec<usize> = twice.into_iter().filter_map(|(id, _)| truth.find(&id)).collect();
+        for habit in habits {
             state.strikes(habit);
-            // Where order is promised nobody looks whether a record came before.
-            state.excused.iter_mut().for_each(|excused| *excused += events);
+        }
+        drop(state);
+        // Without a key, and where order is promised, nobody looks whether a record came before.
+        for route in 0..self.world.routes.len() {
+            self.world.excuse(route, &twice);
         }
     }
+}
+
+fn first_id(record: &Record) -> Option<String> {
+    ids(record).into_iter().next().map(|(id, _)| id)
 }
 
 fn key(record: &Record) -> Option<&Key> {
@@ -185,7 +201,9 @@ impl<S: Source> Source for Seen<S> {
 
     async fn fetch(&self, key: &Key, sequences: &[u64]) -> Result<Vec<Option<Arc<Record>>>, StoreError> {
         let fetched = self.inner.fetch(key, sequences).await?;
-        self.world.state().strikes(Fault::Fetched);
+        if fetched.iter().any(Option::is_some) {
+            self.world.state().strikes(Fault::Fetched);
+        }
         Ok(fetched)
     }
 
@@ -218,6 +236,8 @@ impl<S: Source> Source for Seen<S> {
     }
 
     async fn after_recovery(&self, recovery: &PartitionId, partition: &PartitionId) -> Result<Position, StoreError> {
-        self.inner.after_recovery(recovery, partition).await
+        let after = self.inner.after_recovery(recovery, partition).await?;
+        self.world.recovered();
+        Ok(after)
     }
 }

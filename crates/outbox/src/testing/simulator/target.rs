@@ -16,10 +16,12 @@ use super::{
     fault::Fault,
     operator,
     process::Around,
+    rule::{Breach, Rule},
     schedule::{CallFault, Unwanted},
     world::{State, World},
 };
 use crate::{
+    StoreError,
     bookkeeping::Lane,
     clock::Moment,
     cloudevents::{Envelope, json},
@@ -81,12 +83,15 @@ impl Target {
     fn outage(&self) -> Option<sink::Fault> {
         let now = self.world().now();
         let mut state = self.world().state();
-        let (until, fault) = state.targets[self.route].outage?;
+        let (until, fault, counted) = state.targets[self.route].outage?;
         if now >= until || state.healed {
             state.targets[self.route].outage = None;
             return None;
         }
-        state.strikes(Fault::Outage);
+        if !counted {
+            state.targets[self.route].outage = Some((until, fault, true));
+            state.strikes(Fault::Outage);
+        }
         Some(fault)
     }
 
@@ -97,14 +102,18 @@ impl Target {
             let number = state.truth.find(event.id())?;
             let marker = event.kind() == crate::event::SKIPPED;
             state.targets[self.route].unwanted.iter().find_map(|unwanted| match unwanted {
-                (unwanted, Unwanted::Bomb(fault)) if *unwanted == number && !marker => Some(*fault),
+                (unwanted, Unwanted::Bomb(fault)) if *unwanted == number && !marker => Some((number, *fault)),
                 _ => None,
             })
         });
+        // It alone is to blame, and the target says that something in the call is.
+        if let Some((number, sink::Fault::Event)) = found {
+            state.truth.routes[self.route].refused.insert(number);
+        }
         if found.is_some() {
             state.strikes(Fault::Bomb);
         }
-        found
+        found.map(|(_, fault)| fault)
     }
 
     /// Takes the first `most` events of the call, as far as each is wanted.
@@ -157,7 +166,7 @@ impl Target {
             match &batch.replay {
                 Some(replay) => operator::within(self.world(), &state, replay, event)
                     .and_then(|()| state.truth.replayed(self.route, replay, event)),
-                None => state.truth.arrived(self.route, event, began),
+                None => self.arrived(&mut state, event, began),
             }
         };
         if let Err(breach) = arrived {
@@ -170,8 +179,34 @@ impl Target {
         }
     }
 
+    /// An event arrived that is none of a replay's.
+    fn arrived(&self, state: &mut State, event: &Event, began: Moment) -> Result<(), Breach> {
+        let again = state.truth.arrived(self.route, event, began)?;
+        let overtaken = !self.around.is_owner();
+        if overtaken {
+            state.strikes(Fault::Overtaken);
+        }
+        match again {
+            // Two relays know nothing of each other's calls.
+            None if overtaken => {
+                if let Some(number) = state.truth.find(event.id()) {
+                    state.excuses.add(self.route, number);
+                }
+            }
+            Some(number)
+                if !overtaken && state.truth.knows_duplicates() && !state.excuses.use_up(self.route, number) =>
+            {
+                let what = format!("{} arrived again, and nothing that went wrong excuses it", event.id());
+                return Err(Breach::new(Rule::Bounded, what));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     async fn answer(&self, batch: &Batch, began: Moment) -> Result<Vec<Outcome>, SinkError> {
         let all = batch.events.len();
+        let numbers = self.numbers(batch);
         if let Some(fault) = self.outage() {
             return Err(SinkError::new(fault, "simulated: the target is out"));
         }
@@ -190,12 +225,12 @@ impl Target {
             Some(CallFault::Throttled(after)) => Ok(vec![Outcome::Throttled { after }; all]),
             Some(CallFault::HalfAccepted) => Ok(self.take(batch, began, all.div_ceil(2).min(all - 1))),
             Some(CallFault::AnswerLost) => {
-                self.world().excuse(self.route, all);
+                self.world().excuse(self.route, &numbers);
                 self.take(batch, began, all);
                 Err(SinkError::new(sink::Fault::Unknown, "simulated: the answer was lost").uncertain())
             }
             Some(CallFault::ShortAnswer) => {
-                self.world().excuse(self.route, all);
+                self.world().excuse(self.route, &numbers);
                 // Whether the one that nothing is said of was taken nobody can know.
                 let taken = all - self.world().chance(("short", batch.events[0].id())).usize(0..=1);
                 let mut outcomes = self.take(batch, began, taken);
@@ -204,7 +239,7 @@ impl Target {
             }
             Some(CallFault::Hangs { lasts, effect }) => {
                 if effect {
-                    self.world().excuse(self.route, all);
+                    self.world().excuse(self.route, &numbers);
                     let outcomes = self.take(batch, began, all);
                     sleep(lasts).await;
                     return Ok(outcomes);
@@ -214,6 +249,12 @@ impl Target {
             }
         }
     }
+}
+
+/// As the relay sees a target that cannot be reached.
+fn failed(error: &StoreError) -> SinkError {
+    let failed = SinkError::new(sink::Fault::Unknown, error.to_string());
+    if error.is_uncertain() { failed.uncertain() } else { failed }
 }
 
 #[async_trait]
@@ -234,33 +275,41 @@ impl Sink for Target {
     }
 
     async fn check(&self) -> Result<(), SinkError> {
-        Ok(())
+        self.around.before(Io::Check).await.map_err(|error| failed(&error))?;
+        self.around.after(Io::Check).await.map_err(|error| failed(&error))
     }
 
     async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
         let mut call = self.begin(batch);
         checks::window_is_bounded(self.world(), self.route, batch);
-        let failed = |error: crate::StoreError| {
-            let failed = SinkError::new(sink::Fault::Unknown, error.to_string());
-            if error.is_uncertain() { failed.uncertain() } else { failed }
-        };
         let answered = async {
-            self.around.before(Io::Publish).await.map_err(failed)?;
+            self.around.before(Io::Publish).await.map_err(|error| failed(&error))?;
             let answer = self.answer(batch, call.began).await;
-            self.around.after(Io::Publish).await.map_err(failed)?;
+            self.around.after(Io::Publish).await.map_err(|error| failed(&error))?;
             Ok(answer)
         };
         let answered = answered.await;
         call.is_over = true;
+        if answered.is_err() {
+            // The answer was lost on its way, or the relay had no chance to hear it.
+            self.world().excuse(self.route, &self.numbers(batch));
+        }
         let answer = answered?;
         match &answer {
             Ok(outcomes) if outcomes.len() < batch.events.len() => {}
             Err(SinkError { fault: sink::Fault::Unknown, .. }) => {}
-            Err(SinkError { fault: sink::Fault::Event, .. }) => {
-                let events = std::mem::take(&mut call.events);
-                self.world().state().truth.routes[self.route].refused.extend(events);
+            Ok(outcomes) => {
+                let accepted = call.events.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Accepted);
+                let doubted = &mut self.world().state().truth.routes[self.route].doubted;
+                // What a replay hears is nothing to its route.
+                for (number, _) in accepted.filter(|_| batch.replay.is_none()) {
+                    doubted.remove(number);
+                }
+                call.events.clear();
             }
-            Ok(_) | Err(SinkError { fault: sink::Fault::Sink | sink::Fault::Throttle, .. }) => call.events.clear(),
+            Err(SinkError { fault: sink::Fault::Event | sink::Fault::Sink | sink::Fault::Throttle, .. }) => {
+                call.events.clear();
+            }
         }
         drop(call);
         answer

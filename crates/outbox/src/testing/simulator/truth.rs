@@ -13,6 +13,7 @@ use super::{
     schedule::{Scene, SourceScene},
 };
 use crate::{
+    bookkeeping,
     clock::Moment,
     entry::{Position, Record},
     event::{Event, Key, SKIPPED},
@@ -35,8 +36,18 @@ pub(super) struct Known {
     pub(super) cause: Option<usize>,
     /// A restored backup has no such event.
     pub(super) lost: bool,
+    /// Nor had one that was adopted before.
+    pub(super) gone_before: bool,
     /// The position behind its record in the store.
     pub(super) position: Position,
+}
+
+impl Known {
+    /// The lane that it belongs to.
+    pub(super) fn lane(&self) -> bookkeeping::Lane {
+        let alone = || bookkeeping::Lane::Event(self.id.clone());
+        self.key.clone().map_or_else(alone, bookkeeping::Lane::Key)
+    }
 }
 
 #[derive(Default)]
@@ -80,7 +91,6 @@ pub(super) struct RouteTruth {
     markers: BTreeSet<usize>,
     /// How much of each partition is known to be behind the checkpoint rightly.
     pub(super) checked: BTreeMap<PartitionId, usize>,
-    pub(super) duplicates: u64,
     /// What each replay brought, in order of first arrival.
     pub(super) replays: BTreeMap<Arc<str>, Vec<usize>>,
 }
@@ -143,6 +153,7 @@ impl Truth {
                         event: Some(event.clone()),
                         cause,
                         lost: false,
+                        gone_before: false,
                         position: record.position.clone(),
                     });
                 }
@@ -153,6 +164,7 @@ impl Truth {
                 event: None,
                 cause: None,
                 lost: false,
+                gone_before: false,
                 position: record.position.clone(),
             }),
         }
@@ -175,6 +187,9 @@ impl Truth {
 
     /// A backup took the store's place that ends at `last`: what came after is gone.
     pub(super) fn restored(&mut self, is_lost: impl Fn(&Position) -> bool) {
+        for known in &mut self.events {
+            known.gone_before = known.lost;
+        }
         for known in self.events.iter_mut().filter(|known| !known.lost && is_lost(&known.position)) {
             known.lost = true;
         }
@@ -191,11 +206,15 @@ impl Truth {
     }
 
     /// An event arrived at a route's target, in a call that `began` then. Says what is wrong with that.
-    pub(super) fn arrived(&mut self, route: usize, event: &Event, began: Moment) -> Result<(), Breach> {
+    /// Gives its number if it came again.
+    pub(super) fn arrived(&mut self, route: usize, event: &Event, began: Moment) -> Result<Option<usize>, Breach> {
         let Some(number) = self.find(event.id()) else {
             return Err(Breach::new(Rule::Atomic, format!("{} arrived, and nobody committed it", event.id())));
         };
         let marker = event.kind() == SKIPPED;
+        if !marker {
+            self.is_as_committed(number, event)?;
+        }
         let truth = &mut self.routes[route];
         if !marker && !truth.takes(&self.events[number]) {
             let what = format!("{} arrived at a route that does not take it", event.id());
@@ -204,11 +223,6 @@ impl Truth {
         if marker && !truth.given_up.contains_key(&number) {
             let what = format!("a marker arrived for {}, which nobody discarded", event.id());
             return Err(Breach::new(Rule::NothingLost, what));
-        }
-        let same = self.events[number].event.as_ref().is_some_and(|own| marker || own.data() == event.data());
-        if !same {
-            let what = format!("{} arrived with another payload than it was committed with", event.id());
-            return Err(Breach::new(Rule::Atomic, what));
         }
         if marker {
             truth.markers.insert(number);
@@ -225,10 +239,27 @@ impl Truth {
         }
         truth.arrivals[number] += 1;
         if truth.arrivals[number] > 1 {
-            truth.duplicates += 1;
+            return Ok(Some(number));
+        }
+        self.in_order(route, number).map(|()| None)
+    }
+
+    fn is_as_committed(&self, number: usize, event: &Event) -> Result<(), Breach> {
+        if self.events[number].event.as_ref() == Some(event) {
             return Ok(());
         }
-        self.in_order(route, number)
+        Err(Breach::new(Rule::Atomic, format!("{} arrived otherwise than it was committed", event.id())))
+    }
+
+    /// Whether what comes again can be judged: where a source reorders, a relay that begins anew does not know what went
+    /// out before.
+    pub(super) fn knows_duplicates(&self) -> bool {
+        !self.unordered
+    }
+
+    /// Whether the table was read again, or the store put back.
+    pub(super) fn reads_again(&self) -> bool {
+        self.reads_again
     }
 
     /// A replay brought an event. Says what is wrong with that.
@@ -236,6 +267,11 @@ impl Truth {
         let Some(number) = self.find(event.id()) else {
             return Err(Breach::new(Rule::Atomic, format!("{} was replayed, and nobody committed it", event.id())));
         };
+        self.is_as_committed(number, event)?;
+        if !self.routes[route].takes(&self.events[number]) {
+            let what = format!("{} was replayed on a route that does not take it", event.id());
+            return Err(Breach::new(Rule::Atomic, what));
+        }
         // Its pipelines begin anew, and know nothing of what went out before.
         let goes_on = self.routes[route].goes_on || self.reorders;
         let brought = self.routes[route].replays.entry(replay.clone()).or_default();

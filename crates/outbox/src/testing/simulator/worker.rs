@@ -5,12 +5,14 @@ use std::{
     time::Duration,
 };
 
+use futures_util::TryFutureExt as _;
 use tokio::{
     sync::{Notify, oneshot},
     time::sleep,
 };
 
 use super::{
+    checks::at_once,
     process::{Around, Life},
     rule::Rule,
     schedule::RouteScene,
@@ -20,6 +22,7 @@ use super::{
     world::World,
 };
 use crate::{
+    bookkeeping::Bookkeeping as _,
     error::{ErrorKind, StoreError},
     filter::Filter,
     memory::SeededEntropy,
@@ -151,6 +154,9 @@ impl Worker {
             ended = &mut running => Some(ended),
         };
         running.abort();
+        if matches!(ended, Some(Ok(Ok(())))) && has_owned(world, &life) {
+            world.stopped_in_order();
+        }
         let mut state = self.state();
         state.running = None;
         let Some(ended) = ended else {
@@ -168,6 +174,12 @@ impl Worker {
         state.ended = Some(ended);
         false
     }
+}
+
+/// Whether the last owner of the source was this life, which gave it up.
+fn has_owned(world: &World, life: &Life) -> bool {
+    let given_up = world.books.lease(LEASE).map_ok(|lease| lease.holder == life.name && lease.released);
+    life.stops_since().is_some() && at_once(given_up)
 }
 
 fn relay(world: &Arc<World>, life: &Arc<Life>) -> Result<Relay, RelayError> {

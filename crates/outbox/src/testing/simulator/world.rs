@@ -12,6 +12,7 @@ use rustc_hash::FxHasher;
 use tokio::sync::Notify;
 
 use super::{
+    again::Excuses,
     consumer::{Consumed, Effects, Transport},
     fault::{Fault, Tally},
     operator::Asked,
@@ -58,8 +59,7 @@ pub(super) struct State {
     pub(super) tally: Tally,
     /// Faults are over: everything has to get well.
     pub(super) healed: bool,
-    /// Duplicates that faults so far excuse, by route.
-    pub(super) excused: Vec<u64>,
+    pub(super) excuses: Excuses,
     /// Up to where it is known what was committed.
     pub(super) learned: Option<Position>,
     pub(super) consumer: Consumed,
@@ -76,8 +76,8 @@ pub(super) struct State {
 #[derive(Default)]
 pub(super) struct Armed {
     pub(super) ios: Vec<(Io, u32, IoFault)>,
-    /// I/Os that fail until then.
-    pub(super) out: Vec<(Io, Moment)>,
+    /// I/Os that fail until then, all if none is named, and whether one did.
+    pub(super) out: Vec<(Option<Io>, Moment, bool)>,
     pub(super) calls: Vec<(usize, u32, CallFault)>,
     pub(super) passes: Vec<(u32, PassFault)>,
     pub(super) messages: Vec<(u32, bool, Duration)>,
@@ -86,8 +86,8 @@ pub(super) struct Armed {
 /// The other side of a route's sink.
 #[derive(Default)]
 pub(super) struct TargetState {
-    /// Until when every call fails, and how.
-    pub(super) outage: Option<(Moment, sink::Fault)>,
+    /// Until when every call fails, how, and whether one did.
+    pub(super) outage: Option<(Moment, sink::Fault, bool)>,
     /// By the number of the event.
     pub(super) unwanted: Vec<(usize, Unwanted)>,
 }
@@ -107,7 +107,7 @@ impl World {
             targets: routes.iter().map(|_| TargetState::default()).collect(),
             tally: Tally::default(),
             healed: false,
-            excused: vec![0; routes.len()],
+            excuses: Excuses::new(routes.len()),
             learned: None,
             consumer: Consumed::default(),
             transport: Transport::default(),
@@ -184,28 +184,6 @@ impl World {
         state.breach(breach);
     }
 
-    /// What a crash of a relay may repeat: on each route its window, and what the keeper has under way.
-    pub(super) fn excuse_crash(&self) {
-        const LARGEST_ENTRY: u64 = 6;
-        let mut state = self.state();
-        for (route, scene) in self.scene.routes.iter().enumerate() {
-            let keeper = scene.max_calls.div_ceil(2) * scene.max_events;
-            state.excused[route] += (scene.window + keeper) as u64 + LARGEST_ENTRY;
-        }
-    }
-
-    /// Everything may come again, on every route.
-    pub(super) fn excuse_all(&self) {
-        let mut state = self.state();
-        let all = state.truth.len() as u64;
-        state.excused.iter_mut().for_each(|excused| *excused += all);
-    }
-
-    /// What a call may repeat of which nobody knows what came of it.
-    pub(super) fn excuse(&self, route: usize, events: usize) {
-        self.state().excused[route] += events as u64;
-    }
-
     pub(super) fn is_sound(&self) -> bool {
         self.state().breaches.is_empty()
     }
@@ -233,7 +211,8 @@ pub struct Played {
     pub tally: Tally,
     /// What happened, line by line, if that was asked for.
     pub trace: Vec<String>,
-    /// The same for the same run, to the byte of its trace.
+    /// The same for the same run, traced or not: of when each thing happened and of which I/O it was. The text of the trace
+    /// is not in it.
     pub fingerprint: u64,
     /// I/Os that were done.
     pub steps: u64,

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::fencing::Scene;
+use super::{
+    fencing::{Scene, replay},
+    state,
+};
 use crate::{
     bookkeeping::{
-        Bookkeeping, Checkpoint, HealthState, KeepOutcome, Lease, Operator, Replay, RouteHealth, SettleOutcome,
-        Settlement,
+        Bookkeeping, Checkpoint, HealthState, KeepOutcome, Lease, Operator, RouteHealth, SettleOutcome, Settlement,
     },
     error::ErrorKind,
-    filter::Filter,
     store::Claim,
     testing::{
         BookkeepingUnderTest,
@@ -65,39 +66,8 @@ async fn furnish(books: &Arc<dyn Operator>) -> Lease {
     let health = RouteHealth { state: HealthState::Stopped { reason: "no target".to_owned() }, since: at(3) };
     books.note_health(&lease, &route("a"), &health).await.expect("health can be noted");
     books.pause(&route("b"), true).await.expect("a route can be paused");
-    let replay = Replay {
-        id: "one".to_owned(),
-        route: route("a"),
-        filter: Filter { types: vec!["order.*".to_owned()], ..Filter::default() },
-        event: None,
-        since: Some(at(1)),
-        until: None,
-        ends: vec![(partition(), position(9))],
-        finished: false,
-    };
-    books.put_replay(&replay).await.expect("a replay can be asked for");
+    books.put_replay(&replay()).await.expect("a replay can be asked for");
     lease
-}
-
-/// Everything that [`furnish`] wrote, as read.
-async fn state(books: &dyn Operator) -> Vec<String> {
-    let route = route("a");
-    vec![
-        format!("{:?}", books.id().await.expect("a bookkeeping has an id")),
-        format!("{:?}", books.lease("relay").await.expect("a lease can be looked at")),
-        format!("{:?}", books.claims("relay").await.expect("noted claims can be read")),
-        format!("{:?}", books.checkpoints(&route).await.expect("checkpoints can be read")),
-        format!("{:?}", books.witnesses(&partition()).await.expect("witnesses can be read")),
-        format!("{:?}", books.troubles(&route, None, 10).await.expect("troubles can be read")),
-        format!("{:?}", books.kept(&route, &lane("k"), 10).await.expect("kept events can be read")),
-        format!("{:?}", books.kept_counts(&route).await.expect("kept events can be counted")),
-        format!("{:?}", books.tombstones(&route).await.expect("tombstones can be read")),
-        format!("{:?}", books.health(&route).await.expect("health can be read")),
-        format!("{:?}", books.paused().await.expect("paused routes can be listed")),
-        format!("{:?}", books.replays().await.expect("replays can be listed")),
-        format!("{:?}", books.routes().await.expect("routes can be listed")),
-        format!("{:?}", books.operator_changes().await.expect("changes are counted")),
-    ]
 }
 
 /// Whoever opens it after its process has gone finds all that was answered, and the owner goes on under its lease.
@@ -131,7 +101,7 @@ pub async fn what_one_handle_writes_another_reads(subject: &impl BookkeepingUnde
 /// The next owner is another process: the former one's writes are refused by the store, not by what its handle remembers.
 pub async fn a_lease_taken_by_one_handle_fences_another(subject: &impl BookkeepingUnderTest) {
     const RULE: &str = "a lease taken by one handle fences another";
-    let (former, present): (Arc<dyn Bookkeeping>, Arc<dyn Bookkeeping>) = (subject.open().await, subject.open().await);
+    let (former, present) = (subject.open().await, subject.open().await);
     let scene = Scene::set(former).await;
     let lost = scene.owner.clone();
     let owner = take(&*present, "relay").await;

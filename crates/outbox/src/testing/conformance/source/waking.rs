@@ -10,7 +10,7 @@ use crate::{
     testing::{
         StoreUnderTest, Write,
         conformance::{
-            in_time,
+            CHANCE, in_time,
             writer::{check_chain, commit, write, write_often},
         },
         sample::new_event,
@@ -20,11 +20,12 @@ use crate::{
 /// Runs every check of this room.
 pub async fn all<S: StoreUnderTest + 'static>(fresh: &impl AsyncFn() -> S) {
     checks! {
-        "`Source::changed` waits until something may have been committed since the last call returned; must return within a bounded time of a commit." => {
+        "`Source::changed` waits until something may have been committed since the last call returned; must return within a bounded time of a commit. May return without cause, but not again and again at once." => {
             a_commit_before_the_wait_wakes(&fresh().await);
             a_commit_during_the_wait_wakes(&fresh().await);
             every_reader_is_woken(&fresh().await);
             a_reader_that_waits_misses_nothing(Arc::new(fresh().await));
+            a_wait_rests_while_nothing_is_committed(&fresh().await);
         }
         "Cancellation of `Source::changed`: safe; a wake-up that came is kept for the next call." => {
             a_dropped_wait_loses_no_wake_up(&fresh().await);
@@ -109,4 +110,26 @@ pub async fn every_reader_is_woken(subject: &impl StoreUnderTest) {
         };
         futures_util::future::join(in_time("every reader is woken", waits), commit).await;
     }
+}
+
+/// Where nothing is committed the wait lasts, or a relay does nothing but read. A poll is no busy loop, nor are some looks
+/// after a commit, nor what others do to the same database for a moment: only a source that rests at no time is one.
+pub async fn a_wait_rests_while_nothing_is_committed(subject: &impl StoreUnderTest) {
+    const RULE: &str = "a wait rests while nothing is committed";
+    const WINDOWS: usize = 10;
+    const RETURNS: usize = 100;
+    let opened = subject.open().await;
+    write(subject, [new_event("a")]).await;
+    in_time(RULE, opened.source.changed()).await;
+    let often = async || {
+        for _ in 0..RETURNS {
+            opened.source.changed().await;
+        }
+    };
+    for _ in 0..WINDOWS {
+        if tokio::time::timeout(CHANCE, often()).await.is_err() {
+            return;
+        }
+    }
+    panic!("{RULE}: it ended {} times, each {RETURNS} of them within {CHANCE:?}", WINDOWS * RETURNS);
 }

@@ -32,6 +32,13 @@ pub(in super::super) struct Asked {
     pub(in super::super) cut_off: bool,
 }
 
+impl Asked {
+    /// Whether it may bring something of `key`.
+    pub(super) fn is_of(&self, key: &Key) -> bool {
+        self.key.as_ref().is_none_or(|own| own == key)
+    }
+}
+
 /// Asks for all that is retained before the route's checkpoints.
 pub(super) fn replay(world: &World, route: usize, key: Option<usize>) {
     let name = &world.routes[route];

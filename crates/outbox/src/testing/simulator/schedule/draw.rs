@@ -120,12 +120,13 @@ fn draw_transactions(rng: &mut Rng, scene: &Scene, incidents: &mut Vec<Incident>
 
 fn draw_fault(rng: &mut Rng, scene: &Scene) -> Incident {
     let what = match rng.u32(0..100) {
-        0..=37 => {
-            let io = Fault::IOS[rng.usize(..Fault::IOS.len())];
-            // The I/Os that write are the ones that matter, and there are few of them.
-            let writes = [Io::Keep, Io::Settle, Io::Checkpoint, Io::Publish, Io::Kept];
-            let io = if rng.bool() { writes[rng.usize(..writes.len())] } else { io };
+        0..=35 => {
+            let io = draw_io(rng);
             What::Io { io, skip: skip(rng), fault: draw_io_fault(rng) }
+        }
+        36..=37 => {
+            let io = (rng.u8(0..4) > 0).then(|| draw_io(rng));
+            What::StoreOut { io, lasts: millis(rng, 300..8000) }
         }
         38..=55 => What::Call { route: rng.usize(..scene.routes.len()), skip: skip(rng), fault: draw_call_fault(rng) },
         56..=60 => {
@@ -157,6 +158,13 @@ fn draw_fault(rng: &mut Rng, scene: &Scene) -> Incident {
     Incident { number: 0, at: millis(rng, 0..BUSY + 4000), what }
 }
 
+fn draw_io(rng: &mut Rng) -> Io {
+    let all: Vec<Io> = Fault::ios().collect();
+    // The I/Os that write are the ones that matter, and there are few of them.
+    let writes = [Io::Keep, Io::Settle, Io::Checkpoint, Io::Publish, Io::Kept];
+    if rng.bool() { writes[rng.usize(..writes.len())] } else { all[rng.usize(..all.len())] }
+}
+
 fn draw_stream_fault(rng: &mut Rng) -> Incident {
     let what = match rng.u32(0..6) {
         0..=1 => What::Reshard(Resharding::Split),
@@ -178,7 +186,7 @@ fn draw_discarded_behind(rng: &mut Rng, scene: &Scene, incidents: &mut Vec<Incid
         let nth = nth * rng.usize(1..10);
         add(0, What::Unwanted { route, nth, how: Unwanted::ForGood });
     }
-    add(0, What::StoreOut { io: Io::Checkpoint, lasts: millis(rng, 500..6000) });
+    add(0, What::StoreOut { io: Some(Io::Checkpoint), lasts: millis(rng, 500..6000) });
     let what = if rng.u8(0..3) == 0 { Operation::Erase } else { Operation::Discard };
     add(rng.u64(0..1000), What::Operator { route, what });
     add(rng.u64(500..4000), What::Kill { relay: rng.usize(..scene.relays) });

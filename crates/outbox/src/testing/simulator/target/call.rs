@@ -5,18 +5,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::FutureExt as _;
-
 use super::{
     super::{
         process::Around,
         rule::Rule,
-        worker::{CALL_TIMEOUT, DRAIN_LIMIT, FAILOVER, LEASE},
+        worker::{CALL_TIMEOUT, DRAIN_LIMIT, FAILOVER},
     },
     Target,
 };
 use crate::{
-    bookkeeping::{Bookkeeping as _, Lane},
+    bookkeeping::Lane,
     clock::Moment,
     sink::{Batch, Sink as _},
 };
@@ -37,7 +35,9 @@ pub(super) struct Call {
     /// Whether it came to an end, whichever.
     pub(super) is_over: bool,
     route: usize,
-    /// The numbers of its events, for as long as nobody has said whose fault it is.
+    /// The numbers of its events.
+    numbers: Vec<usize>,
+    /// The same, for as long as nobody has said whose fault it is.
     pub(super) events: Vec<usize>,
 }
 
@@ -52,9 +52,12 @@ impl Drop for Call {
         let now = world.now();
         let is_waited_for = |since: Moment| now.since(since) < DRAIN_LIMIT && now.since(self.began) < CALL_TIMEOUT;
         // A relay whose place another has taken waits for nothing.
-        let owns = || matches!(world.books.lease(LEASE).now_or_never(), Some(Ok(lease)) if lease.holder == self.around.life.name);
-        if !self.is_over && self.around.life.stops_since().is_some_and(is_waited_for) && owns() {
+        let is_awaited = self.around.life.stops_since().is_some_and(is_waited_for) && self.around.is_owner();
+        if !self.is_over && is_awaited {
             world.breach(Rule::Bounded, "a relay that stopped in order did not wait for its calls");
+        }
+        if !self.is_over {
+            world.excuse(self.route, &self.numbers);
         }
         let mut state = world.state();
         let doubted = &mut state.truth.routes[self.route].doubted;
@@ -65,6 +68,12 @@ impl Drop for Call {
 }
 
 impl Target {
+    /// The numbers of a call's events.
+    pub(super) fn numbers(&self, batch: &Batch) -> Vec<usize> {
+        let state = self.world().state();
+        batch.events.iter().filter_map(|event| state.truth.find(event.id())).collect()
+    }
+
     /// Looks whether the call keeps the sink's limits, and whether a key is in one call at a time only.
     pub(super) fn begin(&self, batch: &Batch) -> Call {
         let limits = self.limits();
@@ -98,11 +107,8 @@ impl Target {
                 breach(Rule::InOrder, "a key in two calls at the same time");
             }
         }
-        let events = {
-            let state = self.world().state();
-            batch.events.iter().filter_map(|event| state.truth.find(event.id())).collect()
-        };
+        let events = self.numbers(batch);
         let (under_way, around, began) = (self.under_way.clone(), self.around.clone(), self.world().now());
-        Call { lanes, under_way, around, began, is_over: false, route: self.route, events }
+        Call { lanes, under_way, around, began, is_over: false, route: self.route, numbers: events.clone(), events }
     }
 }

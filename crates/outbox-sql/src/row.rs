@@ -1,4 +1,5 @@
-//! From the events of one commit and key to the columns of `outbox_entries`. The way back is `decode`.
+//! From the events of one commit and key to the columns of the entries' table, whatever the database. The way back is each
+//! database's `decode`.
 
 use std::borrow::Cow;
 
@@ -162,7 +163,7 @@ fn further(index: usize, event: &NewEvent) -> Result<Further<'_>, WriteError> {
 }
 
 /// The payload as JSON that can stand within JSON and come out again byte for byte: without white space around it, and
-/// not nested deeper than SQLite's JSON functions go.
+/// not nested deeper than the databases' JSON functions go.
 fn embeddable<'a>(content_type: Option<&str>, data: &'a Bytes) -> Option<&'a RawValue> {
     const DEEPEST: usize = 500;
     if !is_json(content_type) {

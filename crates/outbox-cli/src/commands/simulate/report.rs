@@ -1,0 +1,217 @@
+//! What came of a run.
+
+use std::{fmt::Write as _, time::Duration};
+
+use outbox::testing::simulator::{Campaign, Failure as Failed, Fault, Findings};
+use serde_json::{Value, json};
+
+use super::failed::{self, Smallest};
+use crate::{
+    exit::Exit,
+    output::{Align, Paint, Table, counted, number},
+};
+
+/// Below so many schedules a fault that never struck is no wonder.
+const EXERCISES_ALL: u64 = 5_000;
+
+/// What came of a run, and of how much of it.
+pub(super) struct Report {
+    pub(super) campaign: Campaign,
+    pub(super) findings: Findings,
+    pub(super) took: Duration,
+    /// Somebody wanted it to end.
+    pub(super) interrupted: bool,
+}
+
+impl Report {
+    /// Schedules that were not played.
+    fn left(&self) -> u64 {
+        self.campaign.seeds.end - self.findings.next
+    }
+
+    fn is_exercised(&self) -> bool {
+        self.findings.schedules < EXERCISES_ALL || self.findings.tally.never().is_empty()
+    }
+
+    fn held(&self) -> bool {
+        self.findings.failures.is_empty() && self.is_exercised()
+    }
+
+    /// A broken contract is worse news than an interruption.
+    pub(super) fn exit(&self) -> Exit {
+        match (self.held(), self.left()) {
+            (true, 0) => Exit::Ok,
+            (true, _) => Exit::Interrupted,
+            (false, _) => Exit::Failed,
+        }
+    }
+
+    /// As people read it.
+    pub(super) fn text(&self, paint: Paint) -> String {
+        let Self { campaign, findings, took, .. } = self;
+        let mut table = Table::new([("struck", Align::Right), ("fault", Align::Left)]);
+        for &fault in Fault::ALL {
+            table.row([number(findings.tally.of(fault)).into(), fault.name().into()]);
+        }
+        let mut text = table.render(paint);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "\n\n{}{}, in {:.1} s on {}: {}, {} of relays",
+            counted(findings.schedules, "schedule", "schedules"),
+            self.seeds(),
+            took.as_secs_f64(),
+            counted(campaign.threads.get() as u64, "thread", "threads"),
+            counted(findings.events, "event", "events"),
+            counted(findings.steps, "I/O", "I/Os"),
+        );
+        let never = self.never();
+        if !never.is_empty() {
+            let paint = |text: &str| if self.is_exercised() { paint.warn(text) } else { paint.bad(text) };
+            let _ = writeln!(text, "{}", paint(&format!("never struck: {}", never.join("; "))));
+        }
+        let _ = write!(text, "{}", self.verdict(paint));
+        if self.left() > 0 {
+            let _ = write!(text, "\n{}", paint.warn(&self.rest()));
+        }
+        text
+    }
+
+    fn seeds(&self) -> String {
+        let (first, next) = (self.campaign.seeds.start, self.findings.next);
+        if first == next { String::new() } else { format!(" of seeds {} to {}", number(first), number(next - 1)) }
+    }
+
+    fn verdict(&self, paint: Paint) -> String {
+        let failures = &self.findings.failures;
+        if failures.is_empty() && self.left() == 0 {
+            return paint.good("every point of the contract held in all of them");
+        }
+        if failures.is_empty() {
+            return "every point of the contract held in those that were played".to_owned();
+        }
+        let failed = counted(failures.len() as u64, "schedule", "schedules");
+        let mut text = paint.bad(&format!("{failed} broke the contract"));
+        for failure in failures {
+            for breach in failure.breaches.iter().take(1) {
+                let _ = write!(text, "\n  seed {:<8} {breach}", failure.seed);
+            }
+        }
+        text
+    }
+
+    /// What was not played, and why, and how to go on.
+    fn rest(&self) -> String {
+        let why = if self.interrupted { "interrupted" } else { "stopped by what broke the contract" };
+        let all = self.campaign.seeds.end - self.campaign.seeds.start;
+        format!(
+            "{why}: {} of {} were played; go on with --seed {} --schedules {}",
+            number(self.findings.schedules),
+            counted(all, "schedule", "schedules"),
+            self.findings.next,
+            self.left(),
+        )
+    }
+
+    fn never(&self) -> Vec<&'static str> {
+        self.findings.tally.never().iter().map(|fault| fault.name()).collect()
+    }
+
+    /// As programs read it, with the smallest part of each that failed, where there is one.
+    pub(super) fn json(&self, smallest: &[Option<Smallest>]) -> Value {
+        let findings = &self.findings;
+        let faults: serde_json::Map<_, _> =
+            Fault::ALL.iter().map(|&fault| (fault.name().to_owned(), findings.tally.of(fault).into())).collect();
+        let smallest = smallest.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        let failures: Vec<_> =
+            findings.failures.iter().zip(smallest).map(|(failed, smallest)| failure(failed, smallest)).collect();
+        json!({
+            "sound": self.exit() == Exit::Ok,
+            "interrupted": self.interrupted,
+            "first_seed": self.campaign.seeds.start,
+            "next_seed": findings.next,
+            "schedules": findings.schedules,
+            "seconds": self.took.as_secs_f64(),
+            "events": findings.events,
+            "steps": findings.steps,
+            "faults": faults,
+            "never": self.never(),
+            "failures": failures,
+        })
+    }
+}
+
+fn failure(failed: &Failed, smallest: Option<&Smallest>) -> Value {
+    let breaches: Vec<String> = failed.breaches.iter().map(ToString::to_string).collect();
+    json!({
+        "seed": failed.seed,
+        "breaches": breaches,
+        "command": failed::command(failed.seed, None),
+        "smallest": smallest.map(Smallest::json),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use outbox::testing::simulator::{Breach, Rule};
+
+    use super::*;
+
+    fn report(next: u64, failures: Vec<Failed>) -> Report {
+        let findings = Findings { schedules: next - 100, next, failures, ..Findings::default() };
+        let campaign = Campaign::new(100..1_100);
+        Report { campaign, findings, took: Duration::from_secs(2), interrupted: next < 1_100 }
+    }
+
+    fn broken() -> Vec<Failed> {
+        vec![Failed { seed: 104, breaches: vec![Breach { rule: Rule::Once, what: "applied twice".to_owned() }] }]
+    }
+
+    #[test]
+    fn an_interrupted_run_says_what_was_played_and_where_to_go_on() {
+        let report = report(400, Vec::new());
+        let text = report.text(Paint::plain());
+        assert!(text.contains("300 schedules of seeds 100 to 399"), "{text}");
+        assert!(text.contains("held in those that were played") && !text.contains("in all of them"), "{text}");
+        assert!(
+            text.ends_with("interrupted: 300 of 1,000 schedules were played; go on with --seed 400 --schedules 700")
+        );
+        assert_eq!(report.exit(), Exit::Interrupted);
+        let json = report.json(&[]);
+        assert_eq!((&json["interrupted"], &json["sound"]), (&true.into(), &false.into()));
+        assert_eq!((&json["next_seed"], &json["first_seed"]), (&400.into(), &100.into()));
+        assert_eq!(json["never"].as_array().unwrap().len(), Fault::ALL.len());
+    }
+
+    #[test]
+    fn a_run_that_was_interrupted_at_once_played_nothing() {
+        let text = report(100, Vec::new()).text(Paint::plain());
+        assert!(text.contains("\n\n0 schedules, in 2.0 s"), "{text}");
+        assert!(text.contains("go on with --seed 100 --schedules 1000"), "{text}");
+    }
+
+    #[test]
+    fn a_whole_run_is_sound() {
+        let report = report(1_100, Vec::new());
+        assert!(report.text(Paint::plain()).ends_with("every point of the contract held in all of them"));
+        assert_eq!((report.exit(), &report.json(&[])["sound"]), (Exit::Ok, &true.into()));
+    }
+
+    #[test]
+    fn a_broken_contract_is_told_whether_interrupted_or_not() {
+        let report = report(400, broken());
+        let text = report.text(Paint::plain());
+        assert!(text.contains("1 schedule broke the contract\n  seed 104      once: applied twice"), "{text}");
+        assert_eq!(report.exit(), Exit::Failed);
+        let json = report.json(&[None]);
+        assert_eq!(json["failures"][0]["command"], "outbox simulate --seed 104 --trace");
+        assert!(json["failures"][0]["smallest"].is_null());
+    }
+
+    #[test]
+    fn a_fault_that_never_struck_in_many_schedules_is_a_failure() {
+        let mut report = report(1_100, Vec::new());
+        report.findings.schedules = EXERCISES_ALL;
+        assert_eq!(report.exit(), Exit::Failed);
+    }
+}

@@ -1,0 +1,158 @@
+//! One connection to a database, made anew after it broke.
+//!
+//! Nothing here lasts longer than a transaction: no session settings, and no named statements, provided that the users
+//! of this module send their queries by `query_typed` and `execute_typed`. So a relay works through a pooler that gives
+//! each transaction another connection of the server.
+
+use std::{
+    future::Future,
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use outbox::{ErrorKind, StoreError};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::Client;
+
+use super::failure::{connect_error, store_error};
+
+mod options;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use options::{ConnectOptions, PasswordSource};
+
+/// One connection, used by one caller at a time; the others wait for their turn.
+pub(crate) struct Connection {
+    options: ConnectOptions,
+    live: Mutex<Option<Live>>,
+}
+
+/// A connection that was made.
+struct Live {
+    client: Client,
+    /// A statement ran out of time: what the server does with it is not known, so the connection is not used again.
+    given_up: Arc<AtomicBool>,
+}
+
+impl Connection {
+    /// Connects at the first use.
+    pub(crate) fn new(options: ConnectOptions) -> Self {
+        Self { options, live: Mutex::new(None) }
+    }
+
+    /// What it connects with.
+    pub(crate) fn options(&self) -> &ConnectOptions {
+        &self.options
+    }
+
+    /// Waits for the connection to be free, and connects if there is none, or if it broke.
+    ///
+    /// # Errors
+    /// As [`connect`] gives them.
+    pub(crate) async fn client(&self) -> Result<Leased<'_>, StoreError> {
+        let mut live = self.live.lock().await;
+        if !live.as_ref().is_some_and(Live::is_usable) {
+            // Dropped first: a server with few connections left may have no second one.
+            *live = None;
+            let client = connect(&self.options).await?;
+            *live = Some(Live { client, given_up: Arc::default() });
+        }
+        MutexGuard::try_map(live, Option::as_mut)
+            .map(|live| Leased { limit: self.options.statement_limit(), live })
+            .map_err(|_| StoreError::new(ErrorKind::Unavailable, "the connection to the database was not made"))
+    }
+}
+
+impl Live {
+    fn is_usable(&self) -> bool {
+        !self.client.is_closed() && !self.given_up.load(Ordering::Acquire)
+    }
+}
+
+/// The connection, until it is dropped. Dropped in the middle of a transaction, it is rolled back.
+pub(crate) struct Leased<'a> {
+    limit: Duration,
+    live: tokio::sync::MappedMutexGuard<'a, Live>,
+}
+
+impl Leased<'_> {
+    /// The time limit of this connection's statements, to be taken before a transaction borrows the connection.
+    pub(crate) fn limit(&self) -> StatementLimit {
+        StatementLimit { limit: self.limit, given_up: self.live.given_up.clone() }
+    }
+}
+
+impl Deref for Leased<'_> {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.live.client
+    }
+}
+
+impl DerefMut for Leased<'_> {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.live.client
+    }
+}
+
+/// How long a statement may take before its connection is given up.
+#[derive(Clone)]
+pub(crate) struct StatementLimit {
+    limit: Duration,
+    given_up: Arc<AtomicBool>,
+}
+
+impl StatementLimit {
+    /// Awaits `statement`; `attempted` is what an error begins with, as "reading the routes". If it takes longer than the limit, the connection is closed at its next use; the server
+    /// ends the statement when it notices.
+    ///
+    /// # Errors
+    /// What the server said, as [`store_error`] reads it; [`ErrorKind::Unavailable`], uncertain, out of time.
+    pub(crate) async fn within<T>(
+        &self,
+        attempted: &'static str,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        if let Ok(answer) = tokio::time::timeout(self.limit, statement).await {
+            return answer.map_err(store_error(attempted));
+        }
+        self.given_up.store(true, Ordering::Release);
+        let message = format!(
+            "{attempted}: the database did not answer within {:?}: look for what it waits for in pg_stat_activity, or raise `statement_timeout`",
+            self.limit
+        );
+        Err(StoreError::new(ErrorKind::Unavailable, message).uncertain())
+    }
+}
+
+/// Makes a connection. Its work is done by a task of the current tokio runtime, which ends with the client.
+///
+/// # Errors
+/// [`ErrorKind::Unavailable`] if the server cannot be reached, [`ErrorKind::NotPermitted`] if it lets us not in,
+/// [`ErrorKind::Invalid`] for certificates that cannot be read or verified.
+pub async fn connect(options: &ConnectOptions) -> Result<Client, StoreError> {
+    let config = options.config().await?;
+    let tls = tls::Connector::new(options)?;
+    let limit = options.connect_limit();
+    let Ok(made) = tokio::time::timeout(limit, config.connect(tls)).await else {
+        let message = format!(
+            "connecting to {options}: no answer within {limit:?}: check host, port and firewall, or raise `connect_timeout`"
+        );
+        return Err(StoreError::new(ErrorKind::Unavailable, message));
+    };
+    let (client, connection) = made.map_err(connect_error(options))?;
+    tokio::spawn(async move {
+        // Whoever uses the client is told of the same failure.
+        if let Err(error) = connection.await {
+            tracing::debug!(reason = %super::failure::said(&error), "a connection to the database ended");
+        }
+    });
+    Ok(client)
+}

@@ -1,0 +1,182 @@
+//! What may rightly come again: an event of which nobody could know that it had arrived, once for each time that was so.
+//!
+//! A call is cut off, or its answer is lost: its events. A relay takes the source over: what
+//! had arrived by then and was not yet behind a stored checkpoint, or was kept still. A relay that stopped in order and
+//! had nothing left to send leaves nothing of that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    checks::{at_once, ids, is_kept},
+    rule::Rule,
+    schedule::SourceScene,
+    world::{State, World},
+};
+use crate::{bookkeeping::Bookkeeping as _, entry::Position};
+
+/// The largest entry that is written.
+pub(super) const LARGEST_ENTRY: usize = 6;
+
+/// What is excused at this moment.
+pub(super) struct Excuses {
+    /// How often each event may come again on each route.
+    times: Vec<BTreeMap<usize, u32>>,
+    /// Whether something went wrong since a relay took the source over.
+    disturbed: bool,
+    /// How many events there were when everything was last excused.
+    recovered: usize,
+}
+
+impl Excuses {
+    pub(super) fn new(routes: usize) -> Self {
+        Self { times: vec![BTreeMap::new(); routes], disturbed: false, recovered: 0 }
+    }
+
+    pub(super) fn add(&mut self, route: usize, number: usize) {
+        *self.times[route].entry(number).or_default() += 1;
+    }
+
+    /// Whether the event may come again. If so it may once less.
+    pub(super) fn use_up(&mut self, route: usize, number: usize) -> bool {
+        match self.times[route].get_mut(&number) {
+            Some(times) if *times > 0 => {
+                *times -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl World {
+    /// Something went wrong after which a relay may have to begin again.
+    pub(super) fn disturb(&self) {
+        self.state().excuses.disturbed = true;
+    }
+
+    /// These events may come again on the route.
+    pub(super) fn excuse(&self, route: usize, numbers: &[usize]) {
+        let mut state = self.state();
+        for &number in numbers {
+            state.excuses.add(route, number);
+        }
+    }
+
+    /// Everything may come again on every route, whether it has arrived by now or not: the table is read again, and the
+    /// stream behind it within the slack.
+    pub(super) fn excuse_all(&self) {
+        self.excuse_since(0);
+        self.excuse_since(0);
+    }
+
+    /// What was committed since a recovery began is read from the table, and from the stream behind it.
+    pub(super) fn recovered(&self) {
+        let since = self.state().excuses.recovered;
+        self.excuse_since(since);
+    }
+
+    fn excuse_since(&self, first: usize) {
+        let mut state = self.state();
+        let State { truth, excuses, .. } = &mut *state;
+        for route in 0..truth.routes.len() {
+            for number in first..truth.len() {
+                excuses.add(route, number);
+            }
+        }
+        excuses.recovered = truth.len();
+    }
+
+    /// A relay has stopped in order, and nothing went wrong: what it sent is stored, if nothing was left to send.
+    pub(super) fn stopped_in_order(&self) {
+        // What a recovery read is read again in the stream, within the slack.
+        if self.state().excuses.disturbed || self.state().truth.reads_again() || !self.state().truth.knows_duplicates()
+        {
+            return;
+        }
+        for (route, name) in self.routes.iter().enumerate() {
+            let missing: Vec<usize> = self.state().truth.missing(route).collect();
+            let lane = |number: usize| self.state().truth.events[number].lane();
+            if missing.into_iter().any(|number| !is_kept(self, route, number, &lane(number))) {
+                continue;
+            }
+            let unsettled = self.unsettled(route).read;
+            // Of a call that nobody answered it does not know that there is nothing left to send.
+            let is_open =
+                |number: &usize| self.state().excuses.times[route].get(number).is_some_and(|&times| times > 0);
+            if unsettled.iter().any(is_open) {
+                continue;
+            }
+            let unsettled = unsettled.len();
+            if unsettled > 0 {
+                let what =
+                    format!("route `{name}`: a relay that stopped in order leaves {unsettled} events to send again");
+                self.breach(Rule::Bounded, what);
+            }
+        }
+    }
+
+    /// A relay takes the source over, and begins where its checkpoints are.
+    pub(super) fn taken_over(&self) {
+        self.state().excuses.disturbed = false;
+        self.excuse_unsettled();
+    }
+
+    /// What has arrived and is not stored as done may come again.
+    pub(super) fn excuse_unsettled(&self) {
+        for route in 0..self.routes.len() {
+            let unsettled = self.unsettled(route);
+            if self.scene.source == SourceScene::Table && !self.state().truth.reads_again() {
+                let window = self.scene.routes[route].window;
+                let held = unsettled.read.difference(&unsettled.kept).count();
+                if held > window + LARGEST_ENTRY {
+                    let name = &self.routes[route];
+                    let what = format!("route `{name}` has {held} events to send again, in a window of {window}");
+                    self.breach(Rule::Bounded, what);
+                }
+            }
+            let mut state = self.state();
+            // What is kept and read again may be sent twice: by the keeper, and once its key is free.
+            for number in unsettled.read.into_iter().chain(unsettled.kept) {
+                state.excuses.add(route, number);
+            }
+        }
+    }
+
+    /// What has arrived on the route, and what is stored does not say so.
+    fn unsettled(&self, route: usize) -> Unsettled {
+        let name = &self.routes[route];
+        let stored = at_once(self.books.checkpoints(name));
+        let lanes = at_once(self.books.troubles(name, None, usize::MAX)).into_iter().map(|trouble| trouble.lane);
+        let kept: Vec<_> = lanes.flat_map(|lane| at_once(self.books.kept(name, &lane, usize::MAX))).collect();
+        let source = self.supply.watch();
+        let state = self.state();
+        let truth = &state.truth;
+        let own = &truth.routes[route];
+        let has_arrived = |number: &usize| own.arrivals[*number] > 0;
+        let mut open = BTreeSet::new();
+        for (partition, read) in &truth.read {
+            let checkpoint = stored.iter().find(|stored| stored.partition == *partition);
+            let is_behind = |at: &Position| checkpoint.is_some_and(|stored| source.order(at, &stored.position).is_le());
+            let to = match checkpoint {
+                Some(_) => read.partition_point(|(at, _)| is_behind(at)),
+                // Its checkpoint was forgotten once it was done; or it is a replay's, or not yet begun.
+                None if own.checked.contains_key(partition) || partition.is_recovery() => read.len(),
+                None => 0,
+            };
+            let events = read[to..].iter().flat_map(|(_, record)| ids(record));
+            open.extend(events.filter_map(|(id, _)| truth.find(&id)));
+        }
+        let kept: BTreeSet<usize> = kept.iter().filter_map(|kept| truth.find(kept.content.id())).collect();
+        Unsettled {
+            read: open.into_iter().filter(|number| has_arrived(number) || kept.contains(number)).collect(),
+            kept: kept.iter().copied().filter(has_arrived).collect(),
+        }
+    }
+}
+
+struct Unsettled {
+    /// What has arrived or is kept, and is not behind a checkpoint.
+    read: BTreeSet<usize>,
+    /// What has arrived and is kept still.
+    kept: BTreeSet<usize>,
+}
