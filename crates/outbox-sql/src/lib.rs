@@ -6,6 +6,8 @@ pub mod postgres;
 pub mod sqlite;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod lane_state;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod row;
 
 // The tests of this crate share the test server with the tests beside it.

@@ -10,6 +10,7 @@ use super::{
     kept,
     tx::{Param, PostgresTx, column, lane_of, micros, timestamp},
 };
+use crate::lane_state::{state_name, state_of};
 
 pub(super) async fn load(tx: &mut PostgresTx<'_>, wanted: &[LaneId]) -> Result<Vec<LaneRecord>, StoreError> {
     let mut producers = Vec::with_capacity(wanted.len());
@@ -76,25 +77,6 @@ fn life_of(number: i16) -> Result<Life, StoreError> {
         let message = format!(
             "column `life` of table `outbox_inbox.marks` holds {number}, which is none of 0, 1 and 2: restore the inbox's tables from a backup"
         );
-        StoreError::new(ErrorKind::Invalid, message)
-    })
-}
-
-fn state_name(state: TroubleState) -> &'static str {
-    match state {
-        TroubleState::Waiting => "waiting",
-        TroubleState::Cause => "cause",
-        TroubleState::Retrying => "retrying",
-        TroubleState::Dead => "dead",
-        TroubleState::Claimed => "claimed",
-    }
-}
-
-fn state_of(name: &str) -> Result<TroubleState, StoreError> {
-    const ALL: [TroubleState; 5] =
-        [TroubleState::Waiting, TroubleState::Cause, TroubleState::Retrying, TroubleState::Dead, TroubleState::Claimed];
-    ALL.into_iter().find(|state| state_name(*state) == name).ok_or_else(|| {
-        let message = format!("the inbox's tables hold a state `{name}`, which is none: restore them from a backup");
         StoreError::new(ErrorKind::Invalid, message)
     })
 }

@@ -10,6 +10,7 @@ use super::{
     super::failure::store_error,
     tx::{SqliteTx, lane_of, micros, timestamp},
 };
+use crate::lane_state::{state_name, state_of};
 
 pub(super) fn load(tx: &mut SqliteTx<'_>, wanted: &[LaneId]) -> Result<Vec<LaneRecord>, StoreError> {
     let mut select = tx.prepare(
@@ -145,25 +146,6 @@ fn read_trouble(tx: &SqliteTx<'_>, producer: i64, lane: &Lane) -> Result<Option<
         .optional()
         .map_err(store_error("reading what a lane keeps"))?;
     found.map(|(trouble, state)| Ok(Trouble { state: state_of(&state)?, ..trouble })).transpose()
-}
-
-fn state_name(state: TroubleState) -> &'static str {
-    match state {
-        TroubleState::Waiting => "waiting",
-        TroubleState::Cause => "cause",
-        TroubleState::Retrying => "retrying",
-        TroubleState::Dead => "dead",
-        TroubleState::Claimed => "claimed",
-    }
-}
-
-fn state_of(name: &str) -> Result<TroubleState, StoreError> {
-    const ALL: [TroubleState; 5] =
-        [TroubleState::Waiting, TroubleState::Cause, TroubleState::Retrying, TroubleState::Dead, TroubleState::Claimed];
-    ALL.into_iter().find(|state| state_name(*state) == name).ok_or_else(|| {
-        let message = format!("the inbox's tables hold a state `{name}`, which is none: restore them from a backup");
-        StoreError::new(ErrorKind::Invalid, message)
-    })
 }
 
 pub(super) fn save(tx: &mut SqliteTx<'_>, changes: &[LaneChange]) -> Result<(), StoreError> {
