@@ -16,8 +16,8 @@ mod kept;
 mod operator;
 
 pub use kept::{
-    Front, FrontState, Keep, KeepOutcome, Kept, KeptContent, KeptCounts, KeptId, Lane, SettleOutcome, Settlement,
-    Trouble,
+    Apart, Front, FrontState, Keep, KeepOutcome, Kept, KeptContent, KeptCounts, KeptId, Lane, SettleOutcome,
+    Settlement, Trouble,
 };
 pub use operator::{DeadLetter, HealthState, Operator, Replay, RouteHealth, Selector};
 

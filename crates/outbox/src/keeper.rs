@@ -101,11 +101,6 @@ pub enum Input {
         /// What became of it.
         outcome: SettleOutcome,
     },
-    /// A dead letter has been stored in a lane of its own.
-    Detached {
-        /// The write.
-        write: WriteId,
-    },
     /// Nothing was stored, or it is unknown whether it was.
     StoreFailed {
         /// The write.
@@ -154,19 +149,13 @@ pub enum Effect {
         generation: u64,
         /// Kept events that are done.
         remove: Vec<KeptId>,
+        /// If the first of them is a dead letter that its key goes on without: a lane of its own, to which it moves, and how
+        /// it fared.
+        apart: Option<(Lane, FrontDraft)>,
         /// Whether they were discarded rather than published.
         discarded: bool,
         /// How the front fares that is left.
         front: Option<FrontDraft>,
-    },
-    /// Store a dead letter in a lane of its own, so that its key goes on without it.
-    Detach {
-        /// The write.
-        write: WriteId,
-        /// The dead letter, with its partition and position.
-        kept: Box<Kept>,
-        /// How it fared.
-        front: FrontDraft,
     },
     /// The lane is released: tell the pipelines.
     Released {

@@ -115,7 +115,7 @@ async fn a_keep_that_comes_late_does_not_bring_back_what_was_settled_since() {
     };
     let kept = relay.kept(&ledger(), &lane(), 10).await.unwrap();
     let remove = kept.iter().map(|kept| kept.id).collect();
-    let settlement = Settlement { lane: lane(), generation, remove, discarded: false, front: None };
+    let settlement = Settlement { lane: lane(), generation, remove, apart: None, discarded: false, front: None };
     assert_eq!(relay.settle(&lease, &ledger(), &settlement).await.unwrap(), SettleOutcome::Released);
     writer.let_requests_go();
     writer.ended().await;
@@ -129,7 +129,8 @@ async fn a_settlement_whose_answer_was_lost_removes_nothing_more_when_it_is_repe
     let stored = relay.keep(&lease, &ledger(), &entries(), &keep(Some(FrontState::Dead), 1..=3)).await.unwrap();
     let KeepOutcome::Stored { generation } = stored else { panic!("the front opens a trouble") };
     let front = relay.kept(&ledger(), &lane(), 1).await.unwrap().remove(0).id;
-    let settlement = Settlement { lane: lane(), generation, remove: vec![front], discarded: true, front: None };
+    let settlement =
+        Settlement { lane: lane(), generation, remove: vec![front], apart: None, discarded: true, front: None };
     writer.lose_answers();
     let settling = tokio::spawn({
         let (relay, lease, settlement) = (relay.clone(), lease.clone(), settlement.clone());

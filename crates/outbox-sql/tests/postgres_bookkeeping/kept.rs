@@ -31,7 +31,8 @@ async fn what_was_said_of_a_discarded_front_does_not_apply_to_the_event_behind_i
     books.keep(&lease, &ledger(), &entries(), &keep(1..=1)).await.unwrap();
     let trouble = books.trouble(&ledger(), &lane()).await.unwrap().unwrap();
     let remove = vec![books.kept(&ledger(), &lane(), 1).await.unwrap().remove(0).id];
-    let settlement = Settlement { lane: lane(), generation: trouble.generation, remove, discarded: true, front: None };
+    let settlement =
+        Settlement { lane: lane(), generation: trouble.generation, remove, apart: None, discarded: true, front: None };
     assert_eq!(books.settle(&lease, &ledger(), &settlement).await.unwrap(), SettleOutcome::Released);
     let again = keep(1..=3);
     books.keep(&lease, &ledger(), &entries(), &again).await.unwrap();

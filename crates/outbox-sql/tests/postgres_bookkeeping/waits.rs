@@ -52,7 +52,7 @@ fn keep(key: &str, front: Option<FrontState>, number: u64) -> Keep {
 async fn settlement(books: &PostgresBookkeeping) -> Settlement {
     let generation = books.trouble(&ledger(), &lane("a")).await.unwrap().unwrap().generation;
     let first = books.kept(&ledger(), &lane("a"), 1).await.unwrap().remove(0).id;
-    Settlement { lane: lane("a"), generation, remove: vec![first], discarded: false, front: None }
+    Settlement { lane: lane("a"), generation, remove: vec![first], apart: None, discarded: false, front: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,8 +50,14 @@ async fn every_write_of_a_relay_that_lost_its_lease_is_refused() {
     let owner = take(&standby).await;
     assert_eq!(owner.epoch, zombie.epoch + 1);
     let (books, route, keep) = (&books.books, route(), row_kept());
-    let settlement =
-        Settlement { lane: keep.lane.clone(), generation: 1, remove: vec![], discarded: false, front: None };
+    let settlement = Settlement {
+        lane: keep.lane.clone(),
+        generation: 1,
+        remove: vec![],
+        apart: None,
+        discarded: false,
+        front: None,
+    };
     let health = RouteHealth { state: HealthState::Flowing, since: Timestamp::UNIX_EPOCH };
     let refused: [(&str, Result<(), StoreError>); 7] = [
         ("renew", books.renew(&zombie).await),

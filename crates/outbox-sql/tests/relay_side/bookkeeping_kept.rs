@@ -80,7 +80,7 @@ async fn kept_ids(books: &SqliteBookkeeping, key: &str) -> Vec<KeptId> {
 
 fn settlement(trouble: &Trouble, remove: &[KeptId], front: Option<Front>) -> Settlement {
     let (lane, generation) = (trouble.lane.clone(), trouble.generation);
-    Settlement { lane, generation, remove: remove.to_vec(), discarded: false, front }
+    Settlement { lane, generation, remove: remove.to_vec(), apart: None, discarded: false, front }
 }
 
 #[tokio::test]

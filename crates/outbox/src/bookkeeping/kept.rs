@@ -182,11 +182,45 @@ pub struct Settlement {
     pub generation: u64,
     /// Kept events that are done, from the front.
     pub remove: Vec<KeptId>,
+    /// If the first of these is a dead letter that its key goes on without: it moves to this lane, in the same
+    /// transaction, so that whatever happens it is kept once. Behind what is kept there already.
+    pub apart: Option<Apart>,
     /// Of these, whether they were discarded rather than published: they leave a tombstone, so that a restart that
     /// reads them again does not publish them.
     pub discarded: bool,
     /// The state of the front that is left, if it changes.
     pub front: Option<Front>,
+}
+
+/// A lane of its own for a dead letter that its key goes on without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Apart {
+    /// The lane.
+    pub lane: Lane,
+    /// Attempts that counted against the dead letter.
+    pub attempts: u32,
+    /// When it failed first.
+    pub failed_since: Timestamp,
+    /// What was said the last time.
+    pub reason: String,
+}
+
+impl Apart {
+    /// A dead letter's lane, where `front` says how it fared.
+    pub fn of(lane: Lane, front: Front) -> Self {
+        let Front { attempts, failed_since, reason, .. } = front;
+        Self { lane, attempts, failed_since, reason }
+    }
+
+    /// How the dead letter fared.
+    pub fn front(&self) -> Front {
+        Front {
+            state: FrontState::Dead,
+            attempts: self.attempts,
+            failed_since: self.failed_since,
+            reason: self.reason.clone(),
+        }
+    }
 }
 
 /// What became of a [`Settlement`].

@@ -7,7 +7,7 @@ use crate::{
     backoff,
     bookkeeping::{Kept, KeptContent, Lane},
     clock::Moment,
-    pipeline::{CallId, FrontDraft, WriteId},
+    pipeline::{CallId, FrontDraft},
     route::AfterDeadLetter,
     sink::{Fault, Outcome},
 };
@@ -204,7 +204,7 @@ impl Keeper {
     fn set_back(
         &mut self,
         lane: &Lane,
-        mut kept: VecDeque<Kept>,
+        kept: VecDeque<Kept>,
         done: usize,
         front: FrontDraft,
         effects: &mut Vec<Effect>,
@@ -215,7 +215,7 @@ impl Keeper {
             return;
         }
         let goes_on = self.settings.retry.after_dead_letter == AfterDeadLetter::Continue;
-        let (Lane::Key(_), true, true) = (lane, dead, goes_on) else {
+        let (Lane::Key(_), true, true, Some(dead)) = (lane, dead, goes_on, kept.front()) else {
             self.settle(lane, kept, done, front, effects);
             return;
         };
@@ -224,13 +224,9 @@ impl Keeper {
             self.settle(lane, kept, done, Self::fresh_front(), effects);
             return;
         }
-        let write = WriteId(self.next_id());
-        let ticket = self.ticket(lane);
-        if let (Some(entry), Some(dead)) = (self.lanes.get_mut(lane), kept.front().cloned()) {
-            entry.phase = Phase::Settling(std::mem::take(&mut kept));
-            self.writes.insert(write, ticket);
-            effects.push(Effect::Detach { write, kept: Box::new(dead), front });
-        }
+        let apart = (Lane::Event(dead.content.id().into()), front);
+        self.front_is_new(self.now, lane);
+        self.write_settlement(lane, kept, 1, Some(apart), Self::fresh_front(), effects);
     }
 
     /// The marker of a discarded event was not accepted. The store still says that it is discarded, and must go on

@@ -71,6 +71,8 @@ impl Keeper {
             return;
         }
         let Some(trouble) = trouble.filter(|_| !kept.is_empty()) else {
+            let unsettled = self.lanes.get_mut(&lane).and_then(|entry| entry.unsettled.take());
+            self.look_apart(unsettled);
             self.release(&lane, effects);
             return;
         };

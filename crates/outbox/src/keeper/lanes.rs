@@ -47,6 +47,7 @@ pub(super) enum Phase {
 /// A settlement whose answer is awaited, or that failed.
 pub(super) struct Unsettled {
     pub(super) remove: Vec<KeptId>,
+    pub(super) apart: Option<(Lane, FrontDraft)>,
     pub(super) front: FrontDraft,
 }
 

@@ -106,7 +106,6 @@ impl Keeper {
                 self.call_failed(now, call, fault, retry_after, &reason, effects);
             }
             Input::Settled { write, outcome } => self.settled(write, outcome, effects),
-            Input::Detached { write } => self.detached(write, effects),
             Input::StoreFailed { write } => self.store_failed(now, write),
             Input::OthersAccepted => {
                 self.health.alive();

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    Effect,
+    Effect, FrontPlan, TroubleDraft,
     lanes::{Phase, Unsettled},
     machine::Keeper,
 };
@@ -28,8 +28,21 @@ impl Keeper {
     pub(super) fn settle(
         &mut self,
         lane: &Lane,
+        kept: VecDeque<Kept>,
+        done: usize,
+        front: FrontDraft,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.write_settlement(lane, kept, done, None, front, effects);
+    }
+
+    /// As [`settle`](Self::settle); if there is a lane `apart`, the first of these is a dead letter that moves there.
+    pub(super) fn write_settlement(
+        &mut self,
+        lane: &Lane,
         mut kept: VecDeque<Kept>,
         done: usize,
+        apart: Option<(Lane, FrontDraft)>,
         front: FrontDraft,
         effects: &mut Vec<Effect>,
     ) {
@@ -43,12 +56,12 @@ impl Keeper {
         }
         let discarded = entry.discard.is_some();
         entry.phase = Phase::Settling(kept);
-        entry.unsettled = Some(Unsettled { remove: remove.clone(), front: front.clone() });
+        entry.unsettled = Some(Unsettled { remove: remove.clone(), apart: apart.clone(), front: front.clone() });
         // What is stored from now on has a time of its own.
         entry.overdue = None;
         self.writes.insert(write, ticket);
         let (lane, generation) = (lane.clone(), entry.generation);
-        effects.push(Effect::Settle { write, lane, generation, remove, discarded, front: Some(front) });
+        effects.push(Effect::Settle { write, lane, generation, remove, apart, discarded, front: Some(front) });
     }
 
     pub(super) fn settled(&mut self, write: WriteId, outcome: SettleOutcome, effects: &mut Vec<Effect>) {
@@ -56,14 +69,15 @@ impl Keeper {
         let Some(lane) = self.lane_of(ticket) else { return };
         let Some(entry) = self.lanes.get_mut(&lane) else { return };
         let Phase::Settling(kept) = std::mem::replace(&mut entry.phase, Phase::Ready) else { return };
-        entry.unsettled = None;
+        let unsettled = entry.unsettled.take();
+        let (stale, goes_on) = (entry.stale, entry.next_goes_on());
+        if outcome != SettleOutcome::Changed {
+            self.look_apart(unsettled);
+        }
         match outcome {
-            SettleOutcome::Released if !entry.stale => self.release(&lane, effects),
-            SettleOutcome::Left(_) if !entry.stale && !kept.is_empty() && entry.next_goes_on() => {
-                // First, so that no more than a few lanes have events in memory; its turn ends with those loaded.
-                entry.phase = Phase::Loaded(kept);
-                self.ready.push_front(lane);
-            }
+            SettleOutcome::Released if !stale => self.release(&lane, effects),
+            // First, so that no more than a few lanes have events in memory; its turn ends with those loaded.
+            SettleOutcome::Left(_) if !stale && !kept.is_empty() && goes_on => self.go_on_with(&lane, kept),
             // What is left has to be looked at as the store has it: a front that waits or is dead, one that an operator
             // changed, or events beyond those loaded.
             SettleOutcome::Released | SettleOutcome::Left(_) | SettleOutcome::Changed => self.ready.push_back(lane),
@@ -79,13 +93,23 @@ impl Keeper {
         effects: &mut Vec<Effect>,
     ) -> Option<VecDeque<Kept>> {
         let unsettled = self.lanes.get_mut(lane).and_then(|entry| entry.unsettled.take());
-        let Some(Unsettled { remove, front }) = unsettled else { return Some(kept) };
-        let done = kept.iter().take_while(|kept| remove.contains(&kept.id)).count();
+        let Some(unsettled) = unsettled else { return Some(kept) };
+        let done = kept.iter().take_while(|kept| unsettled.remove.contains(&kept.id)).count();
         if done == 0 {
+            self.look_apart(Some(unsettled));
             return Some(kept);
         }
-        self.settle(lane, kept, done, front, effects);
+        let Unsettled { apart, front, .. } = unsettled;
+        self.write_settlement(lane, kept, done, apart, front, effects);
         None
+    }
+
+    /// A settlement took effect: if it moved a dead letter to a lane of its own, the store says how that one stands.
+    pub(super) fn look_apart(&mut self, unsettled: Option<Unsettled>) {
+        let Some((lane, front)) = unsettled.and_then(|unsettled| unsettled.apart) else { return };
+        let state = FrontPlan::Dead;
+        let (attempts, failed_for) = (front.attempts, front.failed_for);
+        self.opened(self.now, TroubleDraft { lane, generation: 0, state, attempts, failed_for });
     }
 
     pub(super) fn store_failed(&mut self, now: Moment, write: WriteId) {
@@ -93,15 +117,5 @@ impl Keeper {
         let Some(lane) = self.lane_of(ticket) else { return };
         let delay = crate::backoff::delay(&self.settings.retry, 3, &mut self.rng);
         self.wait(&lane, now + delay);
-    }
-
-    /// The dead letter has a lane of its own: it leaves this one.
-    pub(super) fn detached(&mut self, write: WriteId, effects: &mut Vec<Effect>) {
-        let ticket = self.writes.remove(&write);
-        let Some(lane) = self.lane_of(ticket) else { return };
-        let Some(entry) = self.lanes.get_mut(&lane) else { return };
-        let Phase::Settling(kept) = std::mem::replace(&mut entry.phase, Phase::Ready) else { return };
-        self.front_is_new(self.now, &lane);
-        self.settle(&lane, kept, 1, Self::fresh_front(), effects);
     }
 }

@@ -51,7 +51,6 @@ struct Rig {
     loads: Vec<(LoadId, Lane, usize)>,
     calls: Vec<(CallId, Vec<String>)>,
     settles: Vec<Settle>,
-    detaches: Vec<(WriteId, Kept, FrontDraft)>,
     released: Vec<Lane>,
     health: Vec<Health>,
     wake: Option<Moment>,
@@ -70,12 +69,30 @@ struct Stored {
     kept: Vec<Kept>,
 }
 
+impl Default for Stored {
+    fn default() -> Self {
+        let start = Moment::from_zero(Duration::ZERO);
+        let (since, failed_since) = (start, start);
+        Self { generation: 0, plan: FrontPlan::Dead, since, attempts: 0, failed_since, kept: Vec::new() }
+    }
+}
+
+impl Stored {
+    fn fares(&mut self, now: Moment, front: &FrontDraft) {
+        self.plan = front.retry_in.map_or(FrontPlan::Dead, FrontPlan::Retry);
+        self.since = now;
+        self.attempts = front.attempts;
+        self.failed_since = now.before(front.failed_for);
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Settle {
     write: WriteId,
     lane: Lane,
     generation: u64,
     remove: Vec<KeptId>,
+    apart: Option<(Lane, FrontDraft)>,
     discarded: bool,
     front: Option<FrontDraft>,
 }
@@ -114,7 +131,6 @@ fn rig(settings: Settings) -> Rig {
         loads: Vec::new(),
         calls: Vec::new(),
         settles: Vec::new(),
-        detaches: Vec::new(),
         released: Vec::new(),
         health: Vec::new(),
         wake: None,
@@ -132,10 +148,9 @@ impl Rig {
                 Effect::Publish { call, events } => {
                     self.calls.push((call, events.iter().map(|event| name(event)).collect()));
                 }
-                Effect::Settle { write, lane, generation, remove, discarded, front } => {
-                    self.settles.push(Settle { write, lane, generation, remove, discarded, front });
+                Effect::Settle { write, lane, generation, remove, apart, discarded, front } => {
+                    self.settles.push(Settle { write, lane, generation, remove, apart, discarded, front });
                 }
-                Effect::Detach { write, kept, front } => self.detaches.push((write, *kept, front)),
                 Effect::Released { lane } => self.released.push(lane),
                 Effect::WakeAt(moment) => self.wake = Some(moment),
                 Effect::Health(health) => self.health.push(health),
@@ -219,22 +234,30 @@ impl Rig {
     /// Carries out the next settlement in the bookkeeping, as the contract of `Bookkeeping::settle` says.
     fn carry_out(&mut self) -> (WriteId, SettleOutcome) {
         let now = self.now;
-        let Settle { write, lane, generation, remove, front, .. } = self.settles.remove(0);
+        let Settle { write, lane, generation, remove, apart, front, .. } = self.settles.remove(0);
+        let (generation_apart, dead) = (self.number(), self.dead(&lane, &remove));
         let Some(stored) = self.store.get_mut(&lane).filter(|stored| stored.generation == generation) else {
             return (write, SettleOutcome::Changed);
         };
         stored.kept.retain(|kept| !remove.contains(&kept.id));
-        if stored.kept.is_empty() {
-            self.store.remove(&lane);
-            return (write, SettleOutcome::Released);
-        }
+        let left = stored.kept.len() as u64;
         if let Some(front) = front {
-            stored.plan = front.retry_in.map_or(FrontPlan::Dead, FrontPlan::Retry);
-            stored.since = now;
-            stored.attempts = front.attempts;
-            stored.failed_since = now.before(front.failed_for);
+            stored.fares(now, &front);
         }
-        (write, SettleOutcome::Left(stored.kept.len() as u64))
+        if left == 0 {
+            self.store.remove(&lane);
+        }
+        if let (Some((lane, front)), Some(dead)) = (apart, dead) {
+            let mut alone = Stored { generation: generation_apart, kept: vec![dead], ..Stored::default() };
+            alone.fares(now, &front);
+            self.store.insert(lane, alone);
+        }
+        (write, if left == 0 { SettleOutcome::Released } else { SettleOutcome::Left(left) })
+    }
+
+    /// The first of what a settlement removes.
+    fn dead(&self, lane: &Lane, remove: &[KeptId]) -> Option<Kept> {
+        self.store.get(lane)?.kept.iter().find(|kept| Some(&kept.id) == remove.first()).cloned()
     }
 
     fn store_settle(&mut self) {
@@ -249,9 +272,6 @@ impl Rig {
                 self.answer_load();
             } else if !self.settles.is_empty() {
                 self.store_settle();
-            } else if !self.detaches.is_empty() {
-                let (write, ..) = self.detaches.remove(0);
-                self.step(Input::Detached { write });
             } else {
                 return;
             }

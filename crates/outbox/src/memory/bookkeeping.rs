@@ -212,8 +212,8 @@ impl Bookkeeping for MemoryBookkeeping {
         settlement: &Settlement,
     ) -> Result<SettleOutcome, StoreError> {
         let mut state = self.owned_by(lease)?;
-        let route = state.routes.get_mut(route);
-        Ok(route.map_or(SettleOutcome::Changed, |route| route.settle(settlement)))
+        let State { routes, numbers, .. } = &mut *state;
+        Ok(routes.get_mut(route).map_or(SettleOutcome::Changed, |route| route.settle(numbers, settlement)))
     }
 
     async fn tombstones(&self, route: &RouteName) -> Result<Vec<Tombstone>, StoreError> {

@@ -293,6 +293,9 @@ impl Pipeline {
         }
         self.checkpoint(now, effects);
         self.ask_for_records(now, effects);
+        if self.window.is_settled() && self.health.gate(now) != Gate::Closed {
+            self.health.nothing_waits();
+        }
         self.report_health(effects);
         self.finish(effects);
         self.ask_to_wake(now, effects);

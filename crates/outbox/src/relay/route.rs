@@ -77,6 +77,8 @@ struct Task {
     forgetting: bool,
     /// Partitions that were told of as stalled.
     stalled: BTreeSet<PartitionId>,
+    /// Tombstones that a checkpoint is past.
+    passed: discarded::Passed,
     /// The discarded events that were known when the last one was.
     buried: Vec<Tombstone>,
     /// A replay that cannot be done.

@@ -131,5 +131,5 @@ pub(super) async fn settlement(
     let Trouble { generation, .. } = trouble(&**bookkeeping, route, lane).await;
     let kept = bookkeeping.kept(route, lane, done).await.expect("kept events can be read");
     let remove = kept.iter().map(|kept| kept.id).collect();
-    Settlement { lane: lane.clone(), generation, remove, discarded: false, front }
+    Settlement { lane: lane.clone(), generation, remove, apart: None, discarded: false, front }
 }

@@ -37,6 +37,7 @@ mod process;
 mod rule;
 mod schedule;
 mod service;
+mod shown;
 mod shrink;
 mod source;
 mod target;

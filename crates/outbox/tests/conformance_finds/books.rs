@@ -86,7 +86,8 @@ impl Broken {
                 };
                 let first = books.kept(&route, &lane, 1).await.unwrap().remove(0);
                 let (remove, front) = (vec![first.id], Some(front));
-                let settlement = Settlement { lane: lane.clone(), generation, remove, discarded: false, front };
+                let settlement =
+                    Settlement { lane: lane.clone(), generation, remove, apart: None, discarded: false, front };
                 books.settle(&owner, &route, &settlement).await.unwrap();
                 let again = Keep { lane, front: None, events: vec![(first.content, first.position)] };
                 books.keep(&owner, &route, &first.partition, &again).await.unwrap();

@@ -258,13 +258,13 @@ impl World {
                     self.check_call(&events);
                     self.m().jobs.push_back(Job::Call { keeper: true, call, events });
                 }
-                keeper::Effect::Settle { write, lane, generation, remove, discarded, front } => {
+                keeper::Effect::Settle { write, lane, generation, remove, apart, discarded, front } => {
+                    assert!(apart.is_none(), "this route parks");
                     let front = front.map(|front| self.front(&front));
-                    let settlement = Settlement { lane, generation, remove, discarded, front };
+                    let settlement = Settlement { lane, generation, remove, apart: None, discarded, front };
                     self.m().jobs.push_back(Job::Settle { write, settlement });
                 }
                 keeper::Effect::Released { lane } => self.pipeline(pipeline::Input::Released { lane }),
-                keeper::Effect::Detach { .. } => unreachable!("this route parks"),
                 keeper::Effect::WakeAt(_) | keeper::Effect::Health(_) | keeper::Effect::Finished => {}
             }
         }

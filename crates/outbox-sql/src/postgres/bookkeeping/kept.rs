@@ -5,7 +5,7 @@
 
 use outbox::{
     PartitionId, RouteName, StoreError,
-    bookkeeping::{Keep, KeepOutcome, Kept, KeptCounts, Lane, Lease, SettleOutcome, Settlement, Trouble},
+    bookkeeping::{Apart, Keep, KeepOutcome, Kept, KeptCounts, Lane, Lease, SettleOutcome, Settlement, Trouble},
 };
 use tokio_postgres::types::Type;
 
@@ -61,12 +61,15 @@ pub(super) async fn settle(
     settlement: &Settlement,
 ) -> Result<SettleOutcome, StoreError> {
     let front = StoredFront::of(settlement.front.as_ref());
+    let apart = settlement.apart.as_ref().map(|apart| apart.lane.to_text());
+    let dead = StoredFront::of(settlement.apart.as_ref().map(Apart::front).as_ref());
     let remove: Vec<_> = settlement.remove.iter().map(|id| number(id.0)).collect();
     let rows = books
         .fenced(
             "settling kept events",
             lease,
-            "SELECT outbox_relay.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            "SELECT outbox_relay.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+             $16, $17, $18)",
             &[
                 (&route.as_str(), Type::TEXT),
                 (&settlement.lane.to_text(), Type::TEXT),
@@ -79,6 +82,10 @@ pub(super) async fn settle(
                 (&front.attempts, Type::INT8),
                 (&front.failed_since, Type::TEXT),
                 (&front.reason, Type::TEXT),
+                (&apart, Type::TEXT),
+                (&dead.attempts, Type::INT8),
+                (&dead.failed_since, Type::TEXT),
+                (&dead.reason, Type::TEXT),
             ],
         )
         .await?;

@@ -6,7 +6,8 @@
 use outbox::{
     PartitionId, Position, StoreError,
     bookkeeping::{
-        Front, FrontState, Keep, KeepOutcome, Kept, KeptCounts, KeptId, Lane, Lease, SettleOutcome, Settlement, Trouble,
+        Apart, Front, FrontState, Keep, KeepOutcome, Kept, KeptCounts, KeptId, Lane, Lease, SettleOutcome, Settlement,
+        Trouble,
     },
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -183,10 +184,40 @@ pub(super) fn settle(
         return Ok(SettleOutcome::Changed);
     }
     let mut removed = 0;
+    if let (Some(apart), Some(dead)) = (&settlement.apart, settlement.remove.first()) {
+        set_apart(connection, route, &lane, *dead, apart)?;
+    }
     for id in &settlement.remove {
         removed += remove(connection, route, &lane, *id, settlement.discarded)?;
     }
     left(connection, route, &lane, removed, settlement.front.as_ref())
+}
+
+/// Copies a dead letter to a lane of its own, which is opened if it is not there yet.
+fn set_apart(connection: &Connection, route: &str, lane: &str, dead: KeptId, apart: &Apart) -> Result<(), StoreError> {
+    let name = apart.lane.to_text();
+    let copy = connection
+        .prepare_cached(
+            "INSERT INTO kept (route, lane, event_id, partition, position, key, type, content, undecodable, \
+             event_index) \
+             SELECT route, ?4, event_id, partition, position, key, type, content, undecodable, event_index \
+             FROM kept WHERE id = ?3 AND route = ?1 AND lane = ?2 \
+             ON CONFLICT (route, lane, event_id, partition, position, event_index) DO NOTHING RETURNING id",
+        )
+        .and_then(|mut statement| {
+            let dead = i64::try_from(dead.0).unwrap_or(i64::MAX);
+            statement.query_row(params![route, lane, dead, name], |row| row.get::<_, i64>(0)).optional()
+        })
+        .map_err(store_error(SETTLING))?;
+    let Some(copy) = copy else { return Ok(()) };
+    if generation(connection, route, &name)?.is_some() {
+        return execute(
+            connection,
+            "UPDATE troubles SET kept = kept + 1 WHERE route = ?1 AND lane = ?2",
+            [route, &name],
+        );
+    }
+    open_trouble(connection, route, &name, &apart.front(), copy, 1).map(|_| ())
 }
 
 /// Removes one kept event; a discarded one leaves a tombstone. Gives how many were there: one or none.

@@ -125,13 +125,15 @@ fn how_long_a_front_has_failed_is_counted_from_its_first_failure() {
 }
 
 #[test]
-fn with_continue_a_dead_letter_gets_a_lane_of_its_own_and_its_key_goes_on() {
+fn with_continue_a_dead_letter_moves_to_a_lane_of_its_own_in_one_write_and_its_key_goes_on() {
     let mut rig = rig(going_on());
     rig.keep("a", 1..=2);
     rig.answer_only([refused(true), throttled(0)]);
-    let (_, kept, front) = rig.detaches[0].clone();
-    assert_eq!((kept.content.id(), front.retry_in), ("a@1.1.0", None));
-    assert!(rig.settles.is_empty() && rig.calls.is_empty(), "nothing passes it before it is stored");
+    let settle = rig.settles[0].clone();
+    let (lane_apart, front) = settle.apart.unwrap();
+    assert_eq!((lane_apart, front.retry_in), (Lane::Event("a@1.1.0".into()), None));
+    assert_eq!(settle.remove.len(), 1);
+    assert!(rig.calls.is_empty(), "nothing passes it before it is stored");
     rig.serve();
     assert_eq!(rig.left("a"), ["a@1.2.0"]);
     assert_eq!(rig.accept(), ["a@1.2.0"]);
@@ -143,12 +145,30 @@ fn with_continue_a_dead_letter_that_could_not_be_stored_is_not_passed() {
     let mut rig = rig(going_on());
     rig.keep("a", 1..=2);
     rig.answer_only([refused(true), throttled(0)]);
-    let (write, ..) = rig.detaches.remove(0);
-    rig.step(Input::StoreFailed { write });
-    rig.serve();
+    let settle = rig.settles.remove(0);
+    rig.step(Input::StoreFailed { write: settle.write });
     assert_eq!(rig.left("a"), ["a@1.1.0", "a@1.2.0"]);
     rig.wait_for_call();
-    assert_eq!(rig.calls[0].1, ["a@1.1.0", "a@1.2.0"]);
+    assert_eq!(rig.calls[0].1, ["a@1.2.0"], "it was stored the second time");
+    assert_eq!(rig.store[&Lane::Event("a@1.1.0".into())].plan, FrontPlan::Dead);
+}
+
+#[test]
+fn with_continue_a_dead_letter_whose_move_was_not_confirmed_can_be_redriven() {
+    for sequences in [1..=1, 1..=2] {
+        let mut rig = rig(going_on());
+        rig.keep("a", sequences.clone());
+        rig.answer_only(vec![refused(true); sequences.count()]);
+        let (write, _) = rig.carry_out();
+        rig.step(Input::StoreFailed { write });
+        rig.wait(seconds(3600));
+        rig.calls.clear();
+        let alone = Lane::Event("a@1.1.0".into());
+        rig.store.get_mut(&alone).unwrap().plan = FrontPlan::Retry(Duration::ZERO);
+        rig.step(Input::Troubles(rig.troubles()));
+        rig.serve();
+        assert_eq!(rig.calls[0].1, ["a@1.1.0"]);
+    }
 }
 
 #[test]

@@ -101,7 +101,6 @@ fn an_answer_that_belongs_to_nothing_is_ignored() {
     let mut rig = rig(settings());
     rig.keep("a", [1]);
     rig.step(Input::Settled { write: WriteId(99), outcome: SettleOutcome::Released });
-    rig.step(Input::Detached { write: WriteId(99) });
     rig.step(Input::Answered { call: CallId(99), outcomes: vec![Outcome::Accepted] });
     rig.step(Input::Loaded { load: LoadId(99), trouble: None, kept: Vec::new() });
     assert!(rig.released.is_empty() && rig.settles.is_empty());

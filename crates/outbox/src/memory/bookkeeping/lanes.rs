@@ -9,8 +9,8 @@ use std::{
 use super::{Numbers, witnesses::Witnesses};
 use crate::{
     bookkeeping::{
-        Checkpoint, Front, FrontState, Keep, KeepOutcome, Kept, KeptContent, KeptCounts, KeptId, Lane, RouteHealth,
-        SettleOutcome, Settlement, Tombstone, Trouble,
+        Apart, Checkpoint, Front, FrontState, Keep, KeepOutcome, Kept, KeptContent, KeptCounts, KeptId, Lane,
+        RouteHealth, SettleOutcome, Settlement, Tombstone, Trouble,
     },
     entry::Position,
     source::PartitionId,
@@ -110,24 +110,36 @@ impl RouteState {
         KeepOutcome::Stored { generation }
     }
 
-    pub(super) fn settle(&mut self, settlement: &Settlement) -> SettleOutcome {
+    pub(super) fn settle(&mut self, numbers: &mut Numbers, settlement: &Settlement) -> SettleOutcome {
         let Some(lane) = self.lanes.get_mut(&settlement.lane) else { return SettleOutcome::Changed };
         if lane.generation != settlement.generation {
             return SettleOutcome::Changed;
         }
         let is_done = |kept: &mut Kept| settlement.remove.contains(&kept.id);
         let done: Vec<_> = lane.events.extract_if(.., is_done).collect();
+        let left = lane.events.len() as u64;
+        if left == 0 {
+            self.lanes.remove(&settlement.lane);
+        } else if let Some(front) = &settlement.front {
+            lane.front = front.clone();
+        }
         if settlement.discarded {
             bury(&mut self.graves, &done);
         }
-        if lane.events.is_empty() {
-            self.lanes.remove(&settlement.lane);
-            return SettleOutcome::Released;
+        let first = settlement.remove.first();
+        if let (Some(apart), Some(dead)) = (&settlement.apart, done.iter().find(|kept| Some(&kept.id) == first)) {
+            self.set_apart(numbers, apart, dead);
         }
-        if let Some(front) = &settlement.front {
-            lane.front = front.clone();
-        }
-        SettleOutcome::Left(lane.events.len() as u64)
+        if left == 0 { SettleOutcome::Released } else { SettleOutcome::Left(left) }
+    }
+
+    fn set_apart(&mut self, numbers: &mut Numbers, apart: &Apart, dead: &Kept) {
+        let lane = self.lanes.entry(apart.lane.clone()).or_insert_with(|| LaneState {
+            generation: Numbers::next(&mut numbers.generation),
+            front: apart.front(),
+            events: Vec::new(),
+        });
+        lane.add(numbers, &dead.partition, vec![(dead.content.clone(), dead.position.clone())]);
     }
 
     pub(super) fn counts(&self) -> KeptCounts {

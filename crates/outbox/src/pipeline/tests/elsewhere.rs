@@ -74,3 +74,34 @@ fn a_dead_letter_that_its_key_went_on_without_is_kept_apart_when_it_is_read_agai
     let (_, lane, front, ids) = rig.keeps.remove(0);
     assert_eq!((lane, front, ids), (apart, None, vec!["a@1.1.0".to_owned()]));
 }
+
+#[test]
+fn a_pause_whose_events_are_kept_meanwhile_is_told_to_be_over_once_it_is() {
+    let mut rig = rig(settings());
+    rig.read([event("a", 1)]);
+    for _ in 0..3 {
+        rig.fail(Fault::Throttle);
+        rig.wait(Duration::from_secs(600));
+    }
+    let (call, _) = rig.call();
+    rig.step(Input::Troubled { lane: lane("a") });
+    rig.step(Input::CallFailed { call, fault: Fault::Throttle, retry_after: None, reason: "slowly".to_owned() });
+    rig.wait(Duration::from_secs(600));
+    let (write, ..) = rig.keeps.remove(0);
+    assert!(matches!(rig.health[..], [Health::BackingOff { .. }]), "{:?}", rig.health);
+    rig.step(Input::Stored { write });
+    assert_eq!(rig.health.last(), Some(&Health::Flowing));
+}
+
+#[test]
+fn a_route_that_backed_off_for_what_is_kept_meanwhile_flows_once_its_time_has_come() {
+    let mut rig = rig(settings());
+    rig.read([event("a", 1)]);
+    rig.fail(Fault::Unknown);
+    assert!(matches!(rig.health[..], [Health::BackingOff { .. }]), "{:?}", rig.health);
+    rig.step(Input::Troubled { lane: lane("a") });
+    rig.wait(Duration::from_secs(600));
+    let (write, ..) = rig.keeps.remove(0);
+    rig.step(Input::Stored { write });
+    assert_eq!(rig.health.last(), Some(&Health::Flowing));
+}

@@ -4,15 +4,52 @@ use std::time::Duration;
 
 use super::Task;
 use crate::{
-    bookkeeping::{Bookkeeping, Tombstone},
+    bookkeeping::{Bookkeeping, Checkpoint, Tombstone},
+    clock::Moment,
     error::StoreError,
     pipeline,
     relay::lease::Guard,
     route::RouteName,
+    source::{KeyOrder, Source},
 };
 
 /// The pause before another try to read tombstones.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// For how long a checkpoint must have been past a tombstone where records may come doubled: the second copy comes behind
+/// the checkpoint, and a relay that has begun since knows nothing of the first.
+const DOUBLED_WITHIN: Duration = Duration::from_secs(3600);
+
+/// Tombstones that a checkpoint is past.
+pub(super) struct Passed {
+    /// Where every record comes once, all are forgotten at once.
+    once: bool,
+    since: Vec<(Tombstone, Moment)>,
+}
+
+impl Passed {
+    pub(super) fn of(source: &dyn Source) -> Self {
+        Self { once: source.key_order() == KeyOrder::Promised, since: Vec::new() }
+    }
+
+    /// Whether a tombstone that a checkpoint is past can be forgotten `now`.
+    pub(super) fn ripe(&self, now: Moment) -> impl Fn(&Tombstone) -> bool + Send + 'static {
+        let once = self.once;
+        let long = self.since.iter().filter(|(_, since)| now.since(*since) >= DOUBLED_WITHIN);
+        let long: Vec<_> = long.map(|(tombstone, _)| tombstone.clone()).collect();
+        move |tombstone| once || long.contains(tombstone)
+    }
+
+    /// A checkpoint was stored of a partition, and these tombstones that it is past are still there.
+    pub(super) fn left(&mut self, checkpoint: &Checkpoint, left: Vec<Tombstone>, now: Moment) {
+        self.since.retain(|(known, _)| known.1 != checkpoint.partition || left.contains(known));
+        for tombstone in left {
+            if !self.since.iter().any(|(known, _)| *known == tombstone) {
+                self.since.push((tombstone, now));
+            }
+        }
+    }
+}
 
 /// The route's tombstones, however long the store takes to answer; none once the lease is lost.
 pub(super) async fn tombstones(

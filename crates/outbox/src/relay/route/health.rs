@@ -45,8 +45,9 @@ impl HealthOf {
 }
 
 impl Task {
-    /// What the last owner noted of the route's health is over: this one finds out anew.
+    /// What the last owner noted of the route's health is over, also if it was this relay: it finds out anew.
     pub(super) async fn begin_healthy(&self) -> Result<(), StoreError> {
+        self.show_health();
         let noted = self.parts.bookkeeping.health(&self.name).await?;
         if noted.is_none_or(|health| health.state == HealthState::Flowing) {
             return Ok(());

@@ -8,8 +8,7 @@ use tokio::task::JoinError;
 use super::{ErrorKind, StoreError, Task, beginning::Begun, discarded, recovery::Recovering};
 use crate::{
     bookkeeping::{
-        Checkpoint, Front, Keep, KeepOutcome, Kept, KeptContent, Lane, RouteHealth, SettleOutcome, Settlement,
-        Tombstone, Trouble,
+        Checkpoint, Front, Keep, KeepOutcome, Kept, Lane, RouteHealth, SettleOutcome, Settlement, Tombstone, Trouble,
     },
     entry::{EventRef, Record},
     keeper::{self, LoadId},
@@ -60,7 +59,8 @@ pub(super) enum Done {
         index: usize,
         write: WriteId,
         checkpoint: Checkpoint,
-        result: Result<(), StoreError>,
+        /// The tombstones that it is past, and that are still needed.
+        result: Result<Vec<Tombstone>, StoreError>,
     },
     /// A partition may be read.
     Begun {
@@ -87,15 +87,11 @@ pub(super) enum Done {
     },
     Settled {
         write: WriteId,
+        /// Where a dead letter moved to, if one did.
+        apart: Option<Lane>,
         /// The tombstones that there are, if something was discarded.
         buried: Vec<Tombstone>,
         result: Result<SettleOutcome, StoreError>,
-    },
-    Detached {
-        write: WriteId,
-        lane: Lane,
-        front: Front,
-        result: Result<KeepOutcome, StoreError>,
     },
     HealthNoted {
         health: RouteHealth,
@@ -130,26 +126,24 @@ impl Task {
         witness: Option<Witness>,
     ) {
         let (bookkeeping, guard, route) = (self.parts.bookkeeping.clone(), self.guard.clone(), self.name.clone());
-        let (source, tombstones) = (self.parts.source.clone(), self.tombstones);
+        let (source, tombstones, ripe) = (self.parts.source.clone(), self.tombstones, self.passed.ripe(self.now()));
         // What a replay reads its route has read, and noted: what it would note nobody would set back.
         let witness = witness.filter(|_| self.replay.is_none());
         self.jobs.spawn(async move {
             let result = async {
                 bookkeeping.checkpoint(guard.lease(), &route, &checkpoint, witness.as_ref()).await?;
-                if tombstones {
-                    let passed: Vec<_> = bookkeeping
-                        .tombstones(&route)
-                        .await?
-                        .into_iter()
-                        .filter(|(_, partition, position)| {
-                            *partition == checkpoint.partition && source.order(position, &checkpoint.position).is_le()
-                        })
-                        .collect();
-                    if !passed.is_empty() {
-                        bookkeeping.forget_tombstones(guard.lease(), &route, &passed).await?;
-                    }
+                if !tombstones {
+                    return Ok(Vec::new());
                 }
-                Ok(())
+                let is_passed = |(_, partition, position): &Tombstone| {
+                    *partition == checkpoint.partition && source.order(position, &checkpoint.position).is_le()
+                };
+                let passed = bookkeeping.tombstones(&route).await?.into_iter().filter(is_passed);
+                let (gone, left): (Vec<_>, Vec<_>) = passed.partition(ripe);
+                if !gone.is_empty() {
+                    bookkeeping.forget_tombstones(guard.lease(), &route, &gone).await?;
+                }
+                Ok(left)
             };
             let result = result.await;
             Done::Checkpointed { index, write, checkpoint, result }
@@ -170,30 +164,17 @@ impl Task {
     pub(super) fn settle(&mut self, write: WriteId, settlement: Settlement) {
         let (bookkeeping, guard, route) = (self.parts.bookkeeping.clone(), self.guard.clone(), self.name.clone());
         self.jobs.spawn(async move {
-            let result = bookkeeping.settle(guard.lease(), &route, &settlement).await;
-            if !settlement.discarded {
-                return Done::Settled { write, buried: Vec::new(), result };
-            }
+            let mut result = bookkeeping.settle(guard.lease(), &route, &settlement).await;
+            let mut buried = Vec::new();
             // What was discarded may be read again by whoever goes on from before it. An answer that is lost may be that
             // of a settlement that took effect: the lane is released then, and its tombstone has to be known.
-            match discarded::tombstones(&*bookkeeping, &guard, &route).await {
-                Ok(buried) => Done::Settled { write, buried, result },
-                Err(error) => Done::Settled { write, buried: Vec::new(), result: Err(error) },
+            if settlement.discarded {
+                match discarded::tombstones(&*bookkeeping, &guard, &route).await {
+                    Ok(tombstones) => buried = tombstones,
+                    Err(error) => result = Err(error),
+                }
             }
-        });
-    }
-
-    pub(super) fn detach(&mut self, write: WriteId, kept: Kept, front: Front) {
-        let (bookkeeping, guard, route) = (self.parts.bookkeeping.clone(), self.guard.clone(), self.name.clone());
-        let lane = Lane::Event(match &kept.content {
-            KeptContent::Event(event) => event.id.clone(),
-            KeptContent::Undecodable(row) => row.id.clone(),
-        });
-        self.jobs.spawn(async move {
-            let events = vec![(kept.content, kept.position)];
-            let keep = Keep { lane: lane.clone(), front: Some(front.clone()), events };
-            let result = bookkeeping.keep(guard.lease(), &route, &kept.partition, &keep).await;
-            Done::Detached { write, lane, front, result }
+            Done::Settled { write, apart: settlement.apart.map(|apart| apart.lane), buried, result }
         });
     }
 
@@ -223,7 +204,8 @@ impl Task {
             }
             Done::Checkpointed { index, write, checkpoint, result } => {
                 let input = match transient(result)? {
-                    Ok(()) => {
+                    Ok(left) => {
+                        self.passed.left(&checkpoint, left, self.parts.clock.moment());
                         self.checkpointed(index, checkpoint);
                         pipeline::Input::Stored { write }
                     }
@@ -240,21 +222,17 @@ impl Task {
                 };
                 self.keeper_input(input)
             }
-            Done::Settled { write, buried, result } => {
+            Done::Settled { write, apart, buried, result } => {
                 self.tell_of_discarded(buried)?;
                 let input = match transient(result)? {
-                    Ok(outcome) => keeper::Input::Settled { write, outcome },
+                    Ok(outcome) => {
+                        self.tell_of_apart(apart, outcome)?;
+                        keeper::Input::Settled { write, outcome }
+                    }
                     Err(_) => keeper::Input::StoreFailed { write },
                 };
                 self.keeper_input(input)
             }
-            Done::Detached { write, lane, front, result } => match transient(result)? {
-                Ok(outcome) => {
-                    self.opened(lane, Some(front), outcome)?;
-                    self.keeper_input(keeper::Input::Detached { write })
-                }
-                Err(_) => self.keeper_input(keeper::Input::StoreFailed { write }),
-            },
             Done::Begun { partition, result } => self.begun(partition, result),
             Done::Forgotten { gone, result } => {
                 self.forgotten(&gone, transient(result)?.is_ok());
@@ -310,6 +288,15 @@ impl Task {
             if other != index {
                 self.pipeline_input(other, pipeline::Input::Troubled { lane: lane.clone() })?;
             }
+        }
+        Ok(())
+    }
+
+    /// A dead letter moved to a lane of its own: where it is read again, it waits there.
+    fn tell_of_apart(&mut self, apart: Option<Lane>, outcome: SettleOutcome) -> Result<(), StoreError> {
+        let Some(lane) = apart.filter(|_| outcome != SettleOutcome::Changed) else { return Ok(()) };
+        for index in self.partitions.numbers() {
+            self.pipeline_input(index, pipeline::Input::Troubled { lane: lane.clone() })?;
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    Control, Limiter, Listed, Plan, Readers, StoreError, Task, calls, health, lineage::Lineage, partitions::Partitions,
+    Control, Limiter, Listed, Plan, Readers, StoreError, Task, calls, discarded, health, lineage::Lineage,
+    partitions::Partitions,
 };
 use crate::{
     bookkeeping::{FrontState, Trouble},
@@ -85,6 +86,7 @@ impl Task {
             has_begun: false,
             forgetting: false,
             stalled: BTreeSet::new(),
+            passed: discarded::Passed::of(&*parts.source),
             buried: Vec::new(),
             given_up: false,
             keeper: Keeper::new(keeper_settings(plan, parts.entropy.seed())),

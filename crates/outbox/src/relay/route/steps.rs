@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Delivery, StoreError, Task, jobs::Machine, partitions::Progress};
 use crate::{
-    bookkeeping::{Checkpoint, Front, FrontState, Keep, Settlement},
+    bookkeeping::{Apart, Checkpoint, Front, FrontState, Keep, Settlement},
     keeper,
     pipeline::{self, FrontDraft},
     relay::{metric, reader::Request},
@@ -164,14 +164,11 @@ impl Task {
         match effect {
             keeper::Effect::Load { load, lane, limit } => self.load(load, lane, limit),
             keeper::Effect::Publish { call, events } => self.publish(Machine::Keeper, call, events),
-            keeper::Effect::Settle { write, lane, generation, remove, discarded, front } => {
+            keeper::Effect::Settle { write, lane, generation, remove, apart, discarded, front } => {
                 self.tombstones |= discarded;
+                let apart = apart.map(|(lane, front)| Apart::of(lane, self.front(&front)));
                 let front = front.map(|draft| self.front(&draft));
-                self.settle(write, Settlement { lane, generation, remove, discarded, front });
-            }
-            keeper::Effect::Detach { write, kept, front } => {
-                let front = self.front(&front);
-                self.detach(write, *kept, front);
+                self.settle(write, Settlement { lane, generation, remove, apart, discarded, front });
             }
             keeper::Effect::WakeAt(moment) => self.keeper_wake = Some(moment),
             keeper::Effect::Health(health) => {

@@ -11,14 +11,14 @@ use super::{
     operator,
     rule::Rule,
     schedule::{BUSY, Incident, Schedule, Unwanted, What},
-    service, source, verdict,
+    service, shown, source, verdict,
     worker::{LEASE, Worker},
     world::{Played, World},
 };
 use crate::{
     bookkeeping::{Bookkeeping as _, Operator as _},
     memory::Snapshot,
-    relay::RelayError,
+    relay::{RelayError, RelayStatus},
 };
 
 /// How long it may take until everything has come right once no fault strikes any more.
@@ -122,7 +122,12 @@ impl Workers {
 
     /// Whether one of them owns the source.
     fn own(&self) -> bool {
-        self.0.iter().any(|worker| worker.owns())
+        self.owner().is_some()
+    }
+
+    /// What the one says that owns the source.
+    fn owner(&self) -> Option<RelayStatus> {
+        self.0.iter().filter_map(|worker| worker.status()).find(|status| status.owner)
     }
 
     /// A relay gives up only where a person has to decide, and no person has to, but for a restored backup.
@@ -242,6 +247,7 @@ async fn finish(world: &Arc<World>, workers: &Workers) {
         return;
     }
     let owned = workers.own();
+    shown::all_is_well(world, || workers.owner()).await;
     if !workers.stop_all(world).await {
         world.breach(Rule::Loud, "a relay did not stop in order");
     }

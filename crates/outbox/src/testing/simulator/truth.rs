@@ -295,7 +295,9 @@ impl Truth {
         let truth = &mut self.routes[route];
         let Some(lane) = truth.lanes.get_mut(key) else { return Ok(()) };
         let overtaken = lane.events.iter().skip(lane.next).take_while(|&&earlier| earlier != number).find(|earlier| {
-            truth.arrivals[**earlier] == 0
+            // A row that is no entry has no place: where a source reorders, nothing tells what it came before.
+            (self.events[**earlier].event.is_some() || !self.reorders)
+                && truth.arrivals[**earlier] == 0
                 && !truth.erased.contains_key(earlier)
                 && !truth.passed_over.contains(earlier)
         });

@@ -105,7 +105,8 @@ fn not_applied(world: &World) -> Vec<usize> {
                 // A newer one that a restored backup lost may have come before.
                 let is_newer = |other: &usize| {
                     let newer = &truth.events[*other];
-                    let counts = !newer.lost && newer.event.is_some() || consumer.has_applied(*other);
+                    let comes = !newer.lost && newer.event.is_some() && !consumer.is_over(truth, *other);
+                    let counts = comes || consumer.has_applied(*other);
                     newer.key == *key && counts
                 };
                 key.is_none() || !(number + 1..truth.len()).any(|other| is_newer(&other))

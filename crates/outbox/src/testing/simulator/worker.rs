@@ -26,7 +26,7 @@ use crate::{
     error::{ErrorKind, StoreError},
     filter::Filter,
     memory::SeededEntropy,
-    relay::{Relay, RelayError, RelayHandle, RetentionPolicy},
+    relay::{Relay, RelayError, RelayHandle, RelayStatus, RetentionPolicy},
     route::{AfterDeadLetter, RetryPolicy, RouteName, RouteSettings, WindowLimits},
     source::Source,
     testing::Hooked,
@@ -101,9 +101,9 @@ impl Worker {
         self.state().running.is_some()
     }
 
-    /// Whether the relay here owns the source.
-    pub(super) fn owns(&self) -> bool {
-        self.state().running.as_ref().is_some_and(|running| running.handle.status().owner)
+    /// What the relay here says about itself.
+    pub(super) fn status(&self) -> Option<RelayStatus> {
+        self.state().running.as_ref().map(|running| running.handle.status())
     }
 
     /// How the last life ended that came to an end by itself.

@@ -207,11 +207,42 @@ BEGIN
 END
 $$;
 
--- Removes what is done from the front of a lane. Gives how many events are left; 0 if the lane was released with it; NULL if
+-- Copies a dead letter from its lane to one of its own, which is opened if it is not there yet; both are locked.
+CREATE OR REPLACE FUNCTION outbox_relay.set_apart(
+    route text, lane text, dead bigint, apart text, attempts bigint, failed_since text, reason text
+) RETURNS void
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    copy bigint;
+BEGIN
+    INSERT INTO outbox_relay.troubles
+        (route, lane, generation, front, state, attempts, failed_since, reason, kept)
+        SELECT set_apart.route, set_apart.apart, nextval('outbox_relay.generations'), 0, 'dead', set_apart.attempts,
+                set_apart.failed_since, set_apart.reason, 0
+            FROM outbox_relay.kept k
+            WHERE k.id = set_apart.dead AND k.route = set_apart.route AND k.lane = set_apart.lane
+        ON CONFLICT (route, lane) DO NOTHING;
+    INSERT INTO outbox_relay.kept
+        (route, lane, record, event_index, event_id, partition, position, key, type, content, undecodable)
+        SELECT k.route, set_apart.apart, k.record, k.event_index, k.event_id, k.partition, k.position, k.key, k.type,
+                k.content, k.undecodable
+            FROM outbox_relay.kept k
+            WHERE k.id = set_apart.dead AND k.route = set_apart.route AND k.lane = set_apart.lane
+        ON CONFLICT (route, lane, record, event_index) DO NOTHING RETURNING id INTO copy;
+    UPDATE outbox_relay.troubles t SET kept = t.kept + 1, front = CASE t.front WHEN 0 THEN copy ELSE t.front END
+        WHERE t.route = set_apart.route AND t.lane = set_apart.apart AND copy IS NOT NULL;
+END
+$$;
+
+-- Removes what is done from the front of a lane; the first of it, if it is a dead letter that its key goes on without, moves
+-- to the lane `apart`. Gives how many events are left; 0 if the lane was released with it; NULL if
 -- it is another trouble by now.
 CREATE OR REPLACE FUNCTION outbox_relay.settle(
     lease text, epoch bigint, connection bigint, route text, lane text, generation bigint, remove bigint[],
-    discarded boolean, state text, due text, discard_reason text, attempts bigint, failed_since text, reason text
+    discarded boolean, state text, due text, discard_reason text, attempts bigint, failed_since text, reason text,
+    apart text DEFAULT NULL, apart_attempts bigint DEFAULT NULL, apart_failed_since text DEFAULT NULL,
+    apart_reason text DEFAULT NULL
 ) RETURNS bigint
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -222,10 +253,17 @@ DECLARE
     remaining bigint;
 BEGIN
     PERFORM outbox_relay.fence(settle.lease, settle.epoch, settle.connection);
+    -- Both lanes, in the order of their names, as an operator locks them.
+    PERFORM FROM outbox_relay.troubles t
+        WHERE t.route = settle.route AND t.lane IN (settle.lane, settle.apart) ORDER BY t.lane FOR UPDATE;
     SELECT t.generation INTO known FROM outbox_relay.troubles t
-        WHERE t.route = settle.route AND t.lane = settle.lane FOR UPDATE;
+        WHERE t.route = settle.route AND t.lane = settle.lane;
     IF known IS DISTINCT FROM settle.generation THEN
         RETURN NULL;
+    END IF;
+    IF settle.apart IS NOT NULL THEN
+        PERFORM outbox_relay.set_apart(settle.route, settle.lane, settle.remove[1], settle.apart, settle.apart_attempts,
+            settle.apart_failed_since, settle.apart_reason);
     END IF;
     WITH removed AS (
         DELETE FROM outbox_relay.kept k

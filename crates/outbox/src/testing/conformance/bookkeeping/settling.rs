@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    bookkeeping::{Bookkeeping, Front, Keep, KeepOutcome, Lease, SettleOutcome, Settlement},
+    bookkeeping::{Apart, Bookkeeping, Front, Keep, KeepOutcome, Lane, Lease, SettleOutcome, Settlement},
     testing::{
         conformance::{RACES, in_time},
         sample::{dead, keep, kept_ids, lane, partition, position, retrying, route, settlement, take, trouble},
@@ -23,6 +23,11 @@ pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Bookkeeping>) {
         }
         "`Settlement::generation`: the trouble that the keeper knows; if it is another one by now, nothing is done." => {
             a_settlement_of_another_trouble_does_nothing(fresh().await);
+        }
+        "`Settlement::apart`: a dead letter that its key goes on without moves to this lane, in the same transaction." => {
+            a_dead_letter_moves_to_a_lane_of_its_own(fresh().await);
+            a_move_can_be_repeated(fresh().await);
+            a_dead_letter_moves_behind_what_its_lane_has(fresh().await);
         }
         "Discarded events leave a tombstone, so that a restart that reads them again does not publish them." => {
             a_discarded_event_leaves_a_tombstone(fresh().await);
@@ -129,6 +134,83 @@ pub async fn a_settlement_of_another_trouble_does_nothing(bookkeeping: Arc<dyn B
     assert_eq!(trouble(&*bookkeeping, &route("a"), &lane("k")).await.front, retrying(2), "{RULE}");
     let nowhere = Settlement { lane: lane("nowhere"), ..late };
     assert_eq!(settle(&*bookkeeping, &lease, &nowhere).await, SettleOutcome::Changed, "{RULE}: nor of none");
+}
+
+/// The settlement that moves the first event of `k` to a lane of its own.
+async fn moved(bookkeeping: &Arc<dyn Bookkeeping>, front: Option<Front>) -> Settlement {
+    let apart = Apart::of(Lane::Event("k@1.1.0".into()), dead(5));
+    Settlement { apart: Some(apart), ..first(bookkeeping, 1, front).await }
+}
+
+async fn kept_apart(bookkeeping: &Arc<dyn Bookkeeping>) -> (Front, Vec<String>) {
+    let lane = Lane::Event("k@1.1.0".into());
+    let found = trouble(&**bookkeeping, &route("a"), &lane).await;
+    let ids = kept_ids(&**bookkeeping, &route("a"), &lane).await;
+    assert_eq!(found.kept, ids.len() as u64, "a lane counts what it has");
+    (found.front, ids)
+}
+
+/// It is a dead letter there, alone, and its key's lane goes on or is released.
+pub async fn a_dead_letter_moves_to_a_lane_of_its_own(bookkeeping: Arc<dyn Bookkeeping>) {
+    const RULE: &str = "a dead letter moves to a lane of its own";
+    let lease = take(&*bookkeeping, "relay").await;
+    for (events, outcome) in [(vec![1, 2], SettleOutcome::Left(1)), (vec![1], SettleOutcome::Released)] {
+        keep_it(&*bookkeeping, &lease, &keep("k", Some(retrying(1)), events.clone())).await;
+        let settlement = moved(&bookkeeping, Some(retrying(7))).await;
+        assert_eq!(settle(&*bookkeeping, &lease, &settlement).await, outcome, "{RULE}");
+        assert_eq!(kept_apart(&bookkeeping).await, (dead(5), vec!["k@1.1.0".to_owned()]), "{RULE}");
+        let rest: Vec<_> = events[1..].iter().map(|number| format!("k@1.{number}.0")).collect();
+        assert_eq!(left(&*bookkeeping).await, rest, "{RULE}: what waits behind it stays");
+        let kept = bookkeeping.kept(&route("a"), &Lane::Event("k@1.1.0".into()), 1).await.expect("it can be read");
+        assert_eq!((&kept[0].partition, &kept[0].position), (&partition(), &position(1)), "{RULE}: as it was");
+        for name in [lane("k"), Lane::Event("k@1.1.0".into())] {
+            let done = settlement_of_all(&bookkeeping, name).await;
+            settle(&*bookkeeping, &lease, &done).await;
+        }
+    }
+}
+
+async fn settlement_of_all(bookkeeping: &Arc<dyn Bookkeeping>, lane: Lane) -> Settlement {
+    let found = bookkeeping.trouble(&route("a"), &lane).await.expect("a trouble can be looked at");
+    let generation = found.map_or(0, |trouble| trouble.generation);
+    let kept = bookkeeping.kept(&route("a"), &lane, 10).await.expect("kept events can be read");
+    let remove = kept.iter().map(|kept| kept.id).collect();
+    Settlement { lane, generation, remove, apart: None, discarded: false, front: None }
+}
+
+/// After a lost answer it moves no second time.
+pub async fn a_move_can_be_repeated(bookkeeping: Arc<dyn Bookkeeping>) {
+    const RULE: &str = "a move can be repeated";
+    let lease = take(&*bookkeeping, "relay").await;
+    keep_it(&*bookkeeping, &lease, &keep("k", Some(retrying(1)), [1, 2])).await;
+    let settlement = moved(&bookkeeping, Some(retrying(7))).await;
+    for _ in 0..3 {
+        assert_eq!(settle(&*bookkeeping, &lease, &settlement).await, SettleOutcome::Left(1), "{RULE}");
+        assert_eq!(kept_apart(&bookkeeping).await.1, ["k@1.1.0"], "{RULE}");
+    }
+    let late = Settlement { generation: settlement.generation + 1, ..moved(&bookkeeping, None).await };
+    assert_eq!(settle(&*bookkeeping, &lease, &late).await, SettleOutcome::Changed, "{RULE}: nor of another trouble");
+    assert_eq!(left(&*bookkeeping).await, ["k@1.2.0"], "{RULE}");
+}
+
+/// Where the lane is there already, its front stays in front, and a copy of what it has is no second event.
+pub async fn a_dead_letter_moves_behind_what_its_lane_has(bookkeeping: Arc<dyn Bookkeeping>) {
+    const RULE: &str = "a dead letter moves behind what its lane has";
+    let lease = take(&*bookkeeping, "relay").await;
+    let own = Lane::Event("k@1.1.0".into());
+    let apart = |numbers: &[u64]| Keep { lane: own.clone(), ..keep("k", Some(dead(3)), numbers.to_vec()) };
+    for numbers in [&[9][..], &[9, 1]] {
+        keep_it(&*bookkeeping, &lease, &apart(numbers)).await;
+        keep_it(&*bookkeeping, &lease, &keep("k", Some(retrying(1)), [1, 2])).await;
+        let settlement = moved(&bookkeeping, Some(retrying(7))).await;
+        assert_eq!(settle(&*bookkeeping, &lease, &settlement).await, SettleOutcome::Left(1), "{RULE}");
+        let there = vec!["k@1.9.0".to_owned(), "k@1.1.0".to_owned()];
+        assert_eq!(kept_apart(&bookkeeping).await, (dead(3), there), "{RULE}");
+        for name in [lane("k"), own.clone()] {
+            let done = settlement_of_all(&bookkeeping, name).await;
+            settle(&*bookkeeping, &lease, &done).await;
+        }
+    }
 }
 
 /// Keeps two events and discards the first.
