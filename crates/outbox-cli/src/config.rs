@@ -8,6 +8,7 @@ use std::{
 
 use outbox::{RouteSettings, sinks::WebhookSettings};
 
+mod database;
 pub(crate) mod document;
 #[cfg(test)]
 mod mistakes;
@@ -18,6 +19,7 @@ mod substitute;
 pub(crate) mod units;
 mod validate;
 
+pub(crate) use database::{BookkeepingConfig, DatabaseConfig, LogConfig, PostgresConfig};
 pub(crate) use document::Problems;
 use document::Secrets;
 
@@ -40,8 +42,8 @@ pub(crate) struct Config {
 /// The business store.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreConfig {
-    /// The SQLite database with the service's data and its entries.
-    pub sqlite: PathBuf,
+    /// The database with the service's data and its entries.
+    pub database: DatabaseConfig,
     /// The CloudEvents `source` that `outbox init` gives new tables.
     pub producer: Option<String>,
     /// How long published entries are kept.
@@ -64,8 +66,8 @@ pub(crate) enum Retention {
 pub(crate) struct RelayConfig {
     /// What its lease is called.
     pub name: String,
-    /// The SQLite file of its own.
-    pub bookkeeping: PathBuf,
+    /// What it keeps for itself.
+    pub bookkeeping: BookkeepingConfig,
     /// How long its lease stands still before another relay takes over.
     pub failover: Duration,
     /// How long a stopping relay waits for answers.

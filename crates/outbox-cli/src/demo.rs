@@ -26,6 +26,7 @@ mod process;
 mod processes;
 mod purchases;
 mod report;
+mod server;
 mod stage;
 mod story;
 mod view;
@@ -50,6 +51,10 @@ pub(crate) struct Args {
     /// Keep databases and logs in this folder, which has to be new or empty
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Let the orders service use PostgreSQL: a URL as `postgres://user@host/postgres`, of a role that may make databases.
+    /// The demo makes one of its own, and removes it in the end
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
 }
 
 /// The demo's own processes.
@@ -87,8 +92,13 @@ impl From<String> for Trouble {
 pub(crate) fn run(args: Args, json: bool) -> ExitCode {
     // Six digits: a seed that can be read out and typed in.
     let seed = args.seed.unwrap_or_else(|| System.seed() % 1_000_000);
-    let settings =
-        story::Settings { seed, level: args.chaos, orders: args.orders.map(|orders| orders as usize), keep: args.keep };
+    let settings = story::Settings {
+        seed,
+        level: args.chaos,
+        orders: args.orders.map(|orders| orders as usize),
+        keep: args.keep,
+        store: args.store,
+    };
     let played = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -1,88 +1,23 @@
 //! From a configuration to its components: one explicit `match` for each kind of thing.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 #[cfg(not(feature = "crash-points"))]
 use outbox::System;
 use outbox::{
-    BusinessStore, Clock, Operator, Sink, SinkLimits, Source,
+    Clock, Sink, SinkLimits,
     relay::RetentionPolicy,
     sinks::{FileSink, LINE_LIMITS, StdoutSink, WebhookSettings, WebhookSink},
 };
-use outbox_sql::sqlite::{BookkeepingOptions, InboxOptions, SqliteBookkeeping, SqliteInbox, SqliteStore, StoreOptions};
 
 use crate::{
     config::{Config, Retention, RouteConfig, SinkConfig},
-    exit::{Exit, Failure},
+    exit::Failure,
 };
 
-/// Where entries are read, where routes are registered, and what the relay keeps.
-#[derive(Clone)]
-pub(crate) struct Stores {
-    /// Reads entries.
-    pub source: Arc<dyn Source>,
-    /// Registers routes.
-    pub business: Arc<dyn BusinessStore>,
-    /// Checkpoints, lease, kept events.
-    pub bookkeeping: Arc<dyn Operator>,
-}
+mod stores;
 
-/// Opens the business database and the bookkeeping of `config`, making the latter if `make` and nobody has read the
-/// database yet.
-///
-/// # Errors
-/// [`Failure`], with exit code 4 if the database belongs to a bookkeeping and the file is not there: a new one would
-/// publish everything again.
-pub(crate) async fn stores(config: &Config, make: bool) -> Result<Stores, Failure> {
-    let store = business(config)?;
-    let file = &config.relay.bookkeeping;
-    let identity = store.identity().await?;
-    if let Some(owner) = identity.bookkeeping().filter(|_| !file.exists()) {
-        return Err(Failure::new(format!("the bookkeeping {} is not there", file.display()))
-            .exit(Exit::Adopt)
-            .help(format!("the database is read by bookkeeping {owner}: put its file back, or see `outbox adopt`")));
-    }
-    let bookkeeping = bookkeeping(file, make)?;
-    Ok(Stores { source: Arc::new(store.clone()), business: Arc::new(store), bookkeeping: Arc::new(bookkeeping) })
-}
-
-/// Opens the business database alone.
-///
-/// # Errors
-/// As the store gave it.
-pub(crate) fn business(config: &Config) -> Result<SqliteStore, Failure> {
-    let file = &config.store.sqlite;
-    // Never there, rather than gone: then nothing was lost.
-    if !file.exists() && !config.relay.bookkeeping.exists() {
-        return Err(Failure::new(format!("there is no database {}", file.display()))
-            .help("`outbox init` makes it; a path is relative to the configuration's folder"));
-    }
-    Ok(SqliteStore::open(file, StoreOptions::default())?)
-}
-
-/// Opens the bookkeeping at `file`; makes it, if need be and `make` says so.
-///
-/// # Errors
-/// As the store gave it.
-pub(crate) fn bookkeeping(file: &Path, make: bool) -> Result<SqliteBookkeeping, Failure> {
-    Ok(SqliteBookkeeping::open(file, BookkeepingOptions { create: make, ..BookkeepingOptions::default() })?)
-}
-
-/// The consumers that have an inbox in the database `file`.
-///
-/// # Errors
-/// As the store gave it.
-pub(crate) fn inbox_consumers(file: &Path) -> Result<Vec<String>, Failure> {
-    Ok(SqliteInbox::consumers(file)?)
-}
-
-/// Opens the inbox of `consumer` in the database `file`; makes neither.
-///
-/// # Errors
-/// As the store gave it.
-pub(crate) fn inbox(file: &Path, consumer: &str) -> Result<SqliteInbox, Failure> {
-    Ok(SqliteInbox::open(file, InboxOptions::new(consumer).existing())?)
-}
+pub(crate) use stores::{Business, Stores, bookkeeping, business, inbox, inbox_consumers, is_there, read_by, stores};
 
 /// Makes the sink of `route`. Connects nowhere yet.
 ///

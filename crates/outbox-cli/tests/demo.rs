@@ -1,6 +1,6 @@
 //! The demo, with the real binary and its real processes.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::{
     path::Path,
@@ -8,6 +8,10 @@ use std::{
 };
 
 use serde_json::Value;
+
+#[path = "../../outbox-sql/tests/postgres/server.rs"]
+#[expect(dead_code, reason = "the demo makes its own database")]
+mod server;
 
 fn demo(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_outbox")).arg("demo").args(args).output().unwrap()
@@ -55,4 +59,22 @@ fn what_is_kept_can_be_looked_at_afterwards() {
     let again = demo(&["--orders", "50", "--keep", kept]);
     assert!(!again.status.success());
     assert!(String::from_utf8_lossy(&again.stderr).contains("not empty"), "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgresql_it_is_exact_too_and_its_database_goes_with_it() {
+    let databases = async || {
+        let rows = server::session(server::url()).await;
+        let rows = rows.query("SELECT datname::text FROM pg_database WHERE datname LIKE 'outbox_demo%'", &[]).await;
+        rows.unwrap().iter().map(|row| row.get::<_, String>(0)).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = databases().await;
+    let args = ["--orders", "1000", "--chaos", "lots", "--json", "--seed", "11", "--store", server::url()];
+    let report = report(&demo(&args));
+    assert_eq!(report["exact"], true, "{report}");
+    assert_eq!((&report["events_committed"], &report["order_inversions"]), (&1000.into(), &0.into()));
+    assert!(report["kills_by_process"]["relay"].as_u64().unwrap() >= 3, "{report}");
+    assert_eq!(databases().await, before);
+    let refused = demo(&["--orders", "10", "--store", "postgres://nobody@127.0.0.1:1/x?connect_timeout=1"]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--store"), "{refused:?}");
 }

@@ -6,6 +6,8 @@ pub mod postgres;
 pub mod sqlite;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod decode;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod lane_state;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod row;

@@ -7,9 +7,15 @@
 
 mod bookkeeping;
 mod connection;
+mod decode;
 mod failure;
+mod history;
 mod inbox_store;
+mod position;
 pub mod schema;
+mod source;
+mod store;
+pub mod wal;
 mod writer;
 
 pub use crate::row::{MAX_ATTRIBUTES_BYTES, MAX_ROW_BYTES};
@@ -17,6 +23,7 @@ pub use bookkeeping::{BookkeepingSchema, PostgresBookkeeping};
 pub use connection::{ConnectOptions, PasswordSource, connect};
 pub use inbox_store::{HandlerFn, PostgresInbox, PostgresTx, handler_fn};
 pub use schema::{Grants, InitOptions, Meta, check, init};
+pub use store::{Holder, OpenTransaction, PostgresStore, StoreOptions};
 #[cfg(feature = "sqlx-postgres")]
 pub use writer::settle_sqlx;
 pub use writer::{Writer, settle, write};

@@ -14,12 +14,14 @@ use crate::{
 
 mod kept;
 mod operator;
+mod witness_list;
 
 pub use kept::{
     Apart, Front, FrontState, Keep, KeepOutcome, Kept, KeptContent, KeptCounts, KeptId, Lane, SettleOutcome,
     Settlement, Trouble,
 };
 pub use operator::{DeadLetter, HealthState, Operator, Replay, RouteHealth, Selector};
+pub use witness_list::{ListedWitness, WitnessList};
 
 /// The right to write a relay's bookkeeping, for as long as nobody takes the lease away.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -47,6 +47,13 @@ impl Position {
             Text::Long(text) => text,
         }
     }
+
+    /// Names the record that this is behind, the same however it was read: what stands before the first `@`, or the whole
+    /// text. Where the position behind a record depends on how it was come by, the source puts that behind an `@`.
+    pub fn record(&self) -> &str {
+        let text = self.as_str();
+        text.split_once('@').map_or(text, |(record, _)| record)
+    }
 }
 
 impl PartialEq for Position {
@@ -242,6 +249,12 @@ impl fmt::Debug for EventRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_position_names_its_record_however_it_was_come_by() {
+        assert_eq!(Position::new("42").record(), "42");
+        assert_eq!(Position::new("42.7@9>12/1/A").record(), Position::new("42.7@12/1/B").record());
+    }
 
     #[test]
     fn a_position_of_any_length_gives_its_text_back() {

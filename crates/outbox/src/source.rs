@@ -131,6 +131,25 @@ pub trait Source: Send + Sync {
     /// Which of two positions of one partition comes first.
     fn order(&self, left: &Position, right: &Position) -> Ordering;
 
+    /// The furthest position that is past nothing which one of two positions of a partition is not past: where routes that
+    /// stand at these have all been. The earlier one, unless a source's positions are more than places in a row.
+    fn passed_by_both(&self, one: &Position, other: &Position) -> Position {
+        if self.order(one, other).is_gt() { other.clone() } else { one.clone() }
+    }
+
+    /// Where a route that stands at `position` goes on after history behind `agreed` was lost: the earlier one, unless what
+    /// comes after the loss could look as if it had been passed.
+    fn after_loss(&self, position: &Position, agreed: &Position) -> Position {
+        self.passed_by_both(position, agreed)
+    }
+
+    /// Where to begin instead of `from`, a route's start, so that reading comes to `end` and gives nothing before that `end`
+    /// is not past, as a replay does: `from` itself, unless what is read from a position depends on when it is read.
+    fn leading_to(&self, from: &Position, end: &Position) -> Position {
+        let _ = end;
+        from.clone()
+    }
+
     /// The partitions there are now, in no particular order. They may change at any time: split, be closed, be trimmed.
     /// The relay looks again every now and then, and when one was read to its end. Recoveries are not among them.
     ///

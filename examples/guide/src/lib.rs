@@ -1,4 +1,4 @@
-//! Compiles the Rust examples of the README and the guide, so that they cannot go stale.
+//! Compiles the Rust examples of the README, the guide and the page on PostgreSQL, so that they cannot go stale.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
@@ -7,3 +7,7 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide.md")]
 mod guide {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/postgresql.md")]
+mod postgresql {}

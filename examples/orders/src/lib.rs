@@ -1,8 +1,8 @@
 //! An orders service: the example to copy.
 //!
-//! The whole point is in `store.rs`: an order's row and the event about it are written in **one transaction**, so that
-//! either both exist or neither. Nothing is published here; a relay (`outbox relay`) reads the entries from the same
-//! database file and publishes them, in order per customer, for certain.
+//! The whole point is `place` in `sqlite.rs`, and in `postgres.rs`: an order's row and the event about it are written in
+//! **one transaction**, so that either both exist or neither. Nothing is published here; a relay (`outbox relay`) reads the
+//! entries from the same database and publishes them, in order per customer, for certain.
 //!
 //! ```text
 //! POST /orders            {"order_id", "customer", "date", "quantity", "amount"}   → 201, or 200 if it was placed before
@@ -17,9 +17,10 @@
 mod api;
 mod money;
 mod order;
+mod postgres;
 mod problem;
 mod service;
-mod store;
+mod sqlite;
 
 pub use api::router;
 pub use money::{Cents, NotAnAmount};

@@ -1,24 +1,13 @@
-//! The service: one thread writes, and commits many orders at once.
-//!
-//! `SQLite` has one writer at a time, and what a commit costs is the disk's flush. So requests queue for one thread,
-//! which takes whatever waits into one transaction, each order in a savepoint of its own, commits once, and then
-//! answers them all. With one client that is a commit per order; with sixty-four it is one for most of them.
+//! The service, whatever its database is.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    thread,
-};
+use std::{path::Path, sync::Arc};
 
-use outbox::WriteError;
-use rusqlite::Connection;
+use async_trait::async_trait;
+use outbox::{StoreError, WriteError};
+use outbox_sql::postgres::ConnectOptions;
 use serde::Serialize;
-use tokio::sync::oneshot;
 
-use crate::{money::Cents, order::Order, store::Store};
-
-/// The most orders in one commit: bounds how long the first of them waits.
-const MAX_GROUP: usize = 256;
+use crate::{money::Cents, order::Order, postgres::PostgresOrders, sqlite::SqliteOrders};
 
 /// What became of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +74,20 @@ impl From<rusqlite::Error> for OrdersError {
     }
 }
 
+impl From<tokio_postgres::Error> for OrdersError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        // What a commit answers that is cut off is not known: a repetition finds out.
+        let passes = error.code().is_none_or(|code| code.code().starts_with("40") || code.code().starts_with("57"));
+        if passes { Self::Busy(error.to_string()) } else { Self::Store(error.to_string()) }
+    }
+}
+
+impl From<StoreError> for OrdersError {
+    fn from(error: StoreError) -> Self {
+        if error.kind().retry() { Self::Busy(error.to_string()) } else { Self::Store(error.to_string()) }
+    }
+}
+
 impl From<WriteError> for OrdersError {
     fn from(error: WriteError) -> Self {
         match error {
@@ -97,44 +100,53 @@ impl From<WriteError> for OrdersError {
     }
 }
 
-struct Request {
-    order: Order,
-    answer: oneshot::Sender<Result<Placed, OrdersError>>,
+/// What a database does for the service.
+#[async_trait]
+pub(crate) trait Store: Send + Sync {
+    /// Places an order, once for each `order_id`; answers when order and event are durable.
+    async fn place(&self, order: Order) -> Result<Placed, OrdersError>;
+
+    /// The order with this id.
+    async fn order(&self, id: String) -> Result<Option<Order>, OrdersError>;
+
+    /// What a customer has bought; `None` if nothing.
+    async fn customer(&self, id: String) -> Result<Option<CustomerTotals>, OrdersError>;
+
+    /// Whether the database answers.
+    async fn check(&self) -> Result<(), OrdersError>;
 }
 
-/// The orders service. Clones share its one writer thread, which ends when the last of them is dropped.
+/// The orders service. Clones share its database.
 #[derive(Clone)]
 pub struct Service {
-    requests: mpsc::Sender<Request>,
-    reader: Arc<Mutex<Connection>>,
+    store: Arc<dyn Store>,
 }
 
 impl Service {
-    /// Opens the database at `path`, makes its tables if there are none, and starts the writer thread. `producer`
-    /// names this service in its events: their CloudEvents `source`.
+    /// Opens the `SQLite` database at `path`, makes its tables if there are none, and starts its writer thread.
+    /// `producer` names this service in its events: their CloudEvents `source`.
     ///
     /// # Errors
     /// [`OrdersError::Store`] if the database cannot be opened or is not one of ours.
     pub fn open(path: &Path, producer: &str) -> Result<Self, OrdersError> {
-        let store = Store::open(path, producer)?;
-        let reader = Store::reader(path)?;
-        let (requests, queue) = mpsc::channel();
-        thread::Builder::new()
-            .name("orders-writer".to_owned())
-            .spawn(move || write_groups(store, &queue))
-            .map_err(|error| OrdersError::Store(format!("the writer thread does not start: {error}")))?;
-        Ok(Self { requests, reader: Arc::new(Mutex::new(reader)) })
+        Ok(Self { store: Arc::new(SqliteOrders::open(path, producer)?) })
+    }
+
+    /// The same on a PostgreSQL database, whose role may make tables in it.
+    ///
+    /// # Errors
+    /// [`OrdersError`] if the database cannot be reached or is not one of ours.
+    pub async fn connect(options: ConnectOptions, producer: &str) -> Result<Self, OrdersError> {
+        Ok(Self { store: Arc::new(PostgresOrders::connect(options, producer).await?) })
     }
 
     /// Places an order, once for each `order_id`. Returns when order and event are durable. A dropped call may have
     /// placed it.
     ///
     /// # Errors
-    /// [`OrdersError`]; nothing was written then.
+    /// [`OrdersError`]; nothing was written then, or it is not known, and the same order can be sent again.
     pub async fn place(&self, order: Order) -> Result<Placed, OrdersError> {
-        let (answer, answered) = oneshot::channel();
-        self.requests.send(Request { order, answer }).map_err(|_| OrdersError::Stopped)?;
-        answered.await.map_err(|_| OrdersError::Stopped)?
+        self.store.place(order).await
     }
 
     /// The order with this id.
@@ -142,7 +154,7 @@ impl Service {
     /// # Errors
     /// [`OrdersError`] as the database gave it.
     pub async fn order(&self, id: String) -> Result<Option<Order>, OrdersError> {
-        self.read(move |connection| Store::order(connection, &id)).await
+        self.store.order(id).await
     }
 
     /// What a customer has bought; `None` if nothing.
@@ -150,7 +162,7 @@ impl Service {
     /// # Errors
     /// [`OrdersError`] as the database gave it.
     pub async fn customer(&self, id: String) -> Result<Option<CustomerTotals>, OrdersError> {
-        self.read(move |connection| Store::customer(connection, &id)).await
+        self.store.customer(id).await
     }
 
     /// Whether the database answers.
@@ -158,29 +170,6 @@ impl Service {
     /// # Errors
     /// [`OrdersError`] if it does not.
     pub async fn check(&self) -> Result<(), OrdersError> {
-        self.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await
-    }
-
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Connection) -> Result<T, OrdersError> + Send + 'static,
-    ) -> Result<T, OrdersError> {
-        let reader = Arc::clone(&self.reader);
-        let reading = tokio::task::spawn_blocking(move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner)));
-        reading.await.map_err(|_| OrdersError::Stopped)?
-    }
-}
-
-/// Takes whatever waits, commits it once, answers. Ends when nobody can ask any more.
-fn write_groups(mut store: Store, queue: &mpsc::Receiver<Request>) {
-    while let Ok(first) = queue.recv() {
-        let (orders, askers): (Vec<_>, Vec<_>) = std::iter::once(first)
-            .chain(queue.try_iter().take(MAX_GROUP - 1))
-            .map(|request| (request.order, request.answer))
-            .unzip();
-        for (answer, outcome) in askers.into_iter().zip(store.place_all(orders)) {
-            // Who does not wait any more will ask again.
-            let _gone = answer.send(outcome);
-        }
+        self.store.check().await
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     exit::{Exit, Failure, Outcome},
     output::{Output, plain, wrapped},
-    wiring::{self, Stores},
+    wiring::{self, Business, Stores},
 };
 
 mod carrying_out;
@@ -71,19 +71,19 @@ impl Report {
 
 /// Explains, and with `--yes` carries out.
 pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
-    let business = wiring::business(&config)?;
-    let file = &config.relay.bookkeeping;
-    let missing = !file.exists();
-    // An empty one stands for one that is not there: making the file would be a decision already.
+    let Business { source, store } = wiring::business(&config).await?;
+    let kept = &config.relay.bookkeeping;
+    let missing = !wiring::is_there(kept).await?;
+    // An empty one stands for one that is not there: making it would be a decision already.
     let bookkeeping: Arc<dyn Operator> =
-        if missing { Arc::new(MemoryBookkeeping::new(&System)) } else { Arc::new(wiring::bookkeeping(file, false)?) };
-    let mut stores = Stores { source: Arc::new(business.clone()), business: Arc::new(business), bookkeeping };
+        if missing { Arc::new(MemoryBookkeeping::new(&System)) } else { wiring::bookkeeping(kept, false).await? };
+    let mut stores = Stores { source, business: store, bookkeeping };
     if missing || !args.yes {
         let (_, report) = look(&stores, &config, args, missing).await?;
         if !args.yes || !report.is_decided() {
             return end(out, &report, args);
         }
-        stores.bookkeeping = Arc::new(wiring::bookkeeping(file, true)?);
+        stores.bookkeeping = wiring::bookkeeping(kept, true).await?;
     }
     let work = async |lease: &_| {
         // Looked at under the lease: until then a relay may have changed what there was.

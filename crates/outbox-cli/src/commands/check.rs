@@ -1,7 +1,9 @@
 //! `outbox check`: validates everything, reaches everything, and says what a relay would do.
 
+use std::sync::Arc;
+
 use outbox::{
-    BusinessStore as _, Clock as _, Start, System,
+    Clock as _, Start, System,
     sinks::FileSink,
     store::{Agreement, Registration, StoreIdentity},
 };
@@ -10,7 +12,7 @@ use serde::Serialize;
 use crate::{
     cli::Global,
     commands::{endpoint::cannot_listen, route::start_text, standing},
-    config::{Config, LogFormat, RouteConfig, SinkConfig},
+    config::{Config, DatabaseConfig, LogFormat, RouteConfig, SinkConfig},
     exit::{Exit, Failure, Outcome},
     logs,
     output::{Output, WIDTH, age, counted, plain, since, wrapped},
@@ -88,6 +90,9 @@ pub(crate) async fn run(global: &Global, out: Output, args: &Args) -> Outcome {
         Some(stores) => relay(&config, stores, &mut findings).await,
         None => false,
     };
+    if let Some(stores) = &stores {
+        log(&config, stores, &mut findings).await;
+    }
     listen(&config, running, &mut findings).await;
     let reached = if args.offline { Vec::new() } else { reach(&config, running).await };
     for (index, route) in config.routes.iter().enumerate() {
@@ -125,21 +130,28 @@ async fn stores(config: &Config, findings: &mut Findings) -> Option<Stores> {
     };
     let text = format!(
         "{}, producer {}, incarnation {}",
-        config.store.sqlite.display(),
+        config.store.database,
         plain(&identity.producer),
         identity.incarnation
     );
     findings.ok("database", text);
-    let file = &config.relay.bookkeeping;
-    if !file.exists() && identity.bookkeeping().is_none() {
-        let help = "the first relay makes it; so does `outbox init`";
-        findings.note("bookkeeping", format!("{} is not there yet", file.display()), Some(help));
-        return None;
+    let kept = &config.relay.bookkeeping;
+    match wiring::is_there(kept).await {
+        Ok(false) if identity.bookkeeping().is_none() => {
+            let help = "the first relay makes it; so does `outbox init`";
+            findings.note("bookkeeping", format!("{kept} is not there yet"), Some(help));
+            return None;
+        }
+        Err(failure) => {
+            findings.failure("bookkeeping", &failure);
+            return None;
+        }
+        Ok(_) => {}
     }
     match wiring::stores(config, false).await {
         Ok(stores) => match belonging(&stores, &identity, &config.relay.name).await {
             Ok(()) => {
-                findings.ok("bookkeeping", format!("{}, in agreement with the database", file.display()));
+                findings.ok("bookkeeping", format!("{kept}, in agreement with the database"));
                 Some(stores)
             }
             Err(failure) => {
@@ -155,7 +167,17 @@ async fn stores(config: &Config, findings: &mut Findings) -> Option<Stores> {
 }
 
 async fn identity(config: &Config) -> Result<StoreIdentity, Failure> {
-    Ok(wiring::business(config)?.identity().await?)
+    Ok(wiring::business(config).await?.store.identity().await?)
+}
+
+/// Whether the server's log can be read, where it is to be.
+async fn log(config: &Config, stores: &Stores, findings: &mut Findings) {
+    let DatabaseConfig::Postgres(database) = &config.store.database else { return };
+    let Some(log) = &database.log else { return };
+    match wiring::read_by(config, Arc::clone(&stores.source)).await {
+        Ok(_) => findings.ok("log", format!("can be read, by publication {}", log.publication)),
+        Err(failure) => findings.failure("log", &failure),
+    }
 }
 
 /// Whether database and bookkeeping belong together and saw the same history.

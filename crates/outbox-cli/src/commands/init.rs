@@ -1,21 +1,22 @@
 //! `outbox init`: tables, bookkeeping, and a configuration to begin with.
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Display, io::Write as _, path::Path};
 
-use outbox::{BusinessStore as _, bookkeeping::Bookkeeping as _};
-use outbox_sql::sqlite::{InitOptions, Meta};
+use outbox_sql::postgres::ConnectOptions;
 use serde_json::json;
 
 use crate::{
     cli::Global,
-    config::{Config, SinkConfig},
+    config::{Config, DatabaseConfig, SinkConfig},
     exit::{Exit, Failure, Outcome},
     output::{Align, Cell, Output, Paint, Table, WIDTH, wrapped},
     wiring,
 };
+
+mod grants;
+mod tables;
+
+use tables::{Tables, tables};
 
 /// The configuration that is written.
 const TEMPLATE: &str = include_str!("init/outbox.toml");
@@ -26,9 +27,9 @@ const TEMPLATE: &str = include_str!("init/outbox.toml");
 With DATABASE, a commented configuration is written too; an existing one is never overwritten. \
 Without, the tables and the bookkeeping of the existing configuration are made.")]
 pub(crate) struct Args {
-    /// Your service's SQLite database, made if need be
+    /// Your service's database: an SQLite file, made if need be, or a URL as `postgres://user@host/orders`
     #[arg(value_name = "DATABASE")]
-    database: Option<PathBuf>,
+    database: Option<String>,
     /// Your service, as the events' CloudEvents `source` [default: / and the database's name]
     #[arg(long, value_name = "URI")]
     producer: Option<String>,
@@ -38,17 +39,26 @@ pub(crate) struct Args {
     /// What the first route is called [default: first]
     #[arg(long, value_name = "NAME", requires = "database")]
     route: Option<String>,
+    /// PostgreSQL: a role that writes events; prints what to GRANT it
+    #[arg(long, value_name = "ROLE")]
+    writer: Vec<String>,
+    /// PostgreSQL: a role that runs the relay; prints what to GRANT it
+    #[arg(long, value_name = "ROLE")]
+    relay: Vec<String>,
+    /// PostgreSQL: print the statements, for migrations of your own, and do nothing
+    #[arg(long)]
+    sql: bool,
 }
 
 /// What was done.
 #[derive(Default)]
 struct Done {
-    steps: Vec<(PathBuf, String)>,
+    steps: Vec<(String, String)>,
 }
 
 impl Done {
-    fn add(&mut self, file: &Path, what: impl Into<String>) {
-        self.steps.push((file.to_owned(), what.into()));
+    fn add(&mut self, place: impl Display, what: impl Into<String>) {
+        self.steps.push((place.to_string(), what.into()));
     }
 }
 
@@ -57,7 +67,8 @@ pub(crate) async fn run(global: &Global, out: Output, args: Args) -> Outcome {
     let (config, text) = match &args.database {
         Some(database) => {
             let text = written(global, database, &args)?;
-            let config = Config::parse(&global.config, &text, &|_| None).map_err(|problems| {
+            let variable = |name: &str| std::env::var(name).ok();
+            let config = Config::parse(&global.config, &text, &variable).map_err(|problems| {
                 Failure::usage(
                     problems
                         .list
@@ -74,33 +85,34 @@ pub(crate) async fn run(global: &Global, out: Output, args: Args) -> Outcome {
         }
         None => (Config::load(&global.config)?, None),
     };
+    let grants = grants::of(&config, &args)?;
+    if args.sql {
+        out.line(grants::statements(&config, &grants)?);
+        return Ok(Exit::Ok);
+    }
     let mut done = Done::default();
-    let meta = tables(&config, args.producer.as_deref(), &mut done)?;
+    let made = tables(&config, args.producer.as_deref(), &mut done).await?;
     let id = bookkeeping(&config, &mut done).await?;
     if let Some(text) = &text {
         write_new(&global.config, text)?;
-        done.add(&global.config, "configuration, with a comment for every key");
+        done.add(global.config.display(), "configuration, with a comment for every key");
     }
-    report(&config, &meta, &id, &done, global, out);
+    report(&config, &made, &id, &done, global, &grants, out);
     Ok(Exit::Ok)
 }
 
 /// The configuration for `args`.
-fn written(global: &Global, database: &Path, args: &Args) -> Result<String, Failure> {
+fn written(global: &Global, database: &str, args: &Args) -> Result<String, Failure> {
     let file = &global.config;
     if file.exists() {
         return Err(Failure::usage(format!("{} is there already and is not overwritten", file.display()))
             .help("leave DATABASE out to use it, or name another with --config"));
     }
-    let name = database
-        .to_str()
-        .filter(|name| !name.is_empty() && !name.contains(['"', '\\', '$']) && !name.chars().any(char::is_control));
-    let Some(name) = name else {
-        return Err(Failure::usage(format!("{} cannot be written into a configuration", database.display()))
-            .help("give the database a name in UTF-8 without quotes, backslashes and dollar signs"));
+    let (store, stem) = if database.starts_with("postgres://") || database.starts_with("postgresql://") {
+        postgres(database)?
+    } else {
+        sqlite(file, database)?
     };
-    let name = beside(file, name)?;
-    let stem = database.file_stem().and_then(|stem| stem.to_str()).unwrap_or("outbox");
     let stem: String =
         stem.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let producer = args.producer.clone().unwrap_or_else(|| format!("/{stem}"));
@@ -110,10 +122,32 @@ fn written(global: &Global, database: &Path, args: &Args) -> Result<String, Fail
     };
     let route = args.route.as_deref().unwrap_or("first");
     Ok(TEMPLATE
-        .replace("@SQLITE@", &quoted(&name))
+        .replace("@STORE@", &store)
         .replace("@PRODUCER@", &quoted(&producer))
         .replace("@ROUTE@", &quoted(route))
         .replace("@SINK@", &sink))
+}
+
+/// The line of a configuration that names an SQLite database, and the database's name.
+fn sqlite(config: &Path, database: &str) -> Result<(String, String), Failure> {
+    if database.is_empty() || database.contains(['"', '\\', '$']) || database.chars().any(char::is_control) {
+        return Err(Failure::usage(format!("{database} cannot be written into a configuration"))
+            .help("give the database a name without quotes, backslashes and dollar signs"));
+    }
+    let stem = Path::new(database).file_stem().and_then(|stem| stem.to_str()).unwrap_or("outbox").to_owned();
+    Ok((format!("sqlite = {}", quoted(&beside(config, database)?)), stem))
+}
+
+/// The same of a PostgreSQL database. A password is not written into a file that people share.
+fn postgres(url: &str) -> Result<(String, String), Failure> {
+    let options = ConnectOptions::parse(url).map_err(|error| Failure::usage(error.to_string()))?;
+    if options.has_password() {
+        return Err(Failure::usage("the URL has a password, which does not belong into a configuration")
+            .help("leave it out of the URL, and set the environment variable PGPASSWORD instead"));
+    }
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let stem = path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("outbox").to_owned();
+    Ok((format!("postgres = {}", quoted(url)), stem))
 }
 
 /// A TOML text; a dollar sign stands for itself.
@@ -132,53 +166,19 @@ fn beside(config: &Path, database: &str) -> Result<String, Failure> {
     whole.to_str().map(str::to_owned).ok_or_else(|| Failure::usage("the working directory's name is not UTF-8"))
 }
 
-fn tables(config: &Config, producer: Option<&str>, done: &mut Done) -> Result<Meta, Failure> {
-    let file = &config.store.sqlite;
-    let fresh = !file.exists();
-    let connection = rusqlite::Connection::open(file).map_err(|error| {
-        Failure::new(format!("the database {} cannot be opened or made", file.display()))
-            .because(&error)
-            .help("name a path in a folder that this user may write")
-    })?;
-    connection
-        .busy_timeout(std::time::Duration::from_secs(5))
-        .map_err(|error| Failure::new("the database refuses a time limit").because(&error))?;
-    let before = outbox_sql::sqlite::check(&connection).ok();
-    let known = before.as_ref().map(|meta| meta.producer.clone());
-    let producer = producer.map(str::to_owned).or_else(|| config.store.producer.clone()).or(known);
-    let Some(producer) = producer else {
-        return Err(Failure::usage("what the service is called is not said")
-            .help("set `producer` in `[store]`, or say --producer /orders"));
-    };
-    let meta = outbox_sql::sqlite::init(&connection, &InitOptions::new(producer))
-        .map_err(|error| Failure::from(error).context(&file.display().to_string()))?;
-    done.add(
-        file,
-        match (before.is_some(), fresh) {
-            (true, _) => "has the outbox tables already".to_owned(),
-            (false, true) => format!("database, with the outbox tables of producer {}", meta.producer),
-            (false, false) => format!("the outbox tables of producer {}; your own are untouched", meta.producer),
-        },
-    );
-    Ok(meta)
-}
-
 /// Makes the bookkeeping, unless the database belongs to one already.
 async fn bookkeeping(config: &Config, done: &mut Done) -> Result<String, Failure> {
-    let file = &config.relay.bookkeeping;
-    let fresh = !file.exists();
-    let identity = wiring::business(config)?.identity().await?;
+    let kept = &config.relay.bookkeeping;
+    let fresh = !wiring::is_there(kept).await?;
+    let identity = wiring::business(config).await?.store.identity().await?;
     if let Some(owner) = identity.bookkeeping().filter(|_| fresh) {
-        return Err(Failure::new(format!(
-            "the database is read by bookkeeping {owner}, and {} is not there",
-            file.display()
-        ))
-        .exit(Exit::Adopt)
-        .help("put its file back, or see `outbox adopt`"));
+        return Err(Failure::new(format!("the database is read by bookkeeping {owner}, and {kept} is not there"))
+            .exit(Exit::Adopt)
+            .help("put it back, or see `outbox adopt`"));
     }
-    let id = wiring::bookkeeping(file, true)?.id().await?;
+    let id = wiring::bookkeeping(kept, true).await?.id().await?;
     done.add(
-        file,
+        kept,
         if fresh { "bookkeeping: the relay's checkpoints and kept events" } else { "bookkeeping, there already" },
     );
     Ok(id)
@@ -196,28 +196,38 @@ fn write_new(file: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
-fn report(config: &Config, meta: &Meta, bookkeeping: &str, done: &Done, global: &Global, out: Output) {
+fn report(config: &Config, made: &Tables, bookkeeping: &str, done: &Done, global: &Global, grants: &str, out: Output) {
     if out.json {
-        let steps: Vec<_> = done.steps.iter().map(|(file, what)| json!({ "file": file, "what": what })).collect();
+        let steps: Vec<_> = done.steps.iter().map(|(place, what)| json!({ "where": place, "what": what })).collect();
         out.value(&json!({
-            "store_id": meta.store_id, "producer": meta.producer, "bookkeeping_id": bookkeeping,
-            "config": global.config, "done": steps,
+            "store_id": made.store_id, "producer": made.producer, "bookkeeping_id": bookkeeping,
+            "config": global.config, "done": steps, "grants": grants,
         }));
         return;
     }
-    let mut table = Table::new([("FILE", Align::Left), ("NOW HAS", Align::Left)]);
-    for (file, what) in &done.steps {
-        table.row([Cell::painted(file.display().to_string(), Paint::strong), what.as_str().into()]);
+    let mut table = Table::new([("WHERE", Align::Left), ("NOW HAS", Align::Left)]);
+    for (place, what) in &done.steps {
+        table.row([Cell::painted(place.clone(), Paint::strong), what.as_str().into()]);
     }
     out.line(table.render(out.paint));
+    if !grants.is_empty() {
+        out.line(format!("\nTo be run by the owner of the schemas:\n{grants}"));
+    }
     let other = if global.config == Path::new(crate::config::DEFAULT_FILE) {
         String::new()
     } else {
         format!(" --config {}", global.config.display())
     };
     out.line("\nWrite an event in your own transaction, from any language:");
-    out.line("  INSERT INTO outbox (key, type, data)");
-    out.line(r#"  VALUES ('order/1', 'order.placed', '{"units": 3}');"#);
+    match config.store.database {
+        DatabaseConfig::Sqlite(_) => {
+            out.line("  INSERT INTO outbox (key, type, data)");
+            out.line(r#"  VALUES ('order/1', 'order.placed', '{"units": 3}');"#);
+        }
+        DatabaseConfig::Postgres(_) => {
+            out.line(r#"  SELECT outbox.write('order/1', 'order.placed', '{"units": 3}');"#);
+        }
+    }
     out.line(format!("\nThen:\n  outbox check{other}\n  outbox relay{other}"));
     if config.routes.iter().any(|route| matches!(route.sink, SinkConfig::Stdout)) {
         let next = "The first route prints events; the configuration shows how to send them to a webhook.";

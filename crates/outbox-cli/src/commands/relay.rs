@@ -27,7 +27,8 @@ pub(crate) async fn run(config: Config, _args: &Args) -> Outcome {
         Some(address) => Some(Endpoint::bind(address).await?),
         None => None,
     };
-    let stores = wiring::stores(&config, true).await?;
+    let mut stores = wiring::stores(&config, true).await?;
+    stores.source = wiring::read_by(&config, stores.source).await?;
     #[cfg(feature = "crash-points")]
     let stores = crate::crash_points::stores(stores)?;
     let relay = build(&config, &stores)?;

@@ -306,15 +306,15 @@ fn ten_lines_make_a_relay() {
     let secret = |_: &str| Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
     let config = Config::parse(Path::new("/etc/outbox/outbox.toml"), text, &secret).unwrap();
     assert!(text.lines().count() <= 10);
-    assert_eq!(config.store.sqlite, Path::new("/etc/outbox/orders.db"));
-    assert_eq!(config.relay.bookkeeping, Path::new("/etc/outbox/orders.db.relay"));
+    assert_eq!(config.store.database.file(), Some(Path::new("/etc/outbox/orders.db")));
+    assert_eq!(config.relay.bookkeeping.file(), Some(Path::new("/etc/outbox/orders.db.relay")));
     assert_eq!(config.routes[0].settings.filter.types, ["order.*"]);
 }
 
 #[test]
 fn what_init_writes_is_valid() {
     let text = include_str!("../commands/init/outbox.toml")
-        .replace("@SQLITE@", "\"orders.db\"")
+        .replace("@STORE@", "sqlite = \"orders.db\"")
         .replace("@PRODUCER@", "\"/orders\"")
         .replace("@ROUTE@", "\"first\"")
         .replace("@SINK@", "stdout = true");

@@ -52,6 +52,11 @@ impl<'a> Section<'a> {
         self.get(key).is_some()
     }
 
+    /// An environment variable.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        (self.shared.lookup)(name)
+    }
+
     /// Whether the secret `key` has to be read; it becomes known by it.
     pub(crate) fn reads_secret(&self, key: &'static str) -> bool {
         self.has(key) && self.shared.secrets == Secrets::Read

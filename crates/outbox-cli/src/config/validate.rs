@@ -11,9 +11,10 @@ use outbox::{
     route::{AfterDeadLetter, RetryPolicy, WindowLimits},
 };
 
-use super::{Config, LogFormat, RelayConfig, Retention, RouteConfig, SinkConfig, StoreConfig, section::Section, units};
+use super::{Config, LogFormat, RelayConfig, RouteConfig, SinkConfig, StoreConfig, section::Section, units};
 
 mod sinks;
+mod stores;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,9 +27,13 @@ pub(crate) fn config(file: &Path, root: &Section<'_>) -> Option<Config> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let store_section = root.section("store");
     if store_section.is_none() && !root.has("store") {
-        root.problem("store", "is missing", "add `[store]` and in it `sqlite = \"your-service.db\"`");
+        root.problem(
+            "store",
+            "is missing",
+            "add `[store]` and in it `sqlite = \"your-service.db\"` or `postgres = \"postgres://…\"`",
+        );
     }
-    let store = store_section.and_then(|section| store(folder, &section));
+    let store = store_section.and_then(|section| stores::store(folder, &section));
     let relay_section = root.section("relay");
     let relay = relay(folder, relay_section.as_ref(), store.as_ref());
     let sections = root.sections("route");
@@ -74,79 +79,25 @@ fn path(folder: &Path, text: &str) -> PathBuf {
     folder.join(text)
 }
 
-fn store(folder: &Path, section: &Section<'_>) -> Option<StoreConfig> {
-    let sqlite = section.required_text("sqlite", "name the service's database: `sqlite = \"orders.db\"`");
-    let producer = section.parsed("producer", "/orders", |text| {
-        outbox::event::check_uri_reference("producer", text)
-            .map(|()| text.to_owned())
-            .map_err(|error| format!("cannot be a producer ({error}): use a URI reference, as `/orders`"))
-    });
-    let retention = retention(section);
-    section.finish();
-    Some(StoreConfig { sqlite: path(folder, &sqlite?), producer, retention })
-}
-
-fn retention(section: &Section<'_>) -> Retention {
-    const HELP: &str = "write \"off\", { age = \"7d\" } or { newest = 1000000 }";
-    match section.section_or_text("retention") {
-        None => Retention::Off,
-        Some(Err(text)) => {
-            if text != "off" {
-                let written = section.written("retention");
-                section.problem("retention", format!("`{written}` is not a retention"), HELP);
-            }
-            Retention::Off
-        }
-        Some(Ok(inner)) => {
-            let (age, newest) = (inner.has("age"), inner.has("newest"));
-            let retention = match (age, newest) {
-                (true, false) => Retention::Age(inner.duration("age", 7 * DAY, SECOND..=36_500 * DAY)),
-                (false, true) => Retention::Newest(inner.count("newest", 1_000_000, 0..=u64::MAX >> 1)),
-                (true, true) => {
-                    section.problem("retention", "has both `age` and `newest`", HELP);
-                    Retention::Off
-                }
-                (false, false) => {
-                    section.problem("retention", "has neither `age` nor `newest`", HELP);
-                    Retention::Off
-                }
-            };
-            inner.finish();
-            retention
-        }
-    }
-}
+/// What a relay is called unless it is said.
+const NAME: &str = "relay";
 
 fn relay(folder: &Path, section: Option<&Section<'_>>, store: Option<&StoreConfig>) -> Option<RelayConfig> {
-    let beside = store.map(|store| {
-        let mut name = store.sqlite.clone().into_os_string();
-        name.push(".relay");
-        PathBuf::from(name)
-    });
     let Some(section) = section else {
         return Some(RelayConfig {
-            name: "relay".to_owned(),
-            bookkeeping: beside?,
+            name: NAME.to_owned(),
+            bookkeeping: stores::bookkeeping(folder, NAME, None, store)?,
             failover: 10 * SECOND,
             drain: 30 * SECOND,
             listen: None,
             log: LogFormat::Text,
         });
     };
-    let name = section.text("name").unwrap_or_else(|| "relay".to_owned());
+    let name = section.text("name").unwrap_or_else(|| NAME.to_owned());
     if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
         section.problem("name", "cannot name a relay", "use 1 to 64 characters, as \"orders\"");
     }
-    let bookkeeping = section.text("bookkeeping").map(|text| path(folder, &text)).or(beside);
-    if let (Some(bookkeeping), Some(store)) = (&bookkeeping, store)
-        && *bookkeeping == store.sqlite
-    {
-        section.problem(
-            "bookkeeping",
-            "is the business database itself",
-            "name a file of its own, so that the relay never contends with the service; the default is `<sqlite>.relay`",
-        );
-    }
+    let bookkeeping = stores::bookkeeping(folder, &name, Some(section), store);
     let failover = section.duration("failover", 10 * SECOND, SECOND..=HOUR);
     let drain = section.duration("drain", 30 * SECOND, Duration::ZERO..=HOUR);
     let allow_remote = section.flag("allow_remote", false);

@@ -60,11 +60,11 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Reads the databases in `folder`.
+    /// Reads the databases in `folder`; without the orders, where those are elsewhere.
     ///
     /// # Errors
     /// The database that cannot be read, and why.
-    pub(crate) fn read(folder: &Path) -> Result<Self, String> {
+    pub(crate) fn read(folder: &Path, elsewhere: Option<BTreeMap<String, Account>>) -> Result<Self, String> {
         const ORDERS: &str = "SELECT customer, count(*), sum(quantity), sum(cents), 0 FROM orders GROUP BY customer";
         const LEDGER: &str = "SELECT customer, orders, units, cents, fingerprint FROM accounts";
         const NOTIFICATIONS: &str = "SELECT order_id, customer FROM notifications ORDER BY id";
@@ -74,7 +74,10 @@ impl Findings {
             Ok((row.get(0)?, account))
         };
         Ok(Self {
-            orders: rows(folder, Role::Orders, ORDERS, account)?.into_iter().collect(),
+            orders: match elsewhere {
+                Some(orders) => orders,
+                None => rows(folder, Role::Orders, ORDERS, account)?.into_iter().collect(),
+            },
             ledger: rows(folder, Role::Ledger, LEDGER, account)?.into_iter().collect(),
             notifications: rows(folder, Role::Notifications, NOTIFICATIONS, |row| Ok((row.get(0)?, row.get(1)?)))?,
         })

@@ -4,11 +4,7 @@ use std::{collections::BTreeSet, process::Stdio, sync::Arc};
 
 use serde_json::Value;
 
-use super::{
-    chaos::Role,
-    processes::own_binary,
-    stage::{SECRET_VARIABLE, Stage},
-};
+use super::{chaos::Role, processes::own_binary, stage::Stage};
 
 /// Runs commands with the demo's configuration.
 #[derive(Clone, Debug)]
@@ -73,7 +69,7 @@ impl Operator {
         let failed = |error: std::io::Error| format!("{} does not run: {error}", shown());
         let mut command = own_binary().map_err(failed)?;
         command.arg("--config").arg(self.stage.config()).args(args);
-        command.env(SECRET_VARIABLE, self.stage.secret()).stdin(Stdio::null()).kill_on_drop(true);
+        command.envs(self.stage.environment()).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.map_err(failed)?;
         if !output.status.success() {
             return Err(format!("{} failed: {}", shown(), String::from_utf8_lossy(&output.stderr).trim()));

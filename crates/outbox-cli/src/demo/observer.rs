@@ -1,6 +1,13 @@
 //! Watches from outside: reads the processes' databases and arrival logs, asks none of them.
 
-use std::{path::Path, thread, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
@@ -8,7 +15,7 @@ use tokio::sync::watch;
 use super::{
     arrivals::{Follower, Tally},
     chaos::Role,
-    stage::{arrivals, database},
+    stage::{Stage, arrivals, database},
 };
 
 /// Between two looks.
@@ -55,9 +62,9 @@ impl Progress {
 ///
 /// # Errors
 /// That the thread does not start.
-pub(crate) fn watch(folder: &Path) -> Result<watch::Receiver<Progress>, String> {
+pub(crate) fn watch(stage: &Stage) -> Result<watch::Receiver<Progress>, String> {
     let (sender, receiver) = watch::channel(Progress::default());
-    let mut observer = Observer::new(folder);
+    let mut observer = Observer::new(stage);
     thread::Builder::new()
         .name("observer".to_owned())
         .spawn(move || {
@@ -73,17 +80,21 @@ pub(crate) fn watch(folder: &Path) -> Result<watch::Receiver<Progress>, String> 
 /// The observer's open files.
 #[derive(Debug)]
 pub(crate) struct Observer {
-    committed: Counter,
+    committed: Committed,
     consumers: [(Follower, Counter); 2],
     progress: Progress,
 }
 
 impl Observer {
-    pub(crate) fn new(folder: &Path) -> Self {
+    pub(crate) fn new(stage: &Stage) -> Self {
+        let folder = stage.folder();
         let counter = |role, table| Counter { path: database(folder, role), table, connection: None, count: 0 };
         let follower = |role| Follower::new(arrivals(folder, role));
         Self {
-            committed: counter(Role::Orders, "outbox_entries"),
+            committed: match stage.server() {
+                Some(server) => Committed::Told(server.committed()),
+                None => Committed::Counted(counter(Role::Orders, "outbox_entries")),
+            },
             consumers: [
                 (follower(Role::Ledger), counter(Role::Ledger, "applied")),
                 (follower(Role::Notifications), counter(Role::Notifications, "notifications")),
@@ -105,6 +116,24 @@ impl Observer {
             }
         }
         self.progress.clone()
+    }
+}
+
+/// How many events are committed.
+#[derive(Debug)]
+enum Committed {
+    /// In a file, where it is counted.
+    Counted(Counter),
+    /// On a server, which somebody asks.
+    Told(Arc<AtomicU64>),
+}
+
+impl Committed {
+    fn look(&mut self) -> u64 {
+        match self {
+            Self::Counted(counter) => counter.look(),
+            Self::Told(committed) => committed.load(Ordering::Relaxed),
+        }
     }
 }
 

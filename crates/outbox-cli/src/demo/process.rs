@@ -9,11 +9,13 @@ use std::{
 };
 
 use axum::{Router, serve::ListenerExt as _};
+use outbox_sql::postgres::ConnectOptions;
 use tokio::net::TcpListener;
 
 use super::{
     chaos::Role,
     consumer, ledger, notifications,
+    server::STORE_VARIABLE,
     stage::{PRODUCER, database},
 };
 use crate::cli::{Command, Global};
@@ -73,7 +75,7 @@ fn relay(args: &Args) -> ExitCode {
 }
 
 async fn serve(args: Args) -> Result<(), String> {
-    let router = router(&args)?;
+    let router = router(&args).await?;
     let listener = bind(args.port).await?.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection goes on with Nagle's algorithm");
@@ -82,13 +84,19 @@ async fn serve(args: Args) -> Result<(), String> {
     axum::serve(listener, router).await.map_err(|error| error.to_string())
 }
 
-fn router(args: &Args) -> Result<Router, String> {
+async fn router(args: &Args) -> Result<Router, String> {
     let switches = consumer::Switches::new(args.refuse_above);
     match args.role {
         Role::Ledger => consumer::router(&args.folder, args.role, switches, ledger::inbox(&args.folder)?),
         Role::Notifications => consumer::router(&args.folder, args.role, switches, notifications::inbox(&args.folder)?),
         Role::Orders | Role::Relay => {
-            let service = orders::Service::open(&database(&args.folder, Role::Orders), PRODUCER);
+            let service = match std::env::var(STORE_VARIABLE) {
+                Ok(url) => {
+                    let options = ConnectOptions::parse(&url).map_err(|error| error.to_string())?;
+                    orders::Service::connect(options, PRODUCER).await
+                }
+                Err(_) => orders::Service::open(&database(&args.folder, Role::Orders), PRODUCER),
+            };
             Ok(orders::router(service.map_err(|error| error.to_string())?))
         }
     }

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     chaos::{Action, Incident, OUTAGE, Role},
     observer::Progress,
-    stage::{SECRET_VARIABLE, Stage},
+    stage::Stage,
 };
 
 /// How long a process may take until it answers.
@@ -235,7 +235,7 @@ fn spawn(role: Role, company: &Company) -> Result<Child, String> {
     #[cfg(unix)]
     command.process_group(0);
     command
-        .env(SECRET_VARIABLE, stage.secret())
+        .envs(stage.environment())
         // The relay's webhooks go to this machine, whatever proxy the user has.
         .env("NO_PROXY", "127.0.0.1")
         .env("no_proxy", "127.0.0.1")

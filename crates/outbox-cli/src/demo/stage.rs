@@ -8,7 +8,10 @@ use std::{
 
 use outbox::Entropy;
 
-use super::chaos::Role;
+use super::{
+    chaos::Role,
+    server::{STORE_VARIABLE, Server},
+};
 
 /// The environment variable that holds the webhooks' signing secret, for the relay and the consumers.
 pub(crate) const SECRET_VARIABLE: &str = "OUTBOX_DEMO_SECRET";
@@ -27,6 +30,8 @@ pub(crate) struct Stage {
     keep: bool,
     ports: [u16; 4],
     secret: Secret,
+    /// Where the orders are, unless in a file of the folder.
+    server: Option<Server>,
 }
 
 /// A signing secret, which `Debug` does not show.
@@ -43,14 +48,15 @@ impl Stage {
     ///
     /// # Errors
     /// What is wrong and what to do.
-    pub(crate) fn set_up(keep: Option<&Path>, entropy: &dyn Entropy) -> Result<Self, String> {
+    pub(crate) fn set_up(keep: Option<&Path>, server: Option<Server>, entropy: &dyn Entropy) -> Result<Self, String> {
         let folder = match keep {
             Some(folder) => folder.to_owned(),
             None => std::env::temp_dir().join(format!("outbox-demo-{:016x}", entropy.seed())),
         };
         make_empty_folder(&folder)?;
         // From here on the folder goes away with the stage, whatever fails.
-        let mut stage = Self { folder, keep: keep.is_some(), ports: [0; 4], secret: Secret(new_secret(entropy)) };
+        let mut stage =
+            Self { folder, keep: keep.is_some(), ports: [0; 4], secret: Secret(new_secret(entropy)), server };
         stage.ports = free_ports(entropy)?;
         fs::write(stage.config(), stage.config_text())
             .map_err(|error| format!("cannot write {}: {error}", stage.config().display()))?;
@@ -61,6 +67,17 @@ impl Stage {
         &self.folder
     }
 
+    /// Where the orders are, unless in a file of the folder.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    /// The environment of the demo's processes and commands.
+    pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let store = self.server.as_ref().map(|server| (STORE_VARIABLE, server.url()));
+        [(SECRET_VARIABLE, self.secret.0.as_str())].into_iter().chain(store)
+    }
+
     /// The relay's configuration file.
     pub(crate) fn config(&self) -> PathBuf {
         self.folder.join("outbox.toml")
@@ -69,11 +86,6 @@ impl Stage {
     /// Where a process writes its errors and logs.
     pub(crate) fn log(&self, role: Role) -> PathBuf {
         self.folder.join(format!("{role}.log"))
-    }
-
-    /// The value of [`SECRET_VARIABLE`].
-    pub(crate) fn secret(&self) -> &str {
-        &self.secret.0
     }
 
     /// Where a process listens.
@@ -92,9 +104,13 @@ impl Stage {
     }
 
     fn config_text(&self) -> String {
+        let database = match self.server {
+            Some(_) => format!("postgres = \"${{{STORE_VARIABLE}}}\""),
+            None => "sqlite = \"orders.db\"".to_owned(),
+        };
         let mut text = format!(
             "# Written by `outbox demo`: an ordinary relay, but that it takes over fast and retries soon.\n\
-             [store]\nsqlite = \"orders.db\"\nproducer = \"{PRODUCER}\"\n\n\
+             [store]\n{database}\nproducer = \"{PRODUCER}\"\n\n\
              [relay]\nfailover = \"1s\"\nlisten = \"127.0.0.1:{}\"\n",
             self.port(Role::Relay)
         );
@@ -195,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_stage_is_removed_when_it_is_dropped() {
-        let stage = Stage::set_up(None, &System).unwrap();
+        let stage = Stage::set_up(None, None, &System).unwrap();
         let folder = stage.folder().to_owned();
         assert!(stage.config().is_file());
         drop(stage);
@@ -206,16 +222,16 @@ mod tests {
     fn a_folder_that_is_to_be_kept_stays_and_has_to_be_empty() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("kept");
-        drop(Stage::set_up(Some(&folder), &System).unwrap());
+        drop(Stage::set_up(Some(&folder), None, &System).unwrap());
         assert!(folder.join("outbox.toml").is_file());
-        let error = Stage::set_up(Some(&folder), &System).unwrap_err();
+        let error = Stage::set_up(Some(&folder), None, &System).unwrap_err();
         assert!(error.contains("--keep"), "{error}");
     }
 
     #[test]
     fn the_configuration_is_valid() {
-        let stage = Stage::set_up(None, &System).unwrap();
-        let secret = |name: &str| (name == SECRET_VARIABLE).then(|| stage.secret().to_owned());
+        let stage = Stage::set_up(None, None, &System).unwrap();
+        let secret = |name: &str| (name == SECRET_VARIABLE).then(|| stage.secret.0.clone());
         let config = crate::config::Config::parse(&stage.config(), &stage.config_text(), &secret).unwrap();
         assert_eq!(config.routes.len(), 2);
     }

@@ -26,6 +26,7 @@ use super::{
     processes::{Company, News, Process, put},
     purchases::{Purchase, Truth, history, refused_above},
     report::{Expected, Report},
+    server::Server,
     stage::Stage,
     view::View,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Settings {
     pub orders: Option<usize>,
     /// The folder to keep.
     pub keep: Option<PathBuf>,
+    /// The PostgreSQL server that holds the orders, if not a file.
+    pub store: Option<String>,
 }
 
 /// Plays the demo.
@@ -58,7 +61,11 @@ pub(crate) async fn play(settings: &Settings) -> Result<Report, Trouble> {
     let clock: Arc<dyn Clock> = Arc::new(System);
     let started = clock.moment();
     let purchases = history(settings.orders)?;
-    let stage = Arc::new(Stage::set_up(settings.keep.as_deref(), &System)?);
+    let server = match &settings.store {
+        Some(url) => Some(Server::set_up(url, &System).await?),
+        None => None,
+    };
+    let stage = Arc::new(Stage::set_up(settings.keep.as_deref(), server, &System)?);
     let (stop, stopped) = watch::channel(false);
     let mut processes = JoinSet::new();
     let played = tokio::select! {
@@ -73,9 +80,15 @@ pub(crate) async fn play(settings: &Settings) -> Result<Report, Trouble> {
             kills.insert(Role::name(role), count);
         }
     }
-    let ending = played?;
     let seconds = (clock.moment() - started).as_secs_f64();
-    Ok(judge(settings, &purchases, &stage, &ending, kills, seconds).await?)
+    let judged = match played {
+        Ok(ending) => judge(settings, &purchases, &stage, &ending, kills, seconds).await.map_err(Trouble::from),
+        Err(trouble) => Err(trouble),
+    };
+    if let Some(server) = stage.server().filter(|_| settings.keep.is_none()) {
+        server.remove().await;
+    }
+    judged
 }
 
 /// What came of the play, apart from what is on disk.
@@ -106,7 +119,7 @@ async fn cast(
     let (placed, placed_so_far) = watch::channel(0);
     let client = client()?;
     let news = Arc::new(News::default());
-    let progress = observer::watch(stage.folder())?;
+    let progress = observer::watch(stage)?;
     let company = Company {
         stage: Arc::clone(stage),
         client,
@@ -128,8 +141,17 @@ async fn cast(
     tokio::select! {
         ending = story.play(placed, throughs) => ending,
         failure = first_failure(processes) => Err(failure),
+        never = watch_server(stage) => never,
         stalled = show(View::new(total, Arc::clone(clock)), &company, clock) => Err(stalled),
     }
+}
+
+/// Looks at the server's database for ever, where there is one.
+async fn watch_server(stage: &Stage) -> Result<Ending, String> {
+    if let Some(server) = stage.server() {
+        server.watch().await;
+    }
+    std::future::pending().await
 }
 
 /// The client of the driver and of everything else that asks the processes something.
@@ -293,8 +315,12 @@ async fn judge(
     kills: BTreeMap<&'static str, u64>,
     seconds: f64,
 ) -> Result<Report, String> {
-    let progress = Observer::new(stage.folder()).look();
-    let found = Findings::read(stage.folder())?;
+    let elsewhere = match stage.server() {
+        Some(server) => Some(server.findings().await?),
+        None => None,
+    };
+    let progress = Observer::new(stage).look();
+    let found = Findings::read(stage.folder(), elsewhere)?;
     let mut duplicates = BTreeMap::new();
     let mut early = 0;
     for role in Role::CONSUMERS {

@@ -1,13 +1,18 @@
 //! A relay's own state in a schema of its own: leases, checkpoints, and the events that routes keep.
 //!
 //! It may be in the service's database or in another one. A database of its own, on another server, has the merit that it does
-//! not go back with the service's when that is restored from a backup, so that a history that went backwards is noticed.
+//! not go back with the service's when that is restored from a backup, so that a history that went backwards is noticed. In the
+//! service's own, a file of the relay's sees to that ([`PostgresBookkeeping::witness_file`]).
 //!
 //! Every write is one call of a function of the schema: one round trip and one transaction, whose first step locks what it
 //! depends on (`schema/bookkeeping.sql` says how). Nothing depends on the session, so all of it works through a pooler
 //! that gives each transaction another one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -20,7 +25,7 @@ use outbox::{
     store::{Claim, Witness},
 };
 
-use super::connection::ConnectOptions;
+use super::connection::{ConnectOptions, connect};
 
 mod books;
 mod checkpoints;
@@ -33,9 +38,11 @@ mod operator;
 mod routes;
 mod schema;
 mod tombstones;
+mod witness_file;
 
 use books::Books;
 pub use schema::BookkeepingSchema;
+use witness_file::WitnessFile;
 
 /// A bookkeeping in a PostgreSQL database.
 ///
@@ -51,6 +58,9 @@ pub use schema::BookkeepingSchema;
 #[derive(Clone)]
 pub struct PostgresBookkeeping {
     books: Arc<Books>,
+    witnesses: Option<WitnessFile>,
+    /// Whose witnesses these are.
+    id: Arc<Mutex<Arc<str>>>,
 }
 
 impl PostgresBookkeeping {
@@ -66,6 +76,14 @@ impl PostgresBookkeeping {
         schema::init(options, schema).await
     }
 
+    /// Whether the schema has a bookkeeping, of whatever layout.
+    ///
+    /// # Errors
+    /// As connecting gives them.
+    pub async fn is_there(options: &ConnectOptions, schema: &BookkeepingSchema) -> Result<bool, StoreError> {
+        schema::is_there(&connect(options).await?, schema).await
+    }
+
     /// Opens the bookkeeping.
     ///
     /// # Errors
@@ -73,8 +91,19 @@ impl PostgresBookkeeping {
     /// connecting gives them.
     pub async fn open(options: ConnectOptions, schema: BookkeepingSchema) -> Result<Self, StoreError> {
         let books = Books::new(options, schema);
-        operator::id(&books).await?;
-        Ok(Self { books: Arc::new(books) })
+        let id = operator::id(&books).await?.into();
+        Ok(Self { books: Arc::new(books), witnesses: None, id: Arc::new(Mutex::new(id)) })
+    }
+
+    /// Notes what is read in the file `path` besides: a bookkeeping in the service's own database goes back with it when that
+    /// is restored from a backup, and only such a file shows it. It is made with the first checkpoint; a few kilobytes.
+    pub fn witness_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.witnesses = Some(WitnessFile::new(path.into()));
+        self
+    }
+
+    fn known_id(&self) -> Arc<str> {
+        self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -125,6 +154,9 @@ impl Bookkeeping for PostgresBookkeeping {
         checkpoint: &Checkpoint,
         witness: Option<&Witness>,
     ) -> Result<(), StoreError> {
+        if let (Some(file), Some(witness)) = (&self.witnesses, witness) {
+            file.note(&self.known_id(), route, &checkpoint.partition, witness).await?;
+        }
         checkpoints::store(&self.books, lease, route, checkpoint, witness).await
     }
 
@@ -134,11 +166,21 @@ impl Bookkeeping for PostgresBookkeeping {
         route: &RouteName,
         partitions: &[PartitionId],
     ) -> Result<(), StoreError> {
-        checkpoints::forget(&self.books, lease, route, partitions).await
+        checkpoints::forget(&self.books, lease, route, partitions).await?;
+        match &self.witnesses {
+            Some(file) => file.forget(&self.known_id(), route, Some(partitions)).await,
+            None => Ok(()),
+        }
     }
 
     async fn witnesses(&self, partition: &PartitionId) -> Result<Vec<Witness>, StoreError> {
-        checkpoints::witnesses(&self.books, partition).await
+        let mut witnesses = checkpoints::witnesses(&self.books, partition).await?;
+        if let Some(file) = &self.witnesses {
+            let filed = file.of_partition(&self.known_id(), partition).await?;
+            witnesses
+                .splice(0..0, filed.into_iter().filter(|witness| !witnesses.contains(witness)).collect::<Vec<_>>());
+        }
+        Ok(witnesses)
     }
 
     async fn keep(
@@ -252,11 +294,19 @@ impl Operator for PostgresBookkeeping {
     }
 
     async fn rename_route(&self, from: &RouteName, to: &RouteName) -> Result<(), StoreError> {
-        routes::rename(&self.books, from, to).await
+        routes::rename(&self.books, from, to).await?;
+        match &self.witnesses {
+            Some(file) => file.rename(&self.known_id(), from, to).await,
+            None => Ok(()),
+        }
     }
 
     async fn forget_route(&self, route: &RouteName) -> Result<(), StoreError> {
-        routes::forget(&self.books, route).await
+        routes::forget(&self.books, route).await?;
+        match &self.witnesses {
+            Some(file) => file.forget(&self.known_id(), route, None).await,
+            None => Ok(()),
+        }
     }
 
     async fn routes(&self) -> Result<Vec<RouteName>, StoreError> {
@@ -264,10 +314,20 @@ impl Operator for PostgresBookkeeping {
     }
 
     async fn renew_id(&self, id: &str) -> Result<(), StoreError> {
-        operator::renew_id(&self.books, id).await
+        operator::renew_id(&self.books, id).await?;
+        match &self.witnesses {
+            Some(file) => file.renew_id(&self.known_id(), id).await?,
+            None => return Ok(()),
+        }
+        *self.id.lock().unwrap_or_else(PoisonError::into_inner) = id.into();
+        Ok(())
     }
 
     async fn reset_checkpoint(&self, route: &RouteName, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        checkpoints::reset(&self.books, route, checkpoint).await
+        checkpoints::reset(&self.books, route, checkpoint).await?;
+        match &self.witnesses {
+            Some(file) => file.go_back_to(&self.known_id(), route, checkpoint).await,
+            None => Ok(()),
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! each transaction another connection of the server.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     ops::{Deref, DerefMut},
     sync::{
         Arc,
@@ -15,11 +15,15 @@ use std::{
 };
 
 use outbox::{ErrorKind, StoreError};
-use tokio::sync::{Mutex, MutexGuard};
-use tokio_postgres::Client;
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    task::JoinHandle,
+};
+use tokio_postgres::{AsyncMessage, Client};
 
 use super::failure::{connect_error, store_error};
 
+pub(crate) mod dial;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -138,6 +142,16 @@ impl StatementLimit {
 /// [`ErrorKind::Unavailable`] if the server cannot be reached, [`ErrorKind::NotPermitted`] if it lets us not in,
 /// [`ErrorKind::Invalid`] for certificates that cannot be read or verified.
 pub async fn connect(options: &ConnectOptions) -> Result<Client, StoreError> {
+    // Nobody has asked to be notified.
+    connect_and_hear(options, || true).await.map(|(client, _)| client)
+}
+
+/// The same, with `hear` called at each notification until it says that nobody is there any more. Gives what ends with the
+/// connection besides.
+pub(crate) async fn connect_and_hear(
+    options: &ConnectOptions,
+    hear: impl Fn() -> bool + Send + 'static,
+) -> Result<(Client, JoinHandle<()>), StoreError> {
     let config = options.config().await?;
     let tls = tls::Connector::new(options)?;
     let limit = options.connect_limit();
@@ -147,12 +161,19 @@ pub async fn connect(options: &ConnectOptions) -> Result<Client, StoreError> {
         );
         return Err(StoreError::new(ErrorKind::Unavailable, message));
     };
-    let (client, connection) = made.map_err(connect_error(options))?;
-    tokio::spawn(async move {
-        // Whoever uses the client is told of the same failure.
-        if let Err(error) = connection.await {
-            tracing::debug!(reason = %super::failure::said(&error), "a connection to the database ended");
+    let (client, mut connection) = made.map_err(connect_error(options))?;
+    let work = async move {
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            match message {
+                Ok(AsyncMessage::Notification(_)) if !hear() => return,
+                Ok(_) => {}
+                // Whoever uses the client is told of the same failure.
+                Err(error) => {
+                    tracing::debug!(reason = %super::failure::said(&error), "a connection to the database ended");
+                    return;
+                }
+            }
         }
-    });
-    Ok(client)
+    };
+    Ok((client, tokio::spawn(work)))
 }

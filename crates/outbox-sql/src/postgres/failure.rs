@@ -76,14 +76,17 @@ pub(crate) fn meaning(answer: Option<&DbError>) -> (ErrorKind, &'static str) {
 }
 
 /// What a SQLSTATE means. PostgreSQL 18, appendix A; a class stands for its codes that are not named.
-fn of_state(state: &str) -> (ErrorKind, &'static str) {
+pub(crate) fn of_state(state: &str) -> (ErrorKind, &'static str) {
     match state {
         "53100" => (ErrorKind::Full, ": make room on the server's disk"),
         "53300" => (ErrorKind::Unavailable, ": raise max_connections, or close other connections"),
         "57P04" => (ErrorKind::Invalid, ": the database was dropped"),
         "55000" => (ErrorKind::Invalid, ""),
         "25006" => (ErrorKind::NotPermitted, ": this server takes no writes, as a standby does not: name the primary"),
-        "42501" => (ErrorKind::NotPermitted, ": grant this role its rights, as `outbox init --print` gives them"),
+        "42501" => (
+            ErrorKind::NotPermitted,
+            ": grant this role its rights: `outbox init` with --writer or --relay prints them",
+        ),
         "3D000" => (ErrorKind::Invalid, ": create the database, or name another in its URL"),
         "3F000" | "42P01" | "42883" | "42703" => {
             (ErrorKind::Incompatible, ": the outbox tables are missing, or are of another version: run `outbox init`")

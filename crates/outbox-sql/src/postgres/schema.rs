@@ -23,13 +23,14 @@ pub const DEFAULT_MAX_EVENT_BYTES: i64 = 8 << 20;
 const OLDEST_SERVER: i32 = 150_000;
 
 /// In the order in which they need each other.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     include_str!("schema/tables.sql"),
     include_str!("schema/checks.sql"),
     include_str!("schema/write.sql"),
     include_str!("schema/write_all.sql"),
     include_str!("schema/write_entries.sql"),
     include_str!("schema/leaves.sql"),
+    include_str!("schema/adoption.sql"),
     include_str!("schema/rights.sql"),
 ];
 
@@ -177,7 +178,7 @@ async fn layout(client: &(impl GenericClient + Sync)) -> Result<Option<i32>, Sto
 }
 
 /// Layout 1 is the first: there is none to bring up to date yet.
-fn known_layout(layout: i32) -> Result<(), StoreError> {
+pub(super) fn known_layout(layout: i32) -> Result<(), StoreError> {
     let message = match layout {
         LAYOUT => return Ok(()),
         newer if newer > LAYOUT => format!(

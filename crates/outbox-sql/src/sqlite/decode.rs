@@ -4,24 +4,15 @@
 //! JSON, and its payload is copied once. A row that a foreign writer filled with rubbish becomes
 //! [`Content::Undecodable`] with what is wrong with which column; the rows behind it go on.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
-use outbox::{
-    CommitId, Content, Event, Events, Key, NewEvent, Place, Placing, Position, Record, Undecodable, event::Identity,
-    writer::MAX_ENTRY_EVENTS,
-};
+use outbox::{CommitId, Content, Events, Key, Position, Record, Undecodable};
 use rusqlite::{Row, types::ValueRef};
 
 use super::history::Seen;
+use crate::decode::{Columns, NO_COMMIT, Payloads, Placed, Producer, Rubbish};
 
 mod column;
-mod extras;
-mod payloads;
 mod raw;
-
-use column::{Rubbish, Shared};
-use payloads::Payloads;
 
 /// What a query has to select, in this order, for [`Decoder::record`].
 pub(crate) const COLUMNS: &str = "id, key, incarnation, sequence, count, after, commit_id, recorded_at, type, event_id, \
@@ -45,31 +36,21 @@ mod number {
     pub(super) const MORE: usize = 13;
 }
 
-/// What a row has that a foreign writer gave no commit id.
-const NO_COMMIT: CommitId = CommitId([0; 16]);
-
 /// Decodes the rows of one connection.
 pub(crate) struct Decoder {
-    producer: Arc<str>,
-    kind: Shared,
-    content_type: Shared,
+    producer: Producer,
     payloads: Payloads,
 }
 
 impl Decoder {
     /// For the events of `producer`.
     pub(crate) fn new(producer: &str) -> Self {
-        Self {
-            producer: producer.into(),
-            kind: Shared::default(),
-            content_type: Shared::default(),
-            payloads: Payloads::default(),
-        }
+        Self { producer: Producer::new(producer), payloads: Payloads::default() }
     }
 
     /// The producer that the events are given.
     pub(crate) fn producer(&self) -> &str {
-        &self.producer
+        self.producer.name()
     }
 
     /// Which entry a row with [`COLUMNS`] is.
@@ -102,93 +83,22 @@ impl Decoder {
         commit: Result<CommitId, Rubbish>,
         recorded: Result<Timestamp, Rubbish>,
     ) -> Result<Events, Rubbish> {
-        let (commit, recorded, count) = (commit?, recorded?, count(row)?);
-        let placed = placed(row)?;
-        let key = key(row)?;
-        if placed.is_some() != key.is_some() {
-            return Err(Rubbish::new(
-                "sequence",
-                "stands without a key, or the key without it: write both, or NULL in both",
-            ));
-        }
-        let first = self.first(row, key.clone())?;
-        let entry = Entry { producer: &self.producer, id, commit, recorded, count, placed };
-        let first = entry.event(first, 0).map_err(|error| Rubbish::new("event_id", error))?;
-        let more = match column::bytes(row, number::MORE, "more")? {
-            None => Vec::new(),
-            Some(json) => extras::more(json, key.as_ref())?,
+        let columns = Columns {
+            id,
+            commit: commit?,
+            recorded: recorded?,
+            count: count(row),
+            placed: placed(row)?,
+            key: key(row)?,
+            kind: column::text(row, number::KIND, "type")?
+                .ok_or_else(|| Rubbish::new("type", "is NULL: write what happened, as `order.placed`"))?,
+            event_id: column::text(row, number::EVENT_ID, "event_id")?,
+            content_type: column::text(row, number::CONTENT_TYPE, "content_type")?,
+            data: column::bytes(row, number::DATA, "data")?.map(|data| self.payloads.copy(data)),
+            attributes: column::bytes(row, number::ATTRIBUTES, "attributes")?,
+            more: column::bytes(row, number::MORE, "more")?,
         };
-        if more.len() + 1 != count as usize {
-            let found = format!("is {count}, but `more` holds {} further events: write 1 and their number", more.len());
-            return Err(Rubbish::new("count", found));
-        }
-        if more.is_empty() {
-            return Ok(first.into());
-        }
-        let further = more.into_iter().zip(1..).map(|(event, index)| {
-            entry.event(event, index).map_err(|error| Rubbish::new("more", format!("event {index}: {error}")))
-        });
-        std::iter::once(Ok(first)).chain(further).collect()
-    }
-
-    fn first(&mut self, row: &Row<'_>, key: Option<Key>) -> Result<NewEvent, Rubbish> {
-        let kind = column::text(row, number::KIND, "type")?
-            .ok_or_else(|| Rubbish::new("type", "is NULL: write what happened, as `order.placed`"))?;
-        let event_id = column::text(row, number::EVENT_ID, "event_id")?;
-        let content_type = column::text(row, number::CONTENT_TYPE, "content_type")?;
-        let data = column::bytes(row, number::DATA, "data")?.map(|data| self.payloads.copy(data));
-        match column::bytes(row, number::ATTRIBUTES, "attributes")? {
-            None => {
-                let (kind, content_type) =
-                    (self.kind.share(kind), content_type.map(|text| self.content_type.share(text)));
-                NewEvent::plain(kind, event_id.map(Into::into), key)
-                    .and_then(|new| new.with_payload(content_type, data))
-                    .map_err(|error| Rubbish::attribute(&error))
-            }
-            Some(json) => extras::Draft { kind, event_id, content_type, data }.build(key.as_ref(), json),
-        }
-    }
-}
-
-/// What a row gives each of its events.
-struct Entry<'a> {
-    producer: &'a Arc<str>,
-    id: i64,
-    commit: CommitId,
-    recorded: Timestamp,
-    count: u32,
-    placed: Option<Placed>,
-}
-
-/// Where an entry stands.
-#[derive(Clone, Copy)]
-struct Placed {
-    incarnation: u32,
-    sequence: u64,
-    after: Place,
-}
-
-impl Entry<'_> {
-    fn event(&self, new: NewEvent, index: u32) -> Result<Event, outbox::AttributeError> {
-        let placing = self.placed.map(|placed| {
-            let place = |index| Place::new(placed.incarnation, placed.sequence, index);
-            let after = index.checked_sub(1).map_or(placed.after, place);
-            Placing { place: place(index), count: self.count, after }
-        });
-        let fallback = match (placing, new.id()) {
-            (None, None) => self.fallback_id(index),
-            (Some(_), _) | (_, Some(_)) => String::new(),
-        };
-        let recorded = Some(self.recorded);
-        let identity = Identity { source: self.producer, placing, recorded, fallback_id: &fallback };
-        Event::from_new(new, identity)
-    }
-
-    /// The id of an event that has neither a place nor one of its own: its commit names it, or, where a foreign writer
-    /// gave zeros for a commit id, its row.
-    fn fallback_id(&self, index: u32) -> String {
-        let entry = if self.commit == NO_COMMIT { format!("row/{}", self.id) } else { self.commit.to_string() };
-        if index == 0 { entry } else { format!("{entry}.{index}") }
+        self.producer.events(columns)
     }
 }
 
@@ -219,18 +129,12 @@ fn recorded(row: &Row<'_>) -> Result<Timestamp, Rubbish> {
     }
 }
 
-fn count(row: &Row<'_>) -> Result<u32, Rubbish> {
+/// How many events it holds; 0, which none does, if that is no number.
+fn count(row: &Row<'_>) -> i64 {
     match row.get_ref(number::COUNT) {
-        Ok(ValueRef::Integer(count)) => u32::try_from(count).ok(),
-        _ => None,
+        Ok(ValueRef::Integer(count)) => count,
+        _ => 0,
     }
-    .filter(|count| (1..=MAX_ENTRY_EVENTS).contains(&(*count as usize)))
-    .ok_or_else(|| {
-        Rubbish::new(
-            "count",
-            format!("is not a number from 1 to {MAX_ENTRY_EVENTS}: write how many events the entry holds"),
-        )
-    })
 }
 
 /// Where the entry stands; `None` for one without a key.
@@ -242,23 +146,8 @@ fn placed(row: &Row<'_>) -> Result<Option<Placed>, Rubbish> {
     if matches!(row.get_ref(number::SEQUENCE), Ok(ValueRef::Null)) {
         return Ok(None);
     }
-    let sequence = number(number::SEQUENCE, "sequence")?;
-    let incarnation = u32::try_from(number(number::INCARNATION, "incarnation")?)
-        .map_err(|_| Rubbish::new("incarnation", "is larger than any: write that of `outbox_meta`"))?;
-    let after: Place = column::text(row, number::AFTER, "after")?
-        .ok_or_else(|| {
-            Rubbish::new("after", "is NULL: write the place of the key's event before, `0.0.0` for the first")
-        })?
-        .parse()
-        .map_err(|error| Rubbish::new("after", error))?;
-    let in_turn = after == Place::ORIGIN || (after.incarnation >= 1 && after.sequence >= 1);
-    if !in_turn || after >= Place::new(incarnation, sequence, 0) || after.sequence >= sequence {
-        let found = format!(
-            "is `{after}`, which is no place before {incarnation}.{sequence}.0: write that of the key's event before"
-        );
-        return Err(Rubbish::new("after", found));
-    }
-    Ok(Some(Placed { incarnation, sequence, after }))
+    let (sequence, incarnation) = (number(number::SEQUENCE, "sequence")?, number(number::INCARNATION, "incarnation")?);
+    Placed::new(incarnation, sequence, column::text(row, number::AFTER, "after")?).map(Some)
 }
 
 fn undecodable(row: &Row<'_>, id: i64, rubbish: &Rubbish) -> rusqlite::Result<Undecodable> {

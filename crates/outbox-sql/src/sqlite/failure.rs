@@ -3,6 +3,8 @@
 use outbox::{ErrorKind, StoreError};
 use rusqlite::ffi::{self, ErrorCode};
 
+pub(crate) use crate::decode::shown;
+
 /// Turns SQLite's error into one that says what to do, with what was attempted in front.
 pub(crate) fn store_error(attempted: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |error| {
@@ -52,11 +54,6 @@ pub(crate) fn meaning(error: &rusqlite::Error) -> (ErrorKind, &'static str) {
         // The enum is not exhaustive: a code that is added later is nothing that waiting would mend.
         | _ => (ErrorKind::Invalid, ""),
     }
-}
-
-/// What somebody wrote into a table, fit for a message: at most `longest` characters, on one line.
-pub(crate) fn shown(text: &str, longest: usize) -> String {
-    text.chars().filter(|character| !character.is_control()).take(longest).collect()
 }
 
 #[cfg(test)]

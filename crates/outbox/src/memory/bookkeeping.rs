@@ -11,13 +11,12 @@ use async_trait::async_trait;
 use self::{
     lanes::{Grave, RouteState},
     leases::{Leases, fenced},
-    witnesses::newest_first,
 };
 use super::lock;
 use crate::{
     bookkeeping::{
         Bookkeeping, Checkpoint, Keep, KeepOutcome, Kept, KeptCounts, Lane, Lease, LeaseView, Replay, RouteHealth,
-        SettleOutcome, Settlement, Tombstone, Trouble,
+        SettleOutcome, Settlement, Tombstone, Trouble, WitnessList,
     },
     clock::Entropy,
     error::StoreError,
@@ -29,7 +28,6 @@ use crate::{
 mod lanes;
 mod leases;
 mod operator;
-mod witnesses;
 
 /// A relay's bookkeeping in memory, with what an operator does to it.
 ///
@@ -173,7 +171,7 @@ impl Bookkeeping for MemoryBookkeeping {
 
     async fn witnesses(&self, partition: &PartitionId) -> Result<Vec<Witness>, StoreError> {
         let state = self.state();
-        Ok(newest_first(state.routes.values().filter_map(|route| route.witnesses.get(partition))))
+        Ok(WitnessList::newest_first(state.routes.values().filter_map(|route| route.witnesses.get(partition))))
     }
 
     async fn keep(

@@ -258,7 +258,8 @@ impl Pipeline {
     /// comes again at its own.
     pub(super) fn is_buried(&self, id: &Arc<str>, position: &Position) -> bool {
         let discarded = self.tombstones.get(id);
-        discarded.is_some_and(|positions| self.turns.is_some() || positions.contains(position))
+        let is_it = |at: &Position| at.record() == position.record();
+        discarded.is_some_and(|positions| self.turns.is_some() || positions.iter().any(is_it))
     }
 
     /// What was read again before it was discarded does not go out either, now that its lane is free.

@@ -423,6 +423,17 @@ fn a_discarded_event_that_is_read_again_is_not_published() {
 }
 
 #[test]
+fn a_discarded_event_is_known_at_whatever_position_its_record_is_read_again() {
+    let position = |text| Position::new(text);
+    let tombstones = vec![("a@1.1.0".into(), position("1@read/another/way")), ("a@1.2.0".into(), position("7@other"))];
+    let resume = Resume { position: position("0"), troubled: Vec::new(), tombstones };
+    let mut rig = rig(settings());
+    rig.pipeline = Pipeline::new(settings(), resume);
+    rig.read([event("a", 1), event("a", 2)]);
+    assert_eq!(rig.calls[0].1, ["a@1.2.0"]);
+}
+
+#[test]
 fn a_hot_key_is_set_aside_only_when_it_keeps_others_waiting() {
     let sink = SinkLimits { ordered_calls: false, ..settings().sink };
     let mut alone = rig(Settings { sink, ..settings() });

@@ -103,7 +103,7 @@ async fn set_back(source: &dyn Source, bookkeeping: &dyn Operator, loss: &Loss) 
                 continue;
             }
             // Those that are not further, too: it makes the bookkeeping forget what it saw of the lost history.
-            let position = if beyond(&checkpoint.position) { target.clone() } else { checkpoint.position.clone() };
+            let position = source.after_loss(&checkpoint.position, &target);
             let checkpoint = Checkpoint { partition: checkpoint.partition, position, finished: false };
             bookkeeping.reset_checkpoint(&route, &checkpoint).await?;
         }

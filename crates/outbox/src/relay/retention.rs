@@ -95,10 +95,10 @@ pub async fn passed_by_all(
         let Some(checkpoint) = checkpoints.into_iter().find(|checkpoint| checkpoint.partition == *partition) else {
             return Ok(None);
         };
-        let earlier = passed.as_ref().is_none_or(|p| source.order(&checkpoint.position, p).is_lt());
-        if earlier {
-            passed = Some(checkpoint.position);
-        }
+        passed = Some(match passed {
+            Some(passed) => source.passed_by_both(&passed, &checkpoint.position),
+            None => checkpoint.position,
+        });
     }
     Ok(passed)
 }

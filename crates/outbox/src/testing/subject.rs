@@ -12,7 +12,7 @@ use crate::{
     sink::Sink,
     source::Source,
     store::BusinessStore,
-    writer::{Expected, Receipt, Settled, WriteError},
+    writer::{Expected, MAX_ENTRY_BYTES, Receipt, Settled, WriteError},
 };
 
 /// One call of a writer.
@@ -68,6 +68,12 @@ pub trait WriterUnderTest: Send + Sync {
     async fn transact_regardless(&self, writes: Vec<Write>) -> Option<Vec<Result<Vec<Receipt>, WriteError>>> {
         let _ = writes;
         None
+    }
+
+    /// The most payload bytes that one entry of this store takes, where its rows are bounded more tightly than entries are:
+    /// the suite looks that a larger one is refused as a [`WriteError::EntryTooLarge`], and one of this size taken.
+    fn largest_entry(&self) -> usize {
+        MAX_ENTRY_BYTES
     }
 
     /// What became of a write.

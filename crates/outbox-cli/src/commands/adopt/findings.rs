@@ -49,7 +49,7 @@ pub(super) async fn gather(
 
 /// Whether the database belongs to a bookkeeping, whose file is not there.
 fn orphaned(config: &Config, identity: &StoreIdentity, report: &mut Report) -> bool {
-    let file = config.relay.bookkeeping.display();
+    let file = &config.relay.bookkeeping;
     let Some(owner) = identity.bookkeeping() else {
         report
             .found

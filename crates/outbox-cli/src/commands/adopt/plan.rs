@@ -27,7 +27,7 @@ pub(super) fn check_options(findings: &Findings, args: &Args) -> Result<(), Fail
 pub(super) fn plan(config: &Config, findings: &Findings, args: &Args, missing: bool, report: &mut Report) {
     if findings.disown {
         if missing {
-            let file = config.relay.bookkeeping.display();
+            let file = &config.relay.bookkeeping;
             report.actions.push(format!("make a new, empty bookkeeping {file}"));
         }
         report.actions.push(

@@ -14,7 +14,7 @@ pub(crate) fn render(report: &Report, config: &Config, paint: Paint) -> String {
     let id: String = report.store.id.chars().take(8).collect();
     let store = format!(
         "{}  {}",
-        config.store.sqlite.display(),
+        config.store.database,
         paint.faint(&format!(
             "producer {}, id {id}…, incarnation {}",
             plain(&report.store.producer),

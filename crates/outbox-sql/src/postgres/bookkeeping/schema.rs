@@ -104,7 +104,7 @@ pub(super) async fn init(options: &ConnectOptions, schema: &BookkeepingSchema) -
     transaction.commit().await.map_err(store_error("committing the bookkeeping"))
 }
 
-async fn is_there(client: &Client, schema: &BookkeepingSchema) -> Result<bool, StoreError> {
+pub(super) async fn is_there(client: &Client, schema: &BookkeepingSchema) -> Result<bool, StoreError> {
     let sql = format!("SELECT FROM pg_catalog.pg_tables WHERE schemaname = '{schema}' AND tablename = 'bookkeeping'");
     let found = client.query_typed(&sql, &[]).await.map_err(store_error("looking for the bookkeeping"))?;
     Ok(!found.is_empty())

@@ -104,6 +104,17 @@ impl ConnectOptions {
         })
     }
 
+    /// Whether the URL has a password.
+    pub fn has_password(&self) -> bool {
+        self.config.get_password().is_some()
+    }
+
+    /// The password, in place of the URL's.
+    pub fn password(mut self, password: impl AsRef<[u8]>) -> Self {
+        self.config.password(password);
+        self
+    }
+
     /// The name that the server shows for these connections; `outbox` unless the URL has one.
     pub fn application_name(mut self, name: impl Into<String>) -> Self {
         self.config.application_name(name);
@@ -129,7 +140,7 @@ impl ConnectOptions {
     }
 
     /// The configuration of the next connection.
-    pub(super) async fn config(&self) -> Result<tokio_postgres::Config, StoreError> {
+    pub(crate) async fn config(&self) -> Result<tokio_postgres::Config, StoreError> {
         let mut config = self.config.clone();
         if let Some(passwords) = &self.passwords {
             let (host, port) = self.host_and_port();
@@ -140,7 +151,7 @@ impl ConnectOptions {
         Ok(config)
     }
 
-    pub(super) fn connect_limit(&self) -> Duration {
+    pub(crate) fn connect_limit(&self) -> Duration {
         self.connect_timeout
     }
 

@@ -15,9 +15,13 @@ const WRITING: [&str; 9] = [
     "committed(text, bigint, uuid)",
 ];
 
-/// The functions that relays call, to make and empty the leaves of the entries.
-const KEEPING: [&str; 3] =
-    ["make_leaf(interval, bigint, bigint)", "empty_leaf(pg_snapshot[], bigint, timestamptz)", "drop_leaf()"];
+/// The functions that relays call, to make and empty the leaves of the entries, and that `outbox adopt` calls.
+const KEEPING: [&str; 4] = [
+    "make_leaf(interval, bigint, bigint)",
+    "empty_leaf(pg_snapshot[], bigint, timestamptz)",
+    "drop_leaf()",
+    "raise_incarnation(pg_snapshot, pg_snapshot, bigint, boolean)",
+];
 
 /// What roles may do, as GRANTs to be run by the schema's owner. The roles are there already.
 ///
@@ -58,7 +62,7 @@ impl Grants {
         }
         for role in self.relays.iter().map(|role| quoted(role)) {
             line(&mut sql, format_args!("GRANT USAGE ON SCHEMA outbox TO {role}"));
-            for table in ["meta", "heads", "entries", "leaves", "routes", "entry_ids"] {
+            for table in ["meta", "heads", "entries", "entries_default", "leaves", "routes", "entry_ids"] {
                 line(&mut sql, format_args!("GRANT SELECT ON outbox.{table} TO {role}"));
             }
             line(&mut sql, format_args!("GRANT INSERT, UPDATE, DELETE ON outbox.routes TO {role}"));

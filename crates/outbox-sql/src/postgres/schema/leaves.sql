@@ -48,8 +48,8 @@ $$;
 
 -- Empties the oldest leaf that everybody is past: all its ids are drawn and below `keep`, all its rows visible in each
 -- snapshot of `passed` and recorded before `before`, and no transaction that wrote to it is open, nor a prepared one.
--- A leaf in use is passed over. Gives how many entries went, and whether there may be more to empty; at most one leaf a
--- call, as its lock is held until the end of the transaction.
+-- A leaf in use is passed over. Gives how many entries went, and whether there may be more to empty at once; at most one
+-- leaf a call, as its lock is held until the end of the transaction.
 CREATE OR REPLACE FUNCTION outbox.empty_leaf(
     passed pg_snapshot[], keep bigint, before timestamptz, OUT entries bigint, OUT more boolean
 )
@@ -87,7 +87,6 @@ BEGIN
         BEGIN
             EXECUTE format('LOCK TABLE outbox.%I IN ACCESS EXCLUSIVE MODE', leaf.name);
         EXCEPTION WHEN lock_not_available THEN
-            more := true;
             CONTINUE;
         END;
         -- Whoever wrote to it has ended. What committed late is seen here, and nothing can come any more before the end.

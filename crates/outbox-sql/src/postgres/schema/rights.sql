@@ -1,4 +1,4 @@
--- Nobody has any right to this schema but its owner, and whom `outbox init --print` gives grants for.
+-- Nobody has any right to this schema but its owner, and whom `outbox init --writer --relay` prints grants for.
 REVOKE ALL ON SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA outbox FROM PUBLIC;

@@ -25,7 +25,7 @@ pub(super) fn of_state(state: Option<&str>, message: String) -> Result<WriteErro
             Ok(WriteError::Incompatible("this database has no identity yet: run `outbox init`".to_owned()))
         }
         Some("42501") => {
-            Err(format!("{message}: grant this role the rights of a writer, as `outbox init --print` gives them"))
+            Err(format!("{message}: grant this role the rights of a writer: `outbox init --writer ROLE` prints them"))
         }
         Some("25006") => Err(format!("{message}: begin a transaction that may write, on the primary")),
         Some("25P02") => Err(format!("{message}: the statement that failed before is why; roll back")),

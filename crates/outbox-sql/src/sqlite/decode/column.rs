@@ -1,31 +1,8 @@
 //! The values of a row, as the types that the table's layout says.
 
-use std::{fmt, sync::Arc};
-
-use outbox::AttributeError;
 use rusqlite::{Row, types::ValueRef};
 
-/// What is wrong with a row.
-#[derive(Debug)]
-pub(super) struct Rubbish(String);
-
-impl Rubbish {
-    /// `column` is wrong as `found` says, remedy included.
-    pub(super) fn new(column: &str, found: impl fmt::Display) -> Self {
-        Self(format!("`{column}` {found}"))
-    }
-
-    /// An attribute that is not allowed: its error names it and the remedy.
-    pub(super) fn attribute(error: &AttributeError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl fmt::Display for Rubbish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use crate::decode::Rubbish;
 
 /// A column of text; `None` for NULL.
 pub(super) fn text<'a>(row: &'a Row<'_>, number: usize, name: &str) -> Result<Option<&'a str>, Rubbish> {
@@ -62,22 +39,5 @@ fn type_name(value: ValueRef<'_>) -> &'static str {
         ValueRef::Real(_) => "a floating-point number",
         ValueRef::Text(_) => "text",
         ValueRef::Blob(_) => "bytes",
-    }
-}
-
-/// Gives equal texts in a row one allocation: most rows have the type of the row before.
-#[derive(Default)]
-pub(super) struct Shared(Option<Arc<str>>);
-
-impl Shared {
-    pub(super) fn share(&mut self, text: &str) -> Arc<str> {
-        match &self.0 {
-            Some(last) if **last == *text => last.clone(),
-            Some(_) | None => {
-                let text: Arc<str> = text.into();
-                self.0 = Some(text.clone());
-                text
-            }
-        }
     }
 }

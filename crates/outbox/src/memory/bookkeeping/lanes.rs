@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Numbers, witnesses::Witnesses};
+use super::Numbers;
 use crate::{
     bookkeeping::{
         Apart, Checkpoint, Front, FrontState, Keep, KeepOutcome, Kept, KeptContent, KeptCounts, KeptId, Lane,
-        RouteHealth, SettleOutcome, Settlement, Tombstone, Trouble,
+        RouteHealth, SettleOutcome, Settlement, Tombstone, Trouble, WitnessList,
     },
     entry::Position,
     source::PartitionId,
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Default)]
 pub(super) struct RouteState {
     pub(super) checkpoints: BTreeMap<PartitionId, Checkpoint>,
-    pub(super) witnesses: BTreeMap<PartitionId, Witnesses>,
+    pub(super) witnesses: BTreeMap<PartitionId, WitnessList>,
     pub(super) lanes: BTreeMap<Lane, LaneState>,
     /// Discarded and erased events that a restart may read again.
     pub(super) graves: Vec<Grave>,

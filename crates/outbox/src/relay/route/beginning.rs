@@ -45,13 +45,17 @@ impl Task {
         // comes of them: what follows one that it has not is not known to follow at all.
         self.beginning += 1;
         let has_lineage = !is_lone(self.lineage.listing());
+        let end = self.replay.as_ref().and_then(|replay| end_of(replay, &partition));
         self.jobs.spawn(async move {
             let result = async {
                 let tombstones = bookkeeping.tombstones(&route).await?;
                 let (position, is_new) = match at {
                     BeginAt::Checkpoint(position) => (position, false),
                     BeginAt::First => (source.beginning(&partition).await?, true),
-                    BeginAt::Start => (source.start(&partition, &registration).await?, true),
+                    BeginAt::Start => {
+                        let start = source.start(&partition, &registration).await?;
+                        (end.map_or_else(|| start.clone(), |end| source.leading_to(&start, &end)), true)
+                    }
                 };
                 if is_new && has_lineage {
                     let (partition, position) = (partition.clone(), position.clone());

@@ -185,6 +185,18 @@ impl<S: Source> Source for Seen<S> {
         self.inner.order(left, right)
     }
 
+    fn passed_by_both(&self, one: &Position, other: &Position) -> Position {
+        self.inner.passed_by_both(one, other)
+    }
+
+    fn after_loss(&self, position: &Position, agreed: &Position) -> Position {
+        self.inner.after_loss(position, agreed)
+    }
+
+    fn leading_to(&self, from: &Position, end: &Position) -> Position {
+        self.inner.leading_to(from, end)
+    }
+
     async fn partitions(&self) -> Result<Vec<Partition>, StoreError> {
         self.inner.partitions().await
     }

@@ -1,10 +1,12 @@
 -- Outbox bookkeeping, layout 1: what every write begins with.
 
--- What an event's id, partition and position come to; each with its length in front, so that no two look the same.
+-- What an event's id, partition and record come to; each with its length in front, so that no two look the same. A record is
+-- what stands in its position before the first `@`: the rest depends on how it was come by.
 CREATE OR REPLACE FUNCTION outbox_relay.record(event_id text, partition text, "position" text) RETURNS bytea
 LANGUAGE sql STABLE AS $$
     SELECT sha256(convert_to(
-        length($1)::text || ':' || $1 || length($2)::text || ':' || $2 || length($3)::text || ':' || $3, 'UTF8'));
+        length($1)::text || ':' || $1 || length($2)::text || ':' || $2 || length(split_part($3, '@', 1))::text || ':'
+            || split_part($3, '@', 1), 'UTF8'));
 $$;
 
 -- The beginning of every write: what is answered is on the disk, and READ COMMITTED is what this counts on.

@@ -39,6 +39,7 @@ pub async fn all<S: StoreUnderTest + 'static>(fresh: &impl AsyncFn() -> S) {
         "Duplicates: the same position reads the same records, for every reader." => {
             the_same_position_reads_the_same_records(&fresh().await);
             a_second_reader_sees_the_same(&fresh().await);
+            who_is_behind_reads_on_whoever_read_further_before(&fresh().await);
         }
         "`Source::order`: which of two positions of one partition comes first." => {
             positions_rise(&fresh().await);
@@ -61,6 +62,23 @@ pub async fn an_empty_store_reads_as_nothing(subject: &impl StoreUnderTest) {
     assert!(page.records.is_empty() && !page.more && !page.end, "{RULE}: {page:?}");
     let again = read(&*opened.source, &partition, &page.next, PLENTY).await;
     assert!(again.records.is_empty() && !again.more && !again.end, "{RULE}: {again:?}");
+}
+
+/// A source that was opened anew, as after a crash, is read from wherever its routes stand: what one of them reads further on
+/// takes nothing from those behind it.
+pub async fn who_is_behind_reads_on_whoever_read_further_before(subject: &impl StoreUnderTest) {
+    const RULE: &str = "who is behind reads on, whoever read further before";
+    fill(subject).await;
+    let opened = subject.open().await;
+    let (partition, beginning) = start(&opened, Start::Beginning).await;
+    let all = read_on(&*opened.source, &partition, &beginning, PLENTY).await;
+    for limit in [PLENTY, Limit { events: 1, ..PLENTY }] {
+        let opened = subject.open().await;
+        for (index, record) in all.iter().enumerate().rev() {
+            let behind = read_on(&*opened.source, &partition, &record.position, limit).await;
+            assert_eq!(ids(&behind), ids(&all[index + 1..]), "{RULE}: behind {}", record.position);
+        }
+    }
 }
 
 /// Whatever the limits, going on at `next` gives each record once and in the same order.
@@ -171,15 +189,19 @@ pub async fn more_is_said_only_if_there_is_more(subject: &impl StoreUnderTest) {
     assert!(behind.records.is_empty() && !behind.more, "{RULE}: nothing is left");
 }
 
-/// Another process reads the same records by the same positions.
+/// Another process reads the same records, behind the same positions too, and names them the same.
 pub async fn a_second_reader_sees_the_same(subject: &impl StoreUnderTest) {
     fill(subject).await;
     let (first, second) = (subject.open().await, subject.open().await);
     let (partition, beginning) = start(&first, Start::Beginning).await;
     let one = read_on(&*first.source, &partition, &beginning, PLENTY).await;
     let other = read_on(&*second.source, &partition, &beginning, PLENTY).await;
-    let positions = |records: &[Arc<Record>]| records.iter().map(|r| r.position.clone()).collect::<Vec<_>>();
-    assert_eq!((ids(&one), positions(&one)), (ids(&other), positions(&other)), "a second reader sees the same");
+    let names = |records: &[Arc<Record>]| records.iter().map(|r| r.position.record().to_owned()).collect::<Vec<_>>();
+    assert_eq!((ids(&one), names(&one)), (ids(&other), names(&other)), "a second reader sees the same");
+    for (index, record) in one.iter().enumerate() {
+        let behind = read_on(&*second.source, &partition, &record.position, PLENTY).await;
+        assert_eq!(ids(&behind), ids(&one[index + 1..]), "a second reader sees the same behind {}", record.position);
+    }
 }
 
 /// Limits of nothing give one record, and limits beyond everything give everything.

@@ -7,8 +7,7 @@ use outbox::{AttributeValue, Key, NewEvent};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::column::Rubbish;
-use crate::sqlite::failure::shown;
+use super::{Rubbish, shown};
 
 /// An event before its attributes are read.
 pub(super) struct Draft<'a> {

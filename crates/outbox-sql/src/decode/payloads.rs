@@ -8,10 +8,10 @@ const BLOCK: usize = 64 << 10;
 
 /// Copies payloads into blocks: allocating each by itself costs more than copying it.
 #[derive(Default)]
-pub(super) struct Payloads(BytesMut);
+pub(crate) struct Payloads(BytesMut);
 
 impl Payloads {
-    pub(super) fn copy(&mut self, payload: &[u8]) -> Bytes {
+    pub(crate) fn copy(&mut self, payload: &[u8]) -> Bytes {
         if payload.len() >= BLOCK / 8 {
             return Bytes::copy_from_slice(payload);
         }

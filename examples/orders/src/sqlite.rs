@@ -1,4 +1,4 @@
-//! The tables, and the transaction that is the point of it all.
+//! On SQLite: the tables, and the transaction that is the point of it all.
 
 use std::path::Path;
 
@@ -10,6 +10,10 @@ use crate::{
     order::Order,
     service::{CustomerTotals, OrdersError, Placed},
 };
+
+mod queue;
+
+pub(crate) use queue::SqliteOrders;
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS orders (
@@ -24,14 +28,14 @@ const TABLES: &str = "
 ";
 
 /// The database as its one writer sees it.
-pub(crate) struct Store {
+struct Tables {
     connection: Connection,
     writer: Writer,
 }
 
-impl Store {
+impl Tables {
     /// Opens the database and makes its tables: ours, and those of the outbox.
-    pub(crate) fn open(path: &Path, producer: &str) -> Result<Self, OrdersError> {
+    fn open(path: &Path, producer: &str) -> Result<Self, OrdersError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -44,14 +48,14 @@ impl Store {
     }
 
     /// A second connection, so that who reads never waits for who writes.
-    pub(crate) fn reader(path: &Path) -> Result<Connection, OrdersError> {
+    fn reader(path: &Path) -> Result<Connection, OrdersError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         Ok(connection)
     }
 
     /// Places `orders` in one transaction, each with a savepoint of its own, and gives what became of each.
-    pub(crate) fn place_all(&mut self, orders: Vec<Order>) -> Vec<Result<Placed, OrdersError>> {
+    fn place_all(&mut self, orders: Vec<Order>) -> Vec<Result<Placed, OrdersError>> {
         let count = orders.len();
         self.try_place_all(orders).unwrap_or_else(|error| {
             let why = error.to_string();
@@ -75,11 +79,11 @@ impl Store {
         Ok(outcomes)
     }
 
-    pub(crate) fn order(connection: &Connection, id: &str) -> Result<Option<Order>, OrdersError> {
+    fn order(connection: &Connection, id: &str) -> Result<Option<Order>, OrdersError> {
         Ok(find(connection, id)?.map(|(order, _)| order))
     }
 
-    pub(crate) fn customer(connection: &Connection, id: &str) -> Result<Option<CustomerTotals>, OrdersError> {
+    fn customer(connection: &Connection, id: &str) -> Result<Option<CustomerTotals>, OrdersError> {
         const TOTALS: &str =
             "SELECT count(*), coalesce(sum(quantity), 0), coalesce(sum(cents), 0) FROM orders WHERE customer = ?1";
         let totals = connection.prepare_cached(TOTALS)?.query_row([id], |row| {
@@ -152,7 +156,7 @@ mod tests {
 
     fn rows(path: &Path) -> (i64, i64) {
         let count = "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM outbox_entries)";
-        let reader = Store::reader(path).unwrap();
+        let reader = Tables::reader(path).unwrap();
         reader.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
     }
 
@@ -160,7 +164,7 @@ mod tests {
     fn a_transaction_that_does_not_commit_leaves_neither_order_nor_event() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("orders.db");
-        let mut store = Store::open(&path, "/orders").unwrap();
+        let mut store = Tables::open(&path, "/orders").unwrap();
         let transaction = store.connection.transaction().unwrap();
         place(&transaction, &store.writer, order("o-1")).unwrap();
         // What a kill between the two writes and the commit leaves behind.
@@ -175,7 +179,7 @@ mod tests {
     fn an_order_that_fails_does_not_fail_the_others_of_its_group() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("orders.db");
-        let mut store = Store::open(&path, "/orders").unwrap();
+        let mut store = Tables::open(&path, "/orders").unwrap();
         let other = Order { quantity: 2, ..order("o-1") };
         let placed = store.place_all(vec![order("o-1"), other, order("o-2")]);
         assert!(matches!(placed[..], [Ok(_), Err(OrdersError::Reused { .. }), Ok(_)]), "{placed:?}");
@@ -186,8 +190,8 @@ mod tests {
     fn a_service_that_starts_again_finds_its_orders() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("orders.db");
-        Store::open(&path, "/orders").unwrap().place_all(vec![order("o-1")]);
-        let placed = Store::open(&path, "/orders").unwrap().place_all(vec![order("o-1"), order("o-2")]);
+        Tables::open(&path, "/orders").unwrap().place_all(vec![order("o-1")]);
+        let placed = Tables::open(&path, "/orders").unwrap().place_all(vec![order("o-1"), order("o-2")]);
         assert!(
             matches!(placed[..], [Ok(Placed::Before { sequence: 1, .. }), Ok(Placed::New { sequence: 2, .. })]),
             "{placed:?}"

@@ -1,0 +1,268 @@
+//! Kept events: an index of those that were kept together, and their contents in chunks.
+//!
+//! The contents of a [`Keep`](outbox::bookkeeping::Keep) are JSON, one after the other, cut into chunks: so neither an event
+//! that is larger than an item nor more events than a transaction has actions are in the way. The index says where each
+//! event is in them. Up to a few megabytes all of it is one transaction; a larger batch's chunks are written before,
+//! *staged*: nothing leads to them until the transaction that writes the index.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use outbox::{
+    ErrorKind, Event, Key, PartitionId, Position, StoreError, Undecodable,
+    bookkeeping::{Kept, KeptContent, KeptId, Lease},
+    cloudevents::{Envelope, json},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    books::{Books, Sent, Updated, damaged},
+    rows::{Change, If, Row, padded},
+};
+use crate::dynamodb::item::{Item, bytes, bytes_of, item, number, number_of, text, text_of};
+
+/// Of contents in one item. An item takes 400 KB, names and the rest included.
+const CHUNK: usize = 380_000;
+/// Of contents in one transaction, which takes 4 MB, the rest included.
+const AT_ONCE: usize = 3_000_000;
+
+/// A kept event's content as it is stored.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Stored {
+    pub(super) event_id: String,
+    pub(super) partition: String,
+    pub(super) position: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    event: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    undecodable: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    raw: Option<String>,
+}
+
+impl Stored {
+    pub(super) fn new(content: &KeptContent, partition: &str, position: &str) -> Result<Self, StoreError> {
+        let text = |key: &Key| key.as_str().to_owned();
+        let place = (content.id().to_owned(), partition.to_owned(), position.to_owned());
+        let (event_id, partition, position) = place;
+        Ok(match content {
+            KeptContent::Event(event) => {
+                let encoded =
+                    String::from_utf8(json::encode(event, Envelope::default())).map_err(|error| error.to_string());
+                let encoded = encoded.and_then(|json| RawValue::from_string(json).map_err(|error| error.to_string()));
+                let event_json = encoded.map_err(|error| {
+                    StoreError::new(ErrorKind::Invalid, format!("keeping an event: it has no JSON: {error}"))
+                })?;
+                let (key, event) = (event.key().map(text), Some(event_json));
+                Self { event_id, partition, position, key, event, undecodable: None, raw: None }
+            }
+            KeptContent::Undecodable(row) => {
+                let (key, raw) = (row.key.as_ref().map(text), Some(STANDARD.encode(&row.raw)));
+                Self { event_id, partition, position, key, event: None, undecodable: Some(row.reason.clone()), raw }
+            }
+        })
+    }
+
+    /// The content again; what is wrong, if it cannot be read.
+    fn content(&self) -> Result<KeptContent, String> {
+        if let Some(event) = &self.event {
+            let event: Event = json::decode(event.get().as_bytes()).map_err(|error| error.to_string())?;
+            return Ok(KeptContent::Event(event));
+        }
+        let (Some(reason), Some(raw)) = (&self.undecodable, &self.raw) else { return Err("it is empty".to_owned()) };
+        let raw = STANDARD.decode(raw).map_err(|error| error.to_string())?;
+        let key = self.key.as_ref().map(Key::new).transpose().map_err(|error| error.to_string())?;
+        let (id, reason) = (self.event_id.as_str().into(), reason.clone());
+        Ok(KeptContent::Undecodable(Undecodable { id, key, reason, raw: raw.into() }))
+    }
+}
+
+/// Where a kept event is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Entry(
+    /// Its number.
+    pub(super) u64,
+    /// Its identity.
+    pub(super) String,
+    /// Where its content begins.
+    usize,
+    /// How long it is.
+    usize,
+);
+
+/// Events that were kept together: a row of kind `kept/` and the lane, named by the last one's number.
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    pub(super) row: Row,
+    /// What its chunks are named by.
+    batch: u64,
+    chunks: usize,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// The kind of the rows of a lane's kept events.
+pub(super) fn kind(lane: &str) -> String {
+    format!("kept/{lane}")
+}
+
+fn chunk_row(batch: u64, chunk: usize) -> Row {
+    Row::new(format!("content/{}", padded(batch)), format!("{chunk:06}"))
+}
+
+impl Index {
+    pub(super) fn read(found: &Item) -> Result<Self, StoreError> {
+        let (kind, name) = (text_of(found, "kind").unwrap_or_default(), text_of(found, "name").unwrap_or_default());
+        let wrong = |what| damaged(kind, name, what);
+        let entries = text_of(found, "events").and_then(|json| serde_json::from_str(json).ok());
+        Ok(Self {
+            row: Row::new(kind, name),
+            batch: number_of(found, "batch").ok_or_else(|| wrong("batch"))?,
+            chunks: number_of(found, "chunks").ok_or_else(|| wrong("chunks"))?,
+            entries: entries.ok_or_else(|| wrong("events"))?,
+        })
+    }
+
+    /// All of its rows.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let chunks = (0..self.chunks).map(|chunk| chunk_row(self.batch, chunk));
+        chunks.chain([self.row.clone()]).collect()
+    }
+}
+
+/// Events about to be kept together.
+pub(super) struct Batch {
+    index: Index,
+    contents: Vec<u8>,
+}
+
+impl Batch {
+    /// Of `events`, identity and content, for `lane`, with numbers from `first` on.
+    pub(super) fn new(lane: &str, first: u64, events: &[(String, Stored)]) -> Result<Self, StoreError> {
+        let (mut entries, mut contents) = (Vec::with_capacity(events.len()), Vec::new());
+        for (number, (identity, stored)) in (first..).zip(events) {
+            let start = contents.len();
+            serde_json::to_writer(&mut contents, stored)
+                .map_err(|error| StoreError::new(ErrorKind::Invalid, format!("keeping an event: {error}")))?;
+            entries.push(Entry(number, identity.clone(), start, contents.len() - start));
+        }
+        let last = entries.last().map_or(first, |entry| entry.0);
+        let chunks = contents.len().div_ceil(CHUNK);
+        Ok(Self { index: Index { row: Row::new(kind(lane), padded(last)), batch: first, chunks, entries }, contents })
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = (Row, Item)> {
+        let chunk = |(number, contents): (usize, &[u8])| {
+            (chunk_row(self.index.batch, number), item([("contents", bytes(contents))]))
+        };
+        self.contents.chunks(CHUNK).enumerate().map(chunk)
+    }
+}
+
+impl Books {
+    /// The actions that keep `batch`. If it is too large for one transaction, its contents are written now, where nothing
+    /// leads to them yet.
+    pub(super) async fn keeps(&self, lease: &Lease, batch: &Batch) -> Result<Vec<TransactWriteItem>, StoreError> {
+        let Index { row, batch: name, chunks, entries } = &batch.index;
+        let events = serde_json::to_string(entries)
+            .map_err(|error| StoreError::new(ErrorKind::Invalid, format!("keeping events: {error}")))?;
+        let attributes = item([("batch", number(name)), ("chunks", number(chunks)), ("events", text(events))]);
+        let mut actions = vec![self.actions().put(row, attributes, If::Absent)?];
+        if batch.contents.len() <= AT_ONCE {
+            for (row, contents) in batch.chunks() {
+                actions.push(self.actions().put(&row, contents, If::Absent)?);
+            }
+            return Ok(actions);
+        }
+        let mark = Row::new("staged", padded(*name));
+        self.stage(lease, batch, &mark).await?;
+        // If a new owner has swept it meanwhile, it is not there to be kept.
+        actions.push(self.actions().delete(&mark, If::Has(vec![("chunks", number(chunks))]))?);
+        Ok(actions)
+    }
+
+    async fn stage(&self, lease: &Lease, batch: &Batch, mark: &Row) -> Result<(), StoreError> {
+        const STAGING: &str = "writing the contents of kept events";
+        let set =
+            vec![("lease", text(&lease.name)), ("epoch", number(lease.epoch)), ("chunks", number(batch.index.chunks))];
+        self.update(mark, Change { set, ..Change::default() }, If::Anything, STAGING).await?;
+        for (row, contents) in batch.chunks() {
+            let set = contents.into_values().map(|value| ("contents", value)).collect();
+            if let Updated::Refused =
+                self.update(&row, Change { set, ..Change::default() }, If::Anything, STAGING).await?
+            {
+                return Err(Self::busy(STAGING));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sweeps what former owners of `lease` staged and never kept. The mark goes first, so that it cannot be kept any more.
+    pub(super) async fn sweep_staged(&self, lease: &Lease) -> Result<(), StoreError> {
+        const SWEEPING: &str = "sweeping what a former owner left";
+        for mark in self.all("staged", "", SWEEPING).await? {
+            let former = number_of::<u64>(&mark, "epoch").is_some_and(|epoch| epoch < lease.epoch);
+            let (Some(name), Some(chunks)) = (text_of(&mark, "name"), number_of::<usize>(&mark, "chunks")) else {
+                continue;
+            };
+            if !former || text_of(&mark, "lease") != Some(&lease.name) {
+                continue;
+            }
+            let Ok(batch) = name.parse() else { continue };
+            let gone = self.actions().delete(&Row::new("staged", name), If::Has(vec![("chunks", number(chunks))]))?;
+            if self.write(None, None, vec![gone], SWEEPING).await? == Sent::Done {
+                self.sweep((0..chunks).map(|chunk| chunk_row(batch, chunk)).collect()).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The contents of events in `index`, those that `wanted` wants, in their order. `None` if some of it is gone: somebody
+    /// settled it meanwhile.
+    pub(super) async fn contents<'a>(
+        &self,
+        index: &'a Index,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Result<Option<Vec<(&'a Entry, Stored)>>, StoreError> {
+        const READING: &str = "reading kept events";
+        let mut chunks = HashMap::<usize, Vec<u8>>::new();
+        let mut contents = Vec::new();
+        for entry in index.entries.iter().filter(|entry| wanted(entry)) {
+            let Entry(_, _, start, len) = entry;
+            let mut bytes = Vec::with_capacity(*len);
+            for chunk in start / CHUNK..(start + len).div_ceil(CHUNK) {
+                if !chunks.contains_key(&chunk) {
+                    let Some(found) = self.get(&chunk_row(index.batch, chunk), READING).await? else { return Ok(None) };
+                    let found =
+                        bytes_of(&found, "contents").ok_or_else(|| damaged("content", &index.row.name, "contents"))?;
+                    // Events come in the order of their contents: chunks before this one are done with.
+                    chunks.retain(|done, _| done + 1 >= chunk);
+                    chunks.insert(chunk, found.to_vec());
+                }
+                let from = start.saturating_sub(chunk * CHUNK);
+                let to = (start + len - chunk * CHUNK).min(CHUNK);
+                let part = chunks.get(&chunk).and_then(|chunk| chunk.get(from..to));
+                bytes.extend_from_slice(part.ok_or_else(|| damaged("content", &index.row.name, "contents"))?);
+            }
+            let stored = serde_json::from_slice(&bytes).map_err(|_| damaged("content", &index.row.name, "contents"))?;
+            contents.push((entry, stored));
+        }
+        Ok(Some(contents))
+    }
+}
+
+/// A kept event as a relay knows it.
+pub(super) fn kept(entry: &Entry, stored: &Stored) -> Result<Kept, StoreError> {
+    let content = stored.content().map_err(|error| {
+        damaged("content", &entry.0.to_string(), "contents").context(&format!("kept event {}: {error}", entry.0))
+    })?;
+    Ok(Kept {
+        id: KeptId(entry.0),
+        content,
+        partition: PartitionId::new(&stored.partition),
+        position: Position::new(&stored.position),
+    })
+}

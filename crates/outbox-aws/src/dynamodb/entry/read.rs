@@ -1,0 +1,234 @@
+//! From an item to the events of its entry. What a foreign writer filled with rubbish is said attribute by attribute.
+
+use std::{fmt, sync::Arc};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use bytes::Bytes;
+use jiff::Timestamp;
+use outbox::{
+    AttributeError, AttributeValue as Extension, CommitId, Content, Event, Events, Key, NewEvent, Place, Placing,
+    Position, Record, Undecodable, event::Identity, writer::MAX_ENTRY_EVENTS,
+};
+
+use crate::dynamodb::item::{self, Item, bytes_of, number_of, text_of};
+
+/// What an item has that is no entry, or a foreign writer gave no commit id.
+const NO_COMMIT: CommitId = CommitId([0; 16]);
+
+/// Why an item is not an entry: which attribute, and what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAnEntry(String);
+
+impl NotAnEntry {
+    fn new(attribute: &str, found: impl fmt::Display) -> Self {
+        Self(format!("`{attribute}` {found}"))
+    }
+}
+
+impl fmt::Display for NotAnEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<AttributeError> for NotAnEntry {
+    fn from(error: AttributeError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Reads entries of one producer.
+#[derive(Clone, Debug)]
+pub struct EntryReader {
+    producer: Arc<str>,
+}
+
+impl EntryReader {
+    /// For the events of `producer`.
+    pub fn new(producer: &str) -> Self {
+        Self { producer: producer.into() }
+    }
+
+    /// The item as a record behind which `position` stands. One that is not an entry becomes an undecodable record, with
+    /// its key where at least that can be read.
+    pub fn record(&self, item: &Item, position: Position) -> Record {
+        let commit = commit_of(item).unwrap_or(NO_COMMIT);
+        let recorded = recorded_of(item);
+        let content = match self.events(item) {
+            Ok(events) => Content::Events(events),
+            Err(error) => Content::Undecodable(undecodable(item, &error)),
+        };
+        Record { position, commit, recorded: recorded.unwrap_or(Timestamp::UNIX_EPOCH), content }
+    }
+
+    /// The events of the entry that `item` is.
+    ///
+    /// # Errors
+    /// [`NotAnEntry`] names the attribute.
+    pub fn events(&self, item: &Item) -> Result<Events, NotAnEntry> {
+        let recorded = recorded_of(item).ok_or_else(|| {
+            NotAnEntry::new("recorded_at", "is not a number of milliseconds since 1970: write when the entry was made")
+        })?;
+        let commit = commit_of(item).ok_or_else(|| {
+            NotAnEntry::new("commit_id", "is not 16 bytes: write random ones, the same at every retry")
+        })?;
+        let (key, placed) = placed(item)?;
+        let Some(Ok(list)) = item.get("events").map(AttributeValue::as_l) else {
+            return Err(NotAnEntry::new("events", "is not a list: write the events of the commit"));
+        };
+        let count = u32::try_from(list.len()).ok().filter(|count| (1..=MAX_ENTRY_EVENTS).contains(&(*count as usize)));
+        let Some(count) = count.filter(|count| number_of::<u32>(item, "count") == Some(*count)) else {
+            let found = format!("is not the number of `events`, 1 to {MAX_ENTRY_EVENTS}: write how many there are");
+            return Err(NotAnEntry::new("count", found));
+        };
+        if key.is_none() && count > 1 {
+            return Err(NotAnEntry::new("events", "holds several events without a key: write an item for each"));
+        }
+        let entry = Entry { producer: &self.producer, commit, recorded, count, placed };
+        let events = list.iter().zip(0..).map(|(event, index)| {
+            let said = |error: NotAnEntry| NotAnEntry::new("events", format!("[{index}]: {error}"));
+            let new = new_event(event, key.as_ref()).map_err(said)?;
+            entry.event(new, index).map_err(|error| said(error.into()))
+        });
+        events.collect()
+    }
+}
+
+/// What an entry gives each of its events.
+struct Entry<'a> {
+    producer: &'a Arc<str>,
+    commit: CommitId,
+    recorded: Timestamp,
+    count: u32,
+    placed: Option<Placed>,
+}
+
+impl Entry<'_> {
+    fn event(&self, new: NewEvent, index: u32) -> Result<Event, AttributeError> {
+        let placing = self.placed.map(|(first, after)| {
+            let place = |index| Place::new(first.incarnation, first.sequence, index);
+            let after = index.checked_sub(1).map_or(after, place);
+            Placing { place: place(index), count: self.count, after }
+        });
+        let fallback = self.commit.to_string();
+        let identity =
+            Identity { source: self.producer, placing, recorded: Some(self.recorded), fallback_id: &fallback };
+        Event::from_new(new, identity)
+    }
+}
+
+/// The place of an entry's first event, and the place before it.
+type Placed = (Place, Place);
+
+/// Key, place of the first event, and the place before it; nothing for an event without a key.
+fn placed(item: &Item) -> Result<(Option<Key>, Option<Placed>), NotAnEntry> {
+    let sequence: u64 = number_of(item, "sequence")
+        .filter(|sequence| i64::try_from(*sequence).is_ok())
+        .ok_or_else(|| NotAnEntry::new("sequence", "is not a number from 0 to 2^63-1: write the key's next one"))?;
+    if sequence == 0 {
+        return Ok((None, None));
+    }
+    let key = text_of(item, "key").ok_or_else(|| NotAnEntry::new("key", "is not text"))?;
+    let key = Key::new(key)?;
+    let incarnation: u32 = number_of(item, "incarnation")
+        .filter(|number| *number > 0)
+        .ok_or_else(|| NotAnEntry::new("incarnation", "is not a number from 1: write that of the item `store`"))?;
+    let first = Place::new(incarnation, sequence, 0);
+    let after = text_of(item, "after").and_then(|after| after.parse::<Place>().ok()).ok_or_else(|| {
+        NotAnEntry::new("after", "is not a place: write that of the key's event before, `0.0.0` for the first")
+    })?;
+    let in_turn = after == Place::ORIGIN || (after.incarnation >= 1 && after.sequence >= 1);
+    if !in_turn || after >= first || after.sequence >= sequence {
+        let found = format!("is `{after}`, which is no place before {first}: write that of the key's event before");
+        return Err(NotAnEntry::new("after", found));
+    }
+    Ok((Some(key), Some((first, after))))
+}
+
+fn commit_of(item: &Item) -> Option<CommitId> {
+    bytes_of(item, "commit_id")?.try_into().ok().map(CommitId)
+}
+
+fn recorded_of(item: &Item) -> Option<Timestamp> {
+    Timestamp::from_millisecond(number_of(item, "recorded_at")?).ok()
+}
+
+fn undecodable(item: &Item, error: &NotAnEntry) -> Undecodable {
+    let name = text_of(item, "key").unwrap_or("?");
+    let sequence: Option<u64> = number_of(item, "sequence");
+    let id = format!("entry/{name}/{}", sequence.map_or_else(|| "?".to_owned(), |number| number.to_string()));
+    let key = sequence.filter(|sequence| *sequence > 0).and_then(|_| Key::new(name).ok());
+    let raw = serde_json::to_vec(&item::to_json(item)).unwrap_or_default();
+    Undecodable { id: id.into(), key, reason: error.to_string(), raw: raw.into() }
+}
+
+fn new_event(event: &AttributeValue, key: Option<&Key>) -> Result<NewEvent, NotAnEntry> {
+    let Ok(event) = event.as_m() else { return Err(NotAnEntry::new("event", "is not a map")) };
+    if let Some(name) = event.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+        let shown: String = name.chars().filter(|character| !character.is_control()).take(64).collect();
+        return Err(NotAnEntry::new(&shown, "is not known: further attributes stand in `attributes`"));
+    }
+    let kind = text_of(event, "type").ok_or_else(|| NotAnEntry::new("type", "is not text: write what happened"))?;
+    let mut builder = NewEvent::builder(kind);
+    if let Some(key) = key {
+        builder = builder.key(key.as_str());
+    }
+    if let Some(id) = optional_text(event, "id")? {
+        builder = builder.id(id);
+    }
+    let attributes = match event.get("attributes") {
+        None => None,
+        Some(AttributeValue::M(attributes)) => Some(attributes),
+        Some(_) => return Err(NotAnEntry::new("attributes", "is not a map")),
+    };
+    for (name, value) in attributes.into_iter().flatten() {
+        builder = match (name.as_str(), value) {
+            ("subject", AttributeValue::S(subject)) => builder.subject(subject),
+            ("dataschema", AttributeValue::S(schema)) => builder.schema(schema),
+            ("time", AttributeValue::S(time)) => builder.time(rfc_3339(time)?),
+            ("subject" | "dataschema" | "time", _) => {
+                return Err(NotAnEntry::new("attributes", format!("gives `{name}` something else than text")));
+            }
+            (_, value) => builder.extension(name, extension(value)?),
+        };
+    }
+    let content_type = optional_text(event, "content_type")?.map(Into::into);
+    let data = match event.get("data") {
+        None => None,
+        Some(AttributeValue::S(text)) => Some(Bytes::copy_from_slice(text.as_bytes())),
+        Some(AttributeValue::B(blob)) => Some(Bytes::copy_from_slice(blob.as_ref())),
+        Some(_) => {
+            let found = "is neither text nor bytes: write JSON as text, so that it comes out as it went in";
+            return Err(NotAnEntry::new("data", found));
+        }
+    };
+    Ok(builder.build()?.with_payload(content_type, data)?)
+}
+
+/// What an event may have.
+const MEMBERS: [&str; 5] = ["type", "id", "content_type", "data", "attributes"];
+
+fn optional_text<'a>(event: &'a Item, name: &str) -> Result<Option<&'a str>, NotAnEntry> {
+    match event.get(name) {
+        None => Ok(None),
+        Some(AttributeValue::S(text)) => Ok(Some(text)),
+        Some(_) => Err(NotAnEntry::new(name, "is not text")),
+    }
+}
+
+fn rfc_3339(time: &str) -> Result<Timestamp, NotAnEntry> {
+    time.parse().map_err(|_| {
+        NotAnEntry::new("attributes", "gives a `time` that is not RFC 3339: write it as `2026-11-21T09:30:00Z`")
+    })
+}
+
+fn extension(value: &AttributeValue) -> Result<Extension, NotAnEntry> {
+    match value {
+        AttributeValue::S(text) => Ok(text.clone().into()),
+        AttributeValue::Bool(value) => Ok((*value).into()),
+        AttributeValue::N(digits) => digits.parse::<i32>().map(Into::into).map_err(|_| {
+            NotAnEntry::new("attributes", "holds a number that is not whole, or larger than 32 bits: write it as text")
+        }),
+        _ => Err(NotAnEntry::new("attributes", "holds what is neither text, nor a number, nor true or false")),
+    }
+}

@@ -1,0 +1,167 @@
+//! Heads: the latest place of each key, read, moved, and remembered.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::{
+    error::BuildError,
+    types::{ConditionCheck, TransactWriteItem, Update},
+};
+use outbox::{Key, Moment, Place, StoreError};
+
+use crate::dynamodb::{
+    calls::{ALL_OLD, Calls, attempted, names, values},
+    item::{self, Item, number, number_of, text},
+    schema::{self, Identity, Tables},
+};
+
+/// So many heads are remembered; then they are forgotten all at once.
+const REMEMBERED: usize = 10_000;
+/// For so long the identity of the store is taken as it was read: a changed limit of the routes takes that long to be
+/// seen.
+const IDENTITY_LASTS: Duration = Duration::from_mins(1);
+
+/// The latest entry of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// The place of its last event; [`Place::ORIGIN`] if the key has no entry.
+    pub(super) last: Place,
+}
+
+impl Head {
+    pub(super) const NONE: Self = Self { last: Place::ORIGIN };
+
+    pub(super) fn sequence(self) -> u64 {
+        self.last.sequence
+    }
+
+    /// From its item; nothing if that cannot be read.
+    pub(super) fn read(item: &Item) -> Option<Self> {
+        let count: u32 = number_of(item, "count").filter(|count| *count > 0)?;
+        let last = Place::new(number_of(item, "incarnation")?, number_of(item, "sequence")?, count - 1);
+        (last.incarnation > 0 && last.sequence > 0).then_some(Self { last })
+    }
+}
+
+/// What a writer remembers between transactions. Only to be spared a read: what is no longer so makes the transaction's
+/// condition fail, and is read again.
+#[derive(Default)]
+pub(super) struct Heads {
+    known: Mutex<HashMap<Key, Head>>,
+    identity: Mutex<Option<(Identity, Moment)>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Heads {
+    pub(super) fn known(&self, key: &Key) -> Option<Head> {
+        locked(&self.known).get(key).copied()
+    }
+
+    pub(super) fn note(&self, key: &Key, head: Head) {
+        let mut known = locked(&self.known);
+        if known.len() >= REMEMBERED && !known.contains_key(key) {
+            known.clear();
+        }
+        known.insert(key.clone(), head);
+    }
+
+    pub(super) fn forget(&self, key: &Key) {
+        locked(&self.known).remove(key);
+    }
+
+    /// The identity of the store, read at most once a minute.
+    pub(super) async fn identity(&self, calls: &Calls, tables: &Tables) -> Result<Identity, StoreError> {
+        let now = calls.clock.moment();
+        let read = locked(&self.identity).clone();
+        if let Some((identity, since)) = read
+            && now.since(since) < IDENTITY_LASTS
+        {
+            return Ok(identity);
+        }
+        let identity = schema::identity(calls, tables).await?;
+        *locked(&self.identity) = Some((identity.clone(), now));
+        Ok(identity)
+    }
+}
+
+/// The primary key of the head of `key`.
+pub(super) fn primary_key(key: &Key) -> Item {
+    item::item([("id", text(format!("k:{key}")))])
+}
+
+/// The head of `key` as it is now.
+pub(super) async fn read(calls: &Calls, tables: &Tables, key: &Key) -> Result<Head, StoreError> {
+    let found = calls.get(tables.heads(), primary_key(key)).await.map_err(attempted("reading a key's head"))?;
+    match found {
+        None => Ok(Head::NONE),
+        Some(item) => Head::read(&item).ok_or_else(|| unreadable(tables, key)),
+    }
+}
+
+pub(super) fn unreadable(tables: &Tables, key: &Key) -> StoreError {
+    let message = format!(
+        "the head of `{key}` in table `{}` cannot be read: it needs the numbers `incarnation`, `sequence` and `count`, those of the key's latest entry",
+        tables.heads()
+    );
+    StoreError::new(outbox::ErrorKind::Invalid, message)
+}
+
+/// The action that moves the head of `key` on from `seen`, if nobody did.
+pub(super) fn advance(
+    tables: &Tables,
+    key: &Key,
+    seen: Head,
+    first: Place,
+    count: usize,
+) -> Result<TransactWriteItem, BuildError> {
+    let update = Update::builder()
+        .table_name(tables.heads())
+        .set_key(Some(primary_key(key)))
+        .update_expression("SET #sequence = :sequence, #incarnation = :incarnation, #count = :count")
+        .return_values_on_condition_check_failure(ALL_OLD);
+    let update = if seen == Head::NONE {
+        update
+            .condition_expression("attribute_not_exists(#sequence)")
+            .set_expression_attribute_names(Some(names(["sequence", "incarnation", "count"])))
+            .set_expression_attribute_values(Some(values([
+                (":sequence", number(first.sequence)),
+                (":incarnation", number(first.incarnation)),
+                (":count", number(count)),
+            ])))
+    } else {
+        update
+            .condition_expression("#sequence = :seen AND #incarnation = :in AND #count = :of")
+            .set_expression_attribute_names(Some(names(["sequence", "incarnation", "count"])))
+            .set_expression_attribute_values(Some(values([
+                (":sequence", number(first.sequence)),
+                (":incarnation", number(first.incarnation)),
+                (":count", number(count)),
+                (":seen", number(seen.last.sequence)),
+                (":in", number(seen.last.incarnation)),
+                (":of", number(u64::from(seen.last.index) + 1)),
+            ])))
+    };
+    Ok(TransactWriteItem::builder().update(update.build()?).build())
+}
+
+/// The action that makes sure that `key` is at `sequence`, where the transaction has no event of it.
+pub(super) fn stays(tables: &Tables, key: &Key, sequence: u64) -> Result<TransactWriteItem, BuildError> {
+    let check = ConditionCheck::builder()
+        .table_name(tables.heads())
+        .set_key(Some(primary_key(key)))
+        .set_expression_attribute_names(Some(names(["sequence"])))
+        .return_values_on_condition_check_failure(ALL_OLD);
+    let check = if sequence == 0 {
+        check.condition_expression("attribute_not_exists(#sequence)")
+    } else {
+        let values = values([(":sequence", number(sequence))]);
+        check.condition_expression("#sequence = :sequence").set_expression_attribute_values(Some(values))
+    };
+    Ok(TransactWriteItem::builder().condition_check(check.build()?).build())
+}

@@ -1,0 +1,102 @@
+//! Tables that nobody else uses, and what tests do with them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
+};
+use outbox::NewEvent;
+use outbox_aws::dynamodb::{InitOptions, Tables, Writer, schema};
+
+use crate::{scan::ScanSource, server};
+
+pub(crate) const PRODUCER: &str = "/carts";
+
+/// A prefix for names of tables that nobody else has.
+pub(crate) fn unused_prefix() -> String {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    format!("outbox-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A service's tables, removed in the end.
+pub(crate) struct Store {
+    pub(crate) client: Client,
+    pub(crate) tables: Tables,
+    /// A table of the service's own, with the key `id`.
+    pub(crate) carts: String,
+}
+
+impl Store {
+    pub(crate) async fn new() -> Self {
+        let client = server::client().await;
+        let prefix = unused_prefix();
+        let tables = Tables::with_prefix(&prefix);
+        schema::init(&client, &tables, &InitOptions::new(PRODUCER)).await.unwrap();
+        let carts = format!("{prefix}-carts");
+        make_table(&client, &carts, "id").await;
+        Self { client, tables, carts }
+    }
+
+    pub(crate) fn writer(&self) -> Writer {
+        Writer::new(&self.client, self.tables.clone())
+    }
+
+    /// Everything written, each key in its order.
+    pub(crate) fn source(&self) -> ScanSource {
+        ScanSource::new(self.client.clone(), self.tables.clone(), PRODUCER)
+    }
+
+    pub(crate) async fn cart(&self, id: &str) -> Option<std::collections::HashMap<String, AttributeValue>> {
+        let get = self.client.get_item().table_name(&self.carts).key("id", AttributeValue::S(id.to_owned()));
+        get.consistent_read(true).send().await.unwrap().item
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let names = [self.tables.entries().to_owned(), self.tables.heads().to_owned(), self.carts.clone()];
+        drop_tables(names.to_vec());
+    }
+}
+
+/// Removes tables, on a thread of its own: a runtime within a runtime is not allowed.
+pub(crate) fn drop_tables(names: Vec<String>) {
+    let dropped = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = server::client().await;
+            for name in names {
+                client.delete_table().table_name(name).send().await.unwrap();
+            }
+        });
+    });
+    if !std::thread::panicking() {
+        dropped.join().unwrap();
+    }
+}
+
+/// A table with a text as its only key.
+pub(crate) async fn make_table(client: &Client, name: &str, key: &str) {
+    let attribute = AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S);
+    let element = KeySchemaElement::builder().attribute_name(key).key_type(KeyType::Hash);
+    let make = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+    let make = make.attribute_definitions(attribute.build().unwrap()).key_schema(element.build().unwrap());
+    make.send().await.unwrap();
+    let wait = async {
+        loop {
+            let described = client.describe_table().table_name(name).send().await.unwrap();
+            let status = described.table.and_then(|table| table.table_status);
+            if status == Some(aws_sdk_dynamodb::types::TableStatus::Active) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(1), wait).await.unwrap();
+}
+
+/// An event of a cart.
+pub(crate) fn event(key: &str) -> NewEvent {
+    NewEvent::builder("cart.changed").key(key).json(&key).build().unwrap()
+}

@@ -1,0 +1,86 @@
+//! The tables in the service's database.
+
+use std::path::Path;
+
+use outbox_sql::{
+    postgres::{self, wal},
+    sqlite,
+};
+
+use super::Done;
+use crate::{
+    config::{Config, DatabaseConfig, PostgresConfig},
+    exit::Failure,
+};
+
+/// What identifies the tables that are there now.
+pub(super) struct Tables {
+    /// Given when they were made.
+    pub store_id: String,
+    /// Whose events they hold.
+    pub producer: String,
+}
+
+/// Makes the tables, or finds them there.
+pub(super) async fn tables(config: &Config, producer: Option<&str>, done: &mut Done) -> Result<Tables, Failure> {
+    let named = producer.map(str::to_owned).or_else(|| config.store.producer.clone());
+    match &config.store.database {
+        DatabaseConfig::Sqlite(file) => in_sqlite(file, named, done),
+        DatabaseConfig::Postgres(database) => in_postgres(database, named, done).await,
+    }
+}
+
+fn in_sqlite(file: &Path, named: Option<String>, done: &mut Done) -> Result<Tables, Failure> {
+    let fresh = !file.exists();
+    let connection = rusqlite::Connection::open(file).map_err(|error| {
+        Failure::new(format!("the database {} cannot be opened or made", file.display()))
+            .because(&error)
+            .help("name a path in a folder that this user may write")
+    })?;
+    connection
+        .busy_timeout(std::time::Duration::from_secs(5))
+        .map_err(|error| Failure::new("the database refuses a time limit").because(&error))?;
+    let before = sqlite::check(&connection).ok();
+    let producer = expect_producer(named.or_else(|| before.as_ref().map(|meta| meta.producer.clone())))?;
+    let meta = sqlite::init(&connection, &sqlite::InitOptions::new(producer))
+        .map_err(|error| Failure::from(error).context(&file.display().to_string()))?;
+    done.add(
+        file.display(),
+        match (before.is_some(), fresh) {
+            (true, _) => "has the outbox tables already".to_owned(),
+            (false, true) => format!("database, with the outbox tables of producer {}", meta.producer),
+            (false, false) => format!("the outbox tables of producer {}; your own are untouched", meta.producer),
+        },
+    );
+    Ok(Tables { store_id: meta.store_id, producer: meta.producer })
+}
+
+async fn in_postgres(database: &PostgresConfig, named: Option<String>, done: &mut Done) -> Result<Tables, Failure> {
+    let options = &database.options;
+    let mut client = postgres::connect(options).await?;
+    let before = postgres::check(&client).await.ok();
+    let producer = expect_producer(named.or_else(|| before.as_ref().map(|meta| meta.producer.clone())))?;
+    let meta = postgres::init(&mut client, &postgres::InitOptions::new(producer))
+        .await
+        .map_err(|error| Failure::from(error).context(&options.to_string()))?;
+    done.add(
+        options,
+        if before.is_some() {
+            "has the schema `outbox` already".to_owned()
+        } else {
+            format!("the schema `outbox` of producer {}; your own tables are untouched", meta.producer)
+        },
+    );
+    if let Some(log) = &database.log {
+        wal::publish(&client, &log.publication).await?;
+        done.add(options, format!("the publication {}, of which a relay reads", log.publication));
+    }
+    Ok(Tables { store_id: meta.store_id, producer: meta.producer })
+}
+
+fn expect_producer(producer: Option<String>) -> Result<String, Failure> {
+    producer.ok_or_else(|| {
+        Failure::usage("what the service is called is not said")
+            .help("set `producer` in `[store]`, or say --producer /orders")
+    })
+}

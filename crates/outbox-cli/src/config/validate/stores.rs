@@ -1,0 +1,197 @@
+//! `[store]`, and the bookkeeping of `[relay]`.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use outbox_sql::postgres::{
+    BookkeepingSchema, ConnectOptions,
+    wal::{PUBLICATION, WalSettings},
+};
+
+use super::{DAY, MILLISECOND, SECOND, Section, path};
+use crate::config::{BookkeepingConfig, DatabaseConfig, LogConfig, PostgresConfig, Retention, StoreConfig};
+
+const DATABASE: &str =
+    "name the service's database: `sqlite = \"orders.db\"`, or `postgres = \"postgres://relay@db.example.com/orders\"`";
+/// What PostgreSQL's URLs begin with.
+const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
+
+pub(super) fn store(folder: &Path, section: &Section<'_>) -> Option<StoreConfig> {
+    let database = database(folder, section);
+    let producer = section.parsed("producer", "/orders", |text| {
+        outbox::event::check_uri_reference("producer", text)
+            .map(|()| text.to_owned())
+            .map_err(|error| format!("cannot be a producer ({error}): use a URI reference, as `/orders`"))
+    });
+    let retention = retention(section);
+    section.finish();
+    Some(StoreConfig { database: database?, producer, retention })
+}
+
+fn database(folder: &Path, section: &Section<'_>) -> Option<DatabaseConfig> {
+    match (section.has("sqlite"), section.has("postgres")) {
+        (true, true) => {
+            section.problem("postgres", "there is `sqlite` already", "name one database: leave one of the two out");
+            None
+        }
+        (false, true) => postgres(section).map(|database| DatabaseConfig::Postgres(Box::new(database))),
+        (_, false) => {
+            let sqlite = section.required_text("sqlite", DATABASE)?;
+            if is_postgres(&sqlite) {
+                section.problem("sqlite", "is the URL of a PostgreSQL database", "write `postgres = \"…\"`");
+                return None;
+            }
+            Some(DatabaseConfig::Sqlite(path(folder, &sqlite)))
+        }
+    }
+}
+
+fn is_postgres(text: &str) -> bool {
+    POSTGRES.iter().any(|scheme| text.starts_with(scheme))
+}
+
+fn postgres(section: &Section<'_>) -> Option<PostgresConfig> {
+    let options =
+        section.required_text("postgres", DATABASE).and_then(|url| connect_options(section, "postgres", &url));
+    let poll = section.duration("poll", Duration::from_millis(75), MILLISECOND..=60 * SECOND);
+    let notify = section.flag("notify", false);
+    let log = log(section);
+    Some(PostgresConfig { options: options?, poll, notify, log })
+}
+
+/// How the server's log is read, if `read = "wal"`.
+fn log(section: &Section<'_>) -> Option<LogConfig> {
+    let publication = section.text("publication").unwrap_or_else(|| PUBLICATION.to_owned());
+    let mut settings = WalSettings::new()
+        .publication(&publication)
+        .budget(section.size("wal_budget", 64 << 20, "64 MiB"))
+        .hard_cap(section.size("wal_cap", 4 << 30, "4 GiB"));
+    if let Some(slot) = section.text("slot") {
+        settings = settings.slot(slot);
+    }
+    let reads_log = match section.text("read").as_deref() {
+        None | Some("poll") => false,
+        Some("wal") => true,
+        Some(_) => {
+            let written = section.written("read");
+            section.problem("read", format!("`{written}` is no way to read"), "write \"poll\" or \"wal\"");
+            false
+        }
+    };
+    let unused = ["publication", "slot", "wal_budget", "wal_cap"].into_iter().filter(|key| section.has(key));
+    for key in unused.filter(|_| !reads_log) {
+        section.problem(key, "the log is not read", "add `read = \"wal\"`, or leave it out");
+    }
+    reads_log.then_some(LogConfig { publication, settings })
+}
+
+fn connect_options(section: &Section<'_>, key: &'static str, url: &str) -> Option<ConnectOptions> {
+    let refused = |error: outbox::StoreError| {
+        let text = error.to_string();
+        let (what, help) =
+            text.split_once(": ").unwrap_or((&text, "write postgres://user:password@host:port/database"));
+        section.problem(key, what, help);
+    };
+    let options = ConnectOptions::parse(url).map_err(refused).ok()?;
+    // As for every program that talks to PostgreSQL.
+    match section.variable("PGPASSWORD").filter(|_| !options.has_password()) {
+        Some(password) => Some(options.password(password)),
+        None => Some(options),
+    }
+}
+
+fn retention(section: &Section<'_>) -> Retention {
+    const HELP: &str = "write \"off\", { age = \"7d\" } or { newest = 1000000 }";
+    match section.section_or_text("retention") {
+        None => Retention::Off,
+        Some(Err(text)) => {
+            if text != "off" {
+                let written = section.written("retention");
+                section.problem("retention", format!("`{written}` is not a retention"), HELP);
+            }
+            Retention::Off
+        }
+        Some(Ok(inner)) => {
+            let (age, newest) = (inner.has("age"), inner.has("newest"));
+            let retention = match (age, newest) {
+                (true, false) => Retention::Age(inner.duration("age", 7 * DAY, SECOND..=36_500 * DAY)),
+                (false, true) => Retention::Newest(inner.count("newest", 1_000_000, 0..=u64::MAX >> 1)),
+                (true, true) => {
+                    section.problem("retention", "has both `age` and `newest`", HELP);
+                    Retention::Off
+                }
+                (false, false) => {
+                    section.problem("retention", "has neither `age` nor `newest`", HELP);
+                    Retention::Off
+                }
+            };
+            inner.finish();
+            retention
+        }
+    }
+}
+
+/// The bookkeeping of the relay `name`; without a section, that which belongs to the store.
+pub(super) fn bookkeeping(
+    folder: &Path,
+    name: &str,
+    section: Option<&Section<'_>>,
+    store: Option<&StoreConfig>,
+) -> Option<BookkeepingConfig> {
+    let text = section.and_then(|section| section.text("bookkeeping"));
+    let schema = schema(section);
+    let witness = section.and_then(|section| section.text("witness"));
+    let is_named = witness.is_some();
+    let witness = witness.map_or_else(|| path(folder, &format!("{name}.witness")), |text| path(folder, &text));
+    let bookkeeping = match (text, store.map(|store| &store.database)) {
+        (Some(text), _) if is_postgres(&text) => {
+            let options = Box::new(connect_options(section?, "bookkeeping", &text)?);
+            Some(BookkeepingConfig::Postgres { options, schema: schema?, witness })
+        }
+        (Some(text), _) => Some(BookkeepingConfig::Sqlite(path(folder, &text))),
+        (None, Some(DatabaseConfig::Sqlite(file))) => {
+            let mut beside = file.clone().into_os_string();
+            beside.push(".relay");
+            Some(BookkeepingConfig::Sqlite(PathBuf::from(beside)))
+        }
+        (None, Some(DatabaseConfig::Postgres(database))) => {
+            Some(BookkeepingConfig::Postgres { options: Box::new(database.options.clone()), schema: schema?, witness })
+        }
+        (None, None) => None,
+    };
+    if let (Some(section), Some(BookkeepingConfig::Sqlite(file))) = (section, &bookkeeping) {
+        needs_no_schema(section, is_named);
+        if store.and_then(|store| store.database.file()) == Some(file) {
+            section.problem(
+                "bookkeeping",
+                "is the business database itself",
+                "name a file of its own, so that the relay never contends with the service; the default is `<sqlite>.relay`",
+            );
+        }
+    }
+    bookkeeping
+}
+
+/// A file is the relay's own as it is.
+fn needs_no_schema(section: &Section<'_>, has_witness: bool) {
+    const HELP: &str = "leave it out; it is for a bookkeeping in PostgreSQL";
+    if section.has("schema") {
+        section.problem("schema", "the bookkeeping is a file, which has no schemas", HELP);
+    }
+    if has_witness {
+        section.problem("witness", "the bookkeeping is a file, which needs no witness", HELP);
+    }
+}
+
+fn schema(section: Option<&Section<'_>>) -> Option<BookkeepingSchema> {
+    let Some((section, text)) = section.and_then(|section| Some((section, section.text("schema")?))) else {
+        return Some(BookkeepingSchema::default());
+    };
+    let refused = |_| {
+        let help = "use 1 to 63 of a-z, 0-9 and `_`, no digit and no `pg_` first, as \"outbox_relay\"";
+        section.problem("schema", format!("`{}` cannot name a schema", section.written("schema")), help);
+    };
+    BookkeepingSchema::new(&text).map_err(refused).ok()
+}

@@ -1,0 +1,243 @@
+//! A service on PostgreSQL: the same commands, on a real server.
+
+use outbox_sql::postgres::{ConnectOptions, connect};
+
+use crate::{
+    place::{Place, Ran},
+    server::{self, Database},
+};
+
+/// A service's database, and a folder with a configuration for it.
+struct Service {
+    database: Database,
+    place: Place,
+}
+
+impl Service {
+    async fn new() -> Self {
+        let service = Self { database: Database::new().await, place: Place::new() };
+        service.configure("");
+        service
+    }
+
+    /// Writes a configuration with `more` in its section of the store.
+    fn configure(&self, more: &str) {
+        let text = format!(
+            "[store]\npostgres = '{}'\nproducer = '/orders'\n{more}\n[relay]\nfailover = '1s'\n\
+             [[route]]\nname = 'ledger'\nfile = 'ledger.jsonl'\n",
+            self.database.url()
+        );
+        self.place.write("outbox.toml", &text);
+    }
+
+    async fn initialised() -> Self {
+        let service = Self::new().await;
+        let ran = service.place.run(&["init"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        service
+    }
+
+    /// Commits `count` orders of one customer.
+    async fn write(&self, count: u32) {
+        let sql = format!(
+            "SELECT outbox.write('customer/1', 'order.placed', '{{\"units\": 3}}') FROM generate_series(1, {count})"
+        );
+        self.database.session().await.batch_execute(&sql).await.unwrap();
+    }
+
+    /// Lets a relay publish all that is there.
+    fn publish(&self) {
+        let relay = self.place.relay();
+        self.place.wait_until(|status| status["routes"][0]["backlog"] == 0);
+        let ran = relay.stop();
+        assert_eq!(ran.code, 0, "{}", ran.err);
+    }
+
+    fn lines(&self) -> usize {
+        self.place.read("ledger.jsonl").lines().count()
+    }
+
+    /// Runs `sql` where no session of this database is in the way.
+    async fn beside(sql: &[String]) {
+        let session = server::session(server::url()).await;
+        for statement in sql {
+            session.batch_execute(statement).await.unwrap();
+        }
+    }
+}
+
+fn said(ran: &Ran) -> String {
+    format!("{}{}", ran.out, ran.err)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_sql_call_wrote_is_published_in_order_once() {
+    let service = Service::initialised().await;
+    assert_eq!(service.place.run(&["check"]).code, 0);
+    service.write(50).await;
+    service.publish();
+    service.write(50).await;
+    service.publish();
+    let text = service.place.read("ledger.jsonl");
+    let places: Vec<_> = text.lines().filter_map(|line| line.split("\"id\":\"").nth(1)?.split('"').next()).collect();
+    let expected: Vec<_> = (1..=100).map(|number| format!("customer/1@1.{number}.0")).collect();
+    assert_eq!(places, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_with_a_url_writes_a_configuration_that_works_and_a_second_init_changes_nothing() {
+    let (database, place) = (Database::new().await, Place::new());
+    let first = place.run(&["init", database.url(), "--producer", "/orders"]);
+    assert_eq!(first.code, 0, "{}", first.err);
+    assert!(first.out.contains("outbox.write("), "{}", first.out);
+    assert_eq!(place.run(&["check"]).code, 0);
+    let meta = |client: tokio_postgres::Client| async move {
+        client.query_one("SELECT store_id FROM outbox.meta", &[]).await.unwrap().get::<_, String>(0)
+    };
+    let before = meta(database.session().await).await;
+    let second = place.run(&["init"]);
+    assert_eq!(second.code, 0, "{}", second.err);
+    assert!(second.out.contains("already"), "{}", second.out);
+    assert_eq!(meta(database.session().await).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_not_written_into_a_configuration() {
+    let place = Place::new();
+    let ran = place.run(&["init", "postgres://relay:hush-hush@127.0.0.1:1/orders"]);
+    assert_eq!(ran.code, 2, "{}", said(&ran));
+    assert!(ran.err.contains("PGPASSWORD") && !said(&ran).contains("hush"), "{}", said(&ran));
+    assert!(!place.path("outbox.toml").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_statements_make_what_init_makes_and_the_roles_need_no_more() {
+    let service = Service::new().await;
+    let (writer, relay) = (format!("w_{}", std::process::id()), format!("r_{}", std::process::id()));
+    Service::beside(&[format!("CREATE ROLE {writer} LOGIN"), format!("CREATE ROLE {relay} LOGIN")]).await;
+    let ran = service.place.run(&["init", "--sql", "--writer", &writer, "--relay", &relay]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    service.database.session().await.batch_execute(&ran.out).await.unwrap();
+    let made = service.place.run(&["init"]);
+    assert_eq!(made.code, 0, "{}", said(&made));
+
+    let as_role = |role: &str| {
+        let (scheme, rest) = service.database.url().split_once("://").unwrap();
+        format!("{scheme}://{role}@{}", rest.rsplit_once('@').unwrap().1)
+    };
+    let session = connect(&ConnectOptions::parse(&as_role(&writer)).unwrap()).await.unwrap();
+    session.batch_execute("SELECT outbox.write('customer/1', 'order.placed', '{}')").await.unwrap();
+    let config = service.place.read("outbox.toml").replace(service.database.url(), &as_role(&relay));
+    service.place.write("outbox.toml", &config);
+    service.publish();
+    assert_eq!(service.lines(), 1);
+    drop(session);
+    let session = service.database.session().await;
+    session.batch_execute(&format!("DROP OWNED BY {writer}, {relay}; DROP ROLE {writer}, {relay}")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_put_back_with_its_bookkeeping_in_it_is_noticed_and_adopted() {
+    let service = Service::initialised().await;
+    service.write(5).await;
+    service.publish();
+    let name = service.database.url().rsplit('/').next().unwrap().to_owned();
+    let backup = format!("{name}_backup");
+    Service::beside(&[format!("CREATE DATABASE {backup} TEMPLATE {name}")]).await;
+    service.write(5).await;
+    service.publish();
+    let put_back = [format!("DROP DATABASE {name} WITH (FORCE)"), format!("ALTER DATABASE {backup} RENAME TO {name}")];
+    Service::beside(&put_back).await;
+
+    for command in ["relay", "check"] {
+        let ran = service.place.run(&[command]);
+        assert_eq!(ran.code, 4, "{command}: {}", said(&ran));
+        assert!(said(&ran).contains("outbox adopt"), "{command}: {}", said(&ran));
+    }
+    let adopted = service.place.json(&["adopt", "--yes", "--entries", "keep"]);
+    assert_eq!(adopted["done"], true, "{adopted:#}");
+    let before = service.lines();
+    service.write(3).await;
+    service.publish();
+    let text = service.place.read("ledger.jsonl");
+    let new = text.lines().skip(before).filter(|line| line.contains("\"place\":\"2.")).count();
+    assert_eq!(new, 3, "{text}");
+    assert_eq!(service.place.run(&["check"]).code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_bookkeeping_is_noticed() {
+    let service = Service::initialised().await;
+    service.write(2).await;
+    service.publish();
+    service.database.session().await.batch_execute("DROP SCHEMA outbox_relay CASCADE").await.unwrap();
+    let ran = service.place.run(&["relay"]);
+    assert_eq!(ran.code, 4, "{}", said(&ran));
+    assert!(ran.err.contains("is not there") && ran.err.contains("outbox adopt"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_server_is_said_with_a_remedy() {
+    let service = Service::new().await;
+    let unmade = service.place.run(&["relay"]);
+    assert_eq!(unmade.code, 1, "{}", said(&unmade));
+    assert!(unmade.err.contains("outbox init"), "{}", unmade.err);
+    let text = service.place.read("outbox.toml");
+    let (url, gone) = (service.database.url(), "postgres://relay@127.0.0.1:1/orders?connect_timeout=2");
+    service.place.write("outbox.toml", &text.replace(url, gone));
+    let unreachable = service.place.run(&["check"]);
+    assert_eq!(unreachable.code, 1, "{}", said(&unreachable));
+    assert!(said(&unreachable).contains("127.0.0.1:1"), "{}", said(&unreachable));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_relays_of_two_places_stand_in_for_each_other() {
+    let service = Service::initialised().await;
+    let elsewhere = Place::new();
+    elsewhere.write("outbox.toml", &service.place.read("outbox.toml"));
+    let owner = service.place.relay();
+    service.place.wait_until(|status| status["relay"]["epoch"] == 1);
+    let standby = elsewhere.relay();
+    service.write(5).await;
+    service.place.until("the owner publishes", |_| (service.lines() == 5).then_some(()));
+    assert_eq!(owner.stop().code, 0);
+    service.write(5).await;
+    elsewhere.until("the other goes on", |place| (place.read("ledger.jsonl").lines().count() == 5).then_some(()));
+    assert_eq!(standby.stop().code, 0);
+    assert_eq!(service.lines(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_database_is_read_can_be_changed_and_changed_back() {
+    let service = Service::initialised().await;
+    for read in ["poll", "wal", "poll", "wal"] {
+        service.configure(&format!("read = '{read}'"));
+        let ran = service.place.run(&["init"]);
+        assert_eq!(ran.code, 0, "{}", said(&ran));
+        assert_eq!(service.place.run(&["check"]).code, 0);
+        service.write(20).await;
+        let relay = service.place.relay();
+        service.write(20).await;
+        service.place.wait_until(|status| status["routes"][0]["backlog"] == 0);
+        assert_eq!(relay.stop().code, 0);
+    }
+    let text = service.place.read("ledger.jsonl");
+    let places: Vec<_> = text.lines().filter_map(|line| line.split("\"id\":\"").nth(1)?.split('"').next()).collect();
+    let expected: Vec<_> = (1..=160).map(|number| format!("customer/1@1.{number}.0")).collect();
+    assert_eq!(places, expected);
+    let session = service.database.session().await;
+    let drop =
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
+    session.batch_execute(drop).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_does_not_tell_of_the_entries_is_refused_with_what_to_run() {
+    let service = Service::initialised().await;
+    service.configure("read = 'wal'");
+    for command in ["relay", "check"] {
+        let ran = service.place.run(&[command]);
+        assert_eq!(ran.code, 1, "{command}: {}", said(&ran));
+        assert!(said(&ran).contains("CREATE PUBLICATION"), "{command}: {}", said(&ran));
+    }
+}

@@ -1,0 +1,40 @@
+-- Going on after history went backwards, as in a restored backup. `outbox adopt` calls it.
+
+-- Raises the incarnation, and moves into it, if `restamp`, all entries that are not among what `passed` sees, nor up to
+-- `through` among what `upto` sees; with them the heads that stand at one of these. An entry that follows one that moves takes
+-- its `after` along; the first of each key that moves keeps naming a predecessor of the old incarnation, which is where
+-- consumers stand if nothing of that key was lost. Gives the new incarnation.
+CREATE OR REPLACE FUNCTION outbox.raise_incarnation(
+    passed pg_snapshot, upto pg_snapshot, through bigint, restamp boolean
+) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    raised integer;
+    latest xid8;
+BEGIN
+    -- Who writes has moved a head, and so is done with by now, or waits and then sees the new one.
+    LOCK TABLE outbox.heads IN SHARE ROW EXCLUSIVE MODE;
+    UPDATE outbox.meta AS m SET incarnation = m.incarnation + 1 RETURNING m.incarnation INTO raised;
+    -- Entries that a dump brought along carry numbers of another server's transactions: as long as this one has not given
+    -- them, nobody would see these entries.
+    UPDATE outbox.entries AS e SET xid = pg_current_xact_id() WHERE e.xid > pg_current_xact_id();
+    IF restamp THEN
+        UPDATE outbox.entries AS e SET
+            incarnation = raised,
+            after = CASE
+                WHEN EXISTS (
+                    SELECT FROM outbox.entries AS p WHERE p.id = e.previous_id
+                        AND NOT pg_visible_in_snapshot(p.xid, passed)
+                        AND NOT (p.id <= through AND pg_visible_in_snapshot(p.xid, upto))
+                ) THEN raised || substr(e.after, strpos(e.after, '.'))
+                ELSE e.after
+            END
+        WHERE NOT pg_visible_in_snapshot(e.xid, passed)
+            AND NOT (e.id <= through AND pg_visible_in_snapshot(e.xid, upto));
+        UPDATE outbox.heads AS h SET incarnation = e.incarnation, after = e.after
+        FROM outbox.entries AS e
+        WHERE e.id = h.entry_id AND e.incarnation = raised;
+    END IF;
+    RETURN raised;
+END
+$$;

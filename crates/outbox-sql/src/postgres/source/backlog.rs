@@ -1,0 +1,62 @@
+//! What lies behind a position: counted as far as that is cheap.
+
+use outbox::{StoreError, source::Backlog};
+use tokio_postgres::types::Type;
+
+use super::{
+    session::{Param, Using},
+    values::Eight,
+};
+use crate::postgres::{
+    decode::from_micros,
+    failure::store_error,
+    position::{Reading, Standing},
+};
+
+const MEASURING: &str = "measuring the backlog";
+/// Entries that are counted; more are estimated by their ids.
+const COUNTED: i64 = 10_000;
+
+/// Two parts: what is left of the range, above `$1`, of what `$2` sees and `$3` does not; and what `$4` and `$5` have not
+/// seen.
+const SQL: &str = "WITH behind (id) AS MATERIALIZED (
+        (SELECT e.id FROM outbox.entries AS e WHERE e.id > $1 AND pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot)
+            AND NOT pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot) ORDER BY e.id LIMIT $6)
+        UNION ALL
+        (SELECT e.id FROM outbox.entries AS e WHERE e.xid >= $4::text::xid8 ORDER BY e.xid, e.id LIMIT $6)
+        UNION ALL
+        (SELECT o.id FROM unnest($5::text[]::xid8[]) AS r (xid), LATERAL (SELECT e.id FROM outbox.entries AS e
+            WHERE e.xid >= r.xid AND e.xid <= r.xid ORDER BY e.xid, e.id LIMIT $6) AS o)
+    ), found AS (SELECT count(*) AS rows, min(b.id) AS first FROM behind AS b)
+    SELECT f.rows, f.first, (SELECT max(e.id) FROM outbox.entries AS e),
+        (SELECT e.recorded_at FROM outbox.entries AS e WHERE e.id = f.first)
+    FROM found AS f";
+
+pub(super) async fn behind(using: &mut Using<'_>, standing: &Standing) -> Result<Backlog, StoreError> {
+    let (to, above) = match &standing.reading {
+        Reading::Rest | Reading::Log { .. } => (&standing.passed, i64::MAX),
+        Reading::Range { to, last, .. } => (to, last.map_or(i64::MIN, |last| last.id)),
+    };
+    let (seen, passed, xmax) = (to.to_sql(), standing.passed.to_sql(), to.xmax().to_string());
+    let running: Vec<String> = to.running().iter().map(u64::to_string).collect();
+    let params: [Param<'_>; 6] = [
+        (&above, Type::INT8),
+        (&seen, Type::TEXT),
+        (&passed, Type::TEXT),
+        (&xmax, Type::TEXT),
+        (&running, Type::TEXT_ARRAY),
+        (&COUNTED, Type::INT8),
+    ];
+    let row = using.open(MEASURING, async |client| client.query_typed_one(SQL, &params).await).await?;
+    using.close(MEASURING).await?;
+    let number = |column| row.try_get::<_, Option<i64>>(column).map_err(store_error(MEASURING));
+    let (rows, first, last) = (number(0)?.unwrap_or(0), number(1)?, number(2)?);
+    let oldest = row.try_get::<_, Option<Eight>>(3).map_err(store_error(MEASURING))?;
+    let exact = rows < COUNTED;
+    let estimated = first.zip(last).map_or(0, |(first, last)| last.abs_diff(first) + 1);
+    Ok(Backlog {
+        entries: if exact { rows.unsigned_abs() } else { estimated.max(rows.unsigned_abs()) },
+        exact,
+        oldest: oldest.and_then(|micros| from_micros(micros.0)),
+    })
+}

@@ -1,0 +1,77 @@
+//! Leaves are made ahead of need, and empty shells dropped when it is quiet, for as long as this process has the claim.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use outbox::StoreError;
+use tokio_postgres::types::Type;
+
+use super::{Inner, locked};
+use crate::postgres::{failure::store_error, source::Param};
+
+/// How often to look whether a leaf is needed.
+const ROUND: Duration = Duration::from_secs(60);
+/// Leaves that are made or dropped in one round at most.
+const MOST: usize = 8;
+const KEEPING: &str = "making leaves for new entries";
+
+/// Begins to keep the leaves of `store`, unless somebody does. Ends with the store, or with its claim.
+pub(super) fn begin(store: &Arc<Inner>) {
+    if std::mem::replace(&mut *locked(&store.is_kept), true) {
+        return;
+    }
+    let weak = Arc::downgrade(store);
+    tokio::spawn(async move {
+        while let Some(store) = Weak::upgrade(&weak) {
+            match store.keep_leaves().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    *locked(&store.is_kept) = false;
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "leaves for new entries could not be made; trying again later"),
+            }
+            drop(store);
+            tokio::time::sleep(ROUND).await;
+        }
+    });
+}
+
+impl Inner {
+    /// Makes the leaves that are needed, and drops some that are not. Tells whether the claim is still ours.
+    async fn keep_leaves(&self) -> Result<bool, StoreError> {
+        let Some(claim) = locked(&self.claimed).clone() else { return Ok(false) };
+        let latest = self.identity().await?.claim;
+        if latest.is_none_or(|latest| latest.nonce != claim.nonce) {
+            return Ok(false);
+        }
+        let span = i64::try_from(self.settings.leaf_span.as_secs()).unwrap_or(i64::MAX);
+        let make = "SELECT outbox.make_leaf(make_interval(secs => $1))";
+        #[expect(clippy::cast_precision_loss, reason = "seconds, of which there are few")]
+        let span = span as f64;
+        self.while_done(make, &[(&span, Type::FLOAT8)]).await?;
+        self.while_done("SELECT outbox.drop_leaf()", &[]).await?;
+        Ok(true)
+    }
+
+    /// Calls a function until it gives no leaf's name.
+    async fn while_done(&self, sql: &str, params: &[Param<'_>]) -> Result<(), StoreError> {
+        for _ in 0..MOST {
+            let client = self.keeper.client().await?;
+            let row = match client.query_typed_one(sql, params).await {
+                Ok(row) => row,
+                // A writer has the table: it goes first.
+                Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(store_error(KEEPING)(error)),
+            };
+            let leaf: Option<String> = row.try_get(0).map_err(store_error(KEEPING))?;
+            let Some(leaf) = leaf else { return Ok(()) };
+            tracing::debug!(%leaf, "a leaf of the entries was made or dropped");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! Looking at the server from beside the stream: what can be seen now, and how far its log reaches.
+
+use std::time::Duration;
+
+use outbox::{ErrorKind, StoreError};
+use tokio_postgres::{error::SqlState, types::Type};
+
+use super::lsn::Lsn;
+use crate::postgres::{connection::Connection, position::Snapshot};
+
+const LOOKING: &str = "looking how far the log reaches";
+/// How long what is committed may wait to be flushed before that is made to happen.
+const PATIENCE: u32 = 3;
+/// As the server's `wal_writer_delay`.
+const BETWEEN: Duration = Duration::from_millis(200);
+
+/// A commit that waits for its flush, and for nothing else.
+const FLUSH: &str =
+    "SELECT set_config('synchronous_commit', 'local', true) || pg_logical_emit_message(true, 'outbox', '')::text";
+
+/// What can be seen, and what was written of the log by then.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    /// What can be seen.
+    pub(super) snapshot: Snapshot,
+    /// All that it sees was written to the log before this place, for the snapshot was taken first.
+    pub(super) written: Lsn,
+    /// Whether commits wait for a standby.
+    pub(super) gated: bool,
+    /// Another text whenever the publication was changed, or was removed.
+    pub(super) publication: String,
+}
+
+/// The session beside the stream.
+pub(super) struct Beside {
+    connection: Connection,
+    publication: String,
+}
+
+impl Beside {
+    pub(super) fn new(connection: Connection, publication: String) -> Self {
+        Self { connection, publication }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Looks.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub(super) async fn look(&self) -> Result<Look, StoreError> {
+        const SQL: &str = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, \
+            current_setting('synchronous_standby_names') <> '', \
+            coalesce((SELECT concat_ws('.', p.oid, p.xmin, \
+                (SELECT string_agg(concat_ws('.', r.oid, r.xmin), ',' ORDER BY r.oid) \
+                    FROM pg_publication_rel AS r WHERE r.prpubid = p.oid), \
+                (SELECT string_agg(concat_ws('.', n.oid, n.xmin), ',' ORDER BY n.oid) \
+                    FROM pg_publication_namespace AS n WHERE n.pnpubid = p.oid)) \
+                FROM pg_publication AS p WHERE p.pubname = $1), '')";
+        let client = self.connection.client().await?;
+        let limit = client.limit();
+        let statement = async {
+            let row = client.query_typed_one(SQL, &[(&self.publication, Type::TEXT)]).await?;
+            let texts: [String; 2] = [row.try_get(0)?, row.try_get(1)?];
+            Ok((texts, row.try_get(2)?, row.try_get(3)?))
+        };
+        let ([snapshot, written], gated, publication) = limit.within(LOOKING, statement).await?;
+        Ok(Look { snapshot: read_snapshot(&snapshot)?, written: read_lsn(&written)?, gated, publication })
+    }
+
+    /// Looks at what can be seen, and waits until all of that is flushed: a crash can take none of it back.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub(super) async fn look_at_flushed(&self) -> Result<Look, StoreError> {
+        let look = self.look().await?;
+        let mut tries = 0;
+        while self.flushed().await? < look.written {
+            tries += 1;
+            if tries > PATIENCE {
+                // A session that wrote and does nothing more can hold it up for long: a commit of ours has all flushed.
+                // It waits for no standby.
+                self.text(FLUSH).await?;
+            } else {
+                tokio::time::sleep(BETWEEN).await;
+            }
+        }
+        Ok(look)
+    }
+
+    /// What is flushed.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub(super) async fn flushed(&self) -> Result<Lsn, StoreError> {
+        read_lsn(&self.text("SELECT pg_current_wal_flush_lsn()::text").await?)
+    }
+
+    /// What can be seen.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub(super) async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        read_snapshot(&self.text("SELECT pg_current_snapshot()::text").await?)
+    }
+
+    /// Whether the server has given this number to a transaction; an older copy may not have yet.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub(super) async fn has_given(&self, xid: u64) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT pg_xact_status($1::text::xid8)";
+        let client = self.connection.client().await?;
+        let (limit, xid) = (client.limit(), xid.to_string());
+        let asked = async {
+            match client.query_typed_one(SQL, &[(&xid, Type::TEXT)]).await {
+                Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => Ok(false),
+                other => other.map(|_| true),
+            }
+        };
+        limit.within(LOOKING, asked).await
+    }
+
+    async fn text(&self, sql: &str) -> Result<String, StoreError> {
+        let client = self.connection.client().await?;
+        let limit = client.limit();
+        let statement = async { client.query_typed_one(sql, &[]).await?.try_get(0) };
+        limit.within(LOOKING, statement).await
+    }
+}
+
+pub(super) fn read_snapshot(text: &str) -> Result<Snapshot, StoreError> {
+    Snapshot::from_sql(text).map_err(|_| strange("a snapshot", text))
+}
+
+pub(super) fn read_lsn(text: &str) -> Result<Lsn, StoreError> {
+    text.parse().map_err(|_| strange("a place in the log", text))
+}
+
+fn strange(what: &str, text: &str) -> StoreError {
+    StoreError::new(ErrorKind::Incompatible, format!("{LOOKING}: the server gave `{text}` for {what}"))
+}

@@ -1,0 +1,128 @@
+//! Taking in what the server sends, and telling it how far we are.
+
+use std::{convert::Infallible, time::Duration};
+
+use outbox::{ErrorKind, StoreError};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::WIDE;
+use crate::postgres::wal::{
+    ROUND,
+    lsn::Lsn,
+    pgoutput::{self, Change},
+    replication::{Heard, Streaming},
+    rows::Rows,
+    shared::Shared,
+    state::State,
+};
+
+/// How often the server is told of us though nothing has changed, and asked to answer.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// The same while nothing is received from it: its patience may be short.
+const TELL_WHILE_FULL: Duration = Duration::from_secs(2);
+/// How long the server may be silent.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// When the server was told what.
+struct Told {
+    confirmed: Lsn,
+    at: Instant,
+    heard: Instant,
+}
+
+/// Takes in what the server sends, and tells it how far we are.
+pub(super) async fn receive(shared: &Shared, streaming: &mut Streaming) -> Result<Infallible, StoreError> {
+    let mut rows = Rows::new(&shared.producer().await?);
+    let mut ticks = interval(ROUND);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = Told { confirmed: Lsn(0), at: Instant::now(), heard: Instant::now() };
+    loop {
+        let full = shared.with(|state| state.chain.is_full()).unwrap_or(false);
+        let heard = tokio::select! {
+            biased;
+            _ = ticks.tick() => None,
+            () = shared.pump.notified() => None,
+            heard = streaming.next(), if !full => Some(heard?),
+        };
+        let mut asked = false;
+        if let Some(first) = heard {
+            told.heard = Instant::now();
+            asked = take_in(shared, streaming, &mut rows, first)?;
+        }
+        if !full && told.heard.elapsed() > SILENCE {
+            let message = format!("reading the log: the server has said nothing for {SILENCE:?}");
+            return Err(StoreError::new(ErrorKind::Unavailable, message));
+        }
+        tell(shared, streaming, &mut told, asked, full).await?;
+    }
+}
+
+/// Takes in `first` and what else has come already. Tells whether the server waits for an answer.
+fn take_in(shared: &Shared, streaming: &mut Streaming, rows: &mut Rows, first: Heard) -> Result<bool, StoreError> {
+    let (mut asked, mut answered, mut came) = (false, false, false);
+    let taken = shared.with(|state| {
+        let mut next = Some(first);
+        while let Some(heard) = next {
+            match heard {
+                Heard::Alive { sent, reply } => {
+                    state.come_to(sent);
+                    asked |= reply;
+                    answered = true;
+                }
+                Heard::Data(message) => came |= change(state, rows, message)?,
+            }
+            next = if state.chain.is_full() { None } else { streaming.ready()? };
+        }
+        Ok(state.chain.is_held_back() || state.chain.width() > WIDE)
+    });
+    let Some(taken) = taken else { return Ok(asked) };
+    if taken? {
+        shared.house.notify_one();
+    }
+    if came {
+        shared.wake();
+    } else if answered {
+        shared.came();
+    }
+    Ok(asked)
+}
+
+/// Takes in one change. Tells whether there is a new row.
+fn change(state: &mut State, rows: &mut Rows, message: bytes::Bytes) -> Result<bool, StoreError> {
+    let change = pgoutput::read(message)
+        .map_err(|error| StoreError::new(ErrorKind::Incompatible, format!("reading the log: {error}")))?;
+    match change {
+        Change::Begin { commit, xid } => state.chain.begin(commit, xid),
+        Change::Commit { end } => state.commit(end),
+        Change::Relation(relation) => rows.relation(&relation)?,
+        Change::Insert { relation, row } if state.chain.wants_rows() => {
+            if let Some((id, record)) = rows.decode(relation, &row)? {
+                return Ok(state.chain.row(id, record));
+            }
+        }
+        Change::Insert { .. } | Change::Other => {}
+    }
+    Ok(false)
+}
+
+/// Tells the server how far we are, if it is time to.
+async fn tell(
+    shared: &Shared,
+    streaming: &mut Streaming,
+    told: &mut Told,
+    asked: bool,
+    full: bool,
+) -> Result<(), StoreError> {
+    let (came, confirmed, wanted) =
+        shared.with(|state| (state.came(), state.confirmed(), state.wants_reply)).unwrap_or_default();
+    let since = told.at.elapsed();
+    let is_due = since >= if full { TELL_WHILE_FULL } else { TELL_EVERY };
+    let has_news = confirmed > told.confirmed && since >= ROUND;
+    if !(asked || wanted || is_due || has_news) {
+        return Ok(());
+    }
+    shared.with(|state| state.wants_reply = false);
+    streaming.tell(came, confirmed, shared.settings.clock.wall(), wanted || is_due).await?;
+    (told.confirmed, told.at) = (confirmed, Instant::now());
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! Reading the write-ahead log of PostgreSQL, against real servers of its own.
+
+#![cfg(feature = "postgres")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod acknowledging;
+mod cluster;
+mod conformance;
+mod disturbed;
+mod fixture;
+mod reading;
+mod relaying;
+mod setting_up;
+mod standby;
+mod switching;
