@@ -149,7 +149,10 @@ impl World {
     fn have_a_checkpoint(&mut self) {
         let mut relay = self.relay();
         let before = self.target.count();
-        let done = self.until(&mut relay, "it publishes", true, |world| world.target.count() > before + CONCURRENCY);
+        // What was sent first may have to be sent again, and holds the checkpoint back until then.
+        let done = self.until(&mut relay, "it publishes and has a checkpoint", true, |world| {
+            world.target.count() > before + CONCURRENCY && world.rig.books().is_some()
+        });
         assert!(done.is_ok(), "nobody killed this relay");
         assert_eq!(relay.stop().code, 0);
         self.broke("stopped in order");

@@ -116,7 +116,7 @@ impl Calls {
             let get = self.client.get_item().table_name(table).set_key(Some(key.clone()));
             get.consistent_read(true).send()
         };
-        self.call(attempt).await.map(|output| output.item)
+        self.call(attempt).await.map(|output| output.item).map_err(Failure::of_reading)
     }
 
     /// A retry loop's state.

@@ -98,6 +98,12 @@ impl Failure {
         self.kind.retry()
     }
 
+    /// The same, of a call that only reads: it has no effect that could have taken place.
+    pub(super) fn of_reading(mut self) -> Self {
+        self.uncertain = false;
+        self
+    }
+
     /// The same, but that an attempt before it may have had its effect.
     pub(super) fn after_uncertain(mut self, uncertain: bool) -> Self {
         self.uncertain |= uncertain;

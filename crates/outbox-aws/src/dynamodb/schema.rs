@@ -25,6 +25,9 @@ pub const DEFAULT_RETENTION: Duration = Duration::from_hours(30 * 24);
 /// The largest event before any route is registered: what an item takes.
 pub const DEFAULT_MAX_EVENT_BYTES: u64 = item::MAX_ITEM_BYTES as u64;
 
+/// How long looking at a table is tried again.
+const CHECKING: Duration = Duration::from_secs(10);
+
 /// The item of the table of heads that says whose tables these are.
 pub(super) const STORE: &str = "store";
 
@@ -150,7 +153,7 @@ pub async fn init(client: &Client, tables: &Tables, options: &InitOptions) -> Re
 /// # Errors
 /// [`ErrorKind::Incompatible`] with the remedy; otherwise as DynamoDB says.
 pub async fn check(client: &Client, tables: &Tables) -> Result<Identity, StoreError> {
-    let calls = Calls::new(client, Arc::new(System), Arc::new(System), PATIENCE);
+    let calls = Calls::new(client, Arc::new(System), Arc::new(System), CHECKING);
     for (name, shape) in shapes(tables) {
         Table { calls: &calls, name }.check(&shape).await?;
     }

@@ -8,7 +8,9 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 use outbox::{
     Bookkeeping, ErrorKind, Event, Key, Lane, NewEvent, Operator, PartitionId, Place, Placing, Position, RouteName,
-    bookkeeping::{Front, FrontState, Keep, KeepOutcome, KeptContent, Lease, Selector, SettleOutcome, Settlement},
+    bookkeeping::{
+        Checkpoint, Front, FrontState, Keep, KeepOutcome, KeptContent, Lease, Selector, SettleOutcome, Settlement,
+    },
     event::Identity,
     testing::{BookkeepingUnderTest, conformance},
 };
@@ -128,6 +130,31 @@ async fn an_operators_late_change_does_not_touch_the_next_trouble() {
     let trouble = relay.trouble(&route(), &lane()).await.unwrap().unwrap();
     assert!(matches!(trouble.front.state, FrontState::Retrying { .. }), "{trouble:?}");
     assert_eq!(contents(&relay).await, expected(&second));
+}
+
+/// A handle that remembers what a route was called does not write to it under its former name, and one that has stored a
+/// checkpoint reads nothing before the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_was_renamed_meanwhile_begins_anew() {
+    let fresh = Books::new().await;
+    let endpoint = server::endpoint().expect("faults are scripted before an emulator: name one by OUTBOX_TEST_AWS");
+    let proxy = Proxy::before(endpoint).await;
+    let relay = fresh.opened_by(&server::client_at(Some(proxy.url())).await).await;
+    let lease = take(&relay).await;
+    let at = |number: u64| Checkpoint {
+        partition: partition(),
+        position: Position::new(number.to_string()),
+        finished: false,
+    };
+    relay.checkpoint(&lease, &route(), &at(1), None).await.unwrap();
+    let reads = proxy.calls("GetItem").len();
+    relay.checkpoint(&lease, &route(), &at(2), None).await.unwrap();
+    assert_eq!(proxy.calls("GetItem").len(), reads);
+    let renamed = RouteName::new("books").unwrap();
+    fresh.opened().await.rename_route(&route(), &renamed).await.unwrap();
+    relay.checkpoint(&lease, &route(), &at(3), None).await.unwrap();
+    assert_eq!(relay.checkpoints(&renamed).await.unwrap(), [at(2)]);
+    assert_eq!(relay.checkpoints(&route()).await.unwrap(), [at(3)]);
 }
 
 fn route() -> RouteName {

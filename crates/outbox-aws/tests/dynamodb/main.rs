@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod bookkeeping;
+mod connecting;
 mod fixture;
 mod proxy;
 mod python;

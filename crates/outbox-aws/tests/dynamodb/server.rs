@@ -76,7 +76,7 @@ fn script() -> PathBuf {
 /// The Python that has boto3.
 pub(crate) fn python() -> String {
     let found = Command::new(script()).arg("find").output().expect("scripts/test-aws can be run");
-    assert!(found.status.success(), "scripts/test-aws has not installed boto3: run `scripts/test-aws start` once");
+    assert!(found.status.success(), "scripts/test-aws has not installed boto3: run `scripts/test-aws install`");
     String::from_utf8(found.stdout).unwrap().trim().to_owned()
 }
 

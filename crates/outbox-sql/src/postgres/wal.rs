@@ -1,8 +1,8 @@
 //! Reading entries from the server's write-ahead log.
 //!
 //! The log gives each commit a moment after it is flushed, without a query: that is what it is for. What makes sure that
-//! nothing is lost is the table, as for polling: both read by the same positions, which say what transactions were read
-//! ([`position`](super::position)), so whatever the log cannot give, the table can. All routes share one slot and one stream:
+//! nothing is lost is the table, as for polling: both read by the same positions, which say what transactions were read, so
+//! whatever the log cannot give, the table can. All routes share one slot and one stream:
 //!
 //! - A route that stands where the stream is gets what comes next from there. One that stands elsewhere, because its sink
 //!   was slow, or it was stopped, or it begins, reads the table up to a place of the stream and goes on in it.

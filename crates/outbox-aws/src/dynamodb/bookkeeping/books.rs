@@ -10,7 +10,7 @@ use std::{
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use futures_util::future::maybe_done;
-use outbox::{ErrorKind, StoreError, bookkeeping::Lease};
+use outbox::{ErrorKind, RouteName, StoreError, bookkeeping::Lease};
 
 use super::{
     checkpoints::Known,
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::dynamodb::{
     calls::{Calls, NotCommitted, attempted},
+    failure::Failure,
     item::{Item, number, number_of},
 };
 
@@ -35,6 +36,8 @@ pub(super) struct Books {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Checkpoints as this handle stored them last.
     pub(super) known: Arc<Mutex<HashMap<Row, Known>>>,
+    /// Routes whose checkpoints this handle stored, as they were called then.
+    pub(super) called: Arc<Mutex<HashMap<RouteName, RouteRow>>>,
     /// The number of the latest witness.
     pub(super) witnessed: Arc<AtomicU64>,
 }
@@ -57,7 +60,14 @@ pub(super) enum Updated {
 
 impl Books {
     pub(super) fn new(calls: Calls, table: &str) -> Self {
-        Self { calls, table: table.into(), turn: Arc::default(), known: Arc::default(), witnessed: Arc::default() }
+        Self {
+            calls,
+            table: table.into(),
+            turn: Arc::default(),
+            known: Arc::default(),
+            called: Arc::default(),
+            witnessed: Arc::default(),
+        }
     }
 
     pub(super) fn actions(&self) -> Actions<'_> {
@@ -113,7 +123,7 @@ impl Books {
                 let query = query.set_expression_attribute_values(Some(given.clone()));
                 query.set_exclusive_start_key(start.clone()).send()
             };
-            let page = self.calls.call(attempt).await.map_err(attempted(what))?;
+            let page = self.calls.call(attempt).await.map_err(Failure::of_reading).map_err(attempted(what))?;
             rows.extend(page.items.unwrap_or_default());
             start = page.last_evaluated_key;
             if start.is_none() || enough(&rows) {

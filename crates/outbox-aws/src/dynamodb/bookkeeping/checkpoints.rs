@@ -1,7 +1,7 @@
 //! Checkpoints, each with what was read before it: one row for a route and partition.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{MutexGuard, PoisonError, atomic::Ordering},
 };
 
@@ -85,8 +85,27 @@ fn attributes(checkpoint: &Checkpoint, now: &Known) -> Result<Item, StoreError> 
 }
 
 impl Books {
-    fn known(&self) -> MutexGuard<'_, std::collections::HashMap<Row, Known>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Row, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn routes_called(&self) -> MutexGuard<'_, HashMap<RouteName, RouteRow>> {
+        self.called.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The route as it was called when it was looked at last: the write that follows looks whether it still is.
+    async fn route_as_called(&self, name: &RouteName) -> Result<RouteRow, StoreError> {
+        let remembered = self.routes_called().get(name).cloned();
+        if let Some(route) = remembered {
+            return Ok(route);
+        }
+        let route = self.route_or_new(name).await?;
+        let mut called = self.routes_called();
+        if called.len() >= REMEMBERED {
+            called.clear();
+        }
+        called.insert(name.clone(), route.clone());
+        Ok(route)
     }
 
     async fn read_known(&self, row: &Row) -> Result<Known, StoreError> {
@@ -112,7 +131,7 @@ impl Books {
         const STORING: &str = "storing a checkpoint";
         let mut pauses = self.calls.pauses();
         loop {
-            let route = self.route_or_new(name).await?;
+            let route = self.route_as_called(name).await?;
             let row = row(&route, &checkpoint.partition);
             let remembered = self.known().remove(&row);
             let known = match remembered {
@@ -132,6 +151,7 @@ impl Books {
                 remembered.insert(row, now);
                 return Ok(());
             }
+            self.routes_called().remove(name);
             if !pauses.wait(&*self.calls.clock).await {
                 return Err(Self::busy(STORING));
             }

@@ -139,7 +139,11 @@ async fn latest_entry(prepared: &Prepared, key: &Key) -> Result<Option<u64>, Sto
         let query = query.set_expression_attribute_values(Some(values([(":key", text(key.as_str()))])));
         query.consistent_read(true).scan_index_forward(false).limit(1).projection_expression("#sequence").send()
     };
-    let output = calls.call(attempt).await.map_err(attempted("looking for the latest entry of a key"))?;
+    let output = calls
+        .call(attempt)
+        .await
+        .map_err(Failure::of_reading)
+        .map_err(attempted("looking for the latest entry of a key"))?;
     Ok(output.items().first().and_then(|item| number_of(item, "sequence")))
 }
 
