@@ -3,14 +3,12 @@
 use std::{convert::Infallible, fs};
 
 use outbox::testing::Io;
-use rusqlite::Connection;
 
 use super::{
     plan::{Fault, Point},
     process::RelayProcess,
     proxy::Loss,
-    rig::eventually,
-    world::{Asked, CONCURRENCY, Died, LOOK, World},
+    world::{Asked, CONCURRENCY, Died, World},
 };
 
 /// How an errand ends: never by itself.
@@ -203,24 +201,6 @@ impl World {
         self.kill_once_arrived(relay, after);
     }
 
-    /// Stops a relay by SIGSTOP, but not in the midst of a transaction: SQLite's locks would keep everybody out for as long
-    /// as it stands, and nothing would be seen of the lease.
-    fn stop_between_writes(&self, relay: &RelayProcess) {
-        eventually("the relay stands outside of a transaction", || {
-            relay.stand_still();
-            let is_free = |file: &str| {
-                let connection = Connection::open(self.rig.path(file)).unwrap();
-                connection.busy_timeout(LOOK * 10).unwrap();
-                connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok()
-            };
-            if is_free("orders.db") && is_free("orders.db.relay") {
-                return Some(());
-            }
-            relay.signal("CONT");
-            None
-        });
-    }
-
     /// The owner is stopped until another has taken over, and then goes on as if nothing had happened.
     fn pause_after(&mut self, after: usize) {
         let (mut zombie, name) = self.named_relay(None, None);
@@ -228,7 +208,7 @@ impl World {
         let publishes = self.until(&mut zombie, "it publishes", true, |world| world.target.count() >= before + after);
         assert!(publishes.is_ok(), "somebody else killed the relay");
         let (mut successor, _) = self.named_relay(None, None);
-        self.stop_between_writes(&zombie);
+        self.rig.stop_between_writes(&zombie);
         let epoch = self.rig.books().map_or(0, |books| books.epoch);
         self.broke(format!("{name} was stopped"));
         // What it has under way when it goes on comes once more.

@@ -253,6 +253,24 @@ impl Rig {
         std::fs::rename(self.path("restoring.db"), self.path("orders.db")).unwrap();
     }
 
+    /// Stops a relay by SIGSTOP, but not in the midst of a transaction: SQLite's locks would keep everybody out for as long
+    /// as it stands, and nothing would be seen of the lease.
+    pub fn stop_between_writes(&self, relay: &RelayProcess) {
+        eventually("the relay stands outside of a transaction", || {
+            relay.stand_still();
+            let is_free = |file: &str| {
+                let connection = Connection::open(self.path(file)).unwrap();
+                connection.busy_timeout(Duration::from_millis(50)).unwrap();
+                connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok()
+            };
+            if is_free("orders.db") && is_free("orders.db.relay") {
+                return Some(());
+            }
+            relay.signal("CONT");
+            None
+        });
+    }
+
     /// The bookkeeping as it stands; `None` before any relay has taken the lease or stored a checkpoint.
     pub fn books(&self) -> Option<Books> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;

@@ -132,7 +132,7 @@ fn an_owner_stopped_past_its_lease_writes_nothing_more_and_stands_by() {
     let (zombie, successor) = start(&rig);
     rig.write(0..6_000, 40, 50);
     target.wait_count(500);
-    zombie.signal("STOP");
+    rig.stop_between_writes(&zombie);
     eventually("the other takes over and publishes", || (of(&target, "b") > 300).then_some(()));
     let (before, taken) = (target.count(), rig.books().unwrap());
     assert_eq!((taken.epoch, taken.holder.ends_with(&format!(":{}", successor.id()))), (2, true), "{taken:?}");
