@@ -178,6 +178,15 @@ impl Config {
         document::read(file, text, lookup, Secrets::Read, |root| validate::config(file, root))
     }
 
+    /// The same, reading the tables of Outbox alone.
+    pub(crate) fn without_mapping(&self) -> Self {
+        let mut config = self.clone();
+        if let DatabaseConfig::Postgres(database) = &mut config.store.database {
+            database.mapping = None;
+        }
+        config
+    }
+
     /// The configured route called `name`.
     pub(crate) fn route(&self, name: &str) -> Option<&RouteConfig> {
         self.routes.iter().find(|route| route.settings.name.as_str() == name)

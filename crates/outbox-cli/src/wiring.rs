@@ -15,9 +15,11 @@ use crate::{
     exit::Failure,
 };
 
+mod inboxes;
 mod stores;
 
-pub(crate) use stores::{Business, Stores, bookkeeping, business, inbox, inbox_consumers, is_there, read_by, stores};
+pub(crate) use inboxes::{ConsumerDatabase, Inbox};
+pub(crate) use stores::{Business, Stores, bookkeeping, business, is_there, read_by, stores};
 
 /// Makes the sink of `route`. Connects nowhere yet.
 ///

@@ -115,12 +115,20 @@ pub(crate) struct Producer {
     name: Arc<str>,
     kind: Shared,
     content_type: Shared,
+    /// Whether what has a key has a place.
+    has_places: bool,
 }
 
 impl Producer {
     /// For the events of `producer`.
     pub(crate) fn new(producer: &str) -> Self {
-        Self { name: producer.into(), kind: Shared::default(), content_type: Shared::default() }
+        Self { name: producer.into(), kind: Shared::default(), content_type: Shared::default(), has_places: true }
+    }
+
+    /// Its entries have no places, though they have keys.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn without_places(self) -> Self {
+        Self { has_places: false, ..self }
     }
 
     /// Its name.
@@ -136,7 +144,7 @@ impl Producer {
             let found = format!("is not a number from 1 to {MAX_ENTRY_EVENTS}: write how many events the entry holds");
             Rubbish::new("count", found)
         })?;
-        if columns.placed.is_some() != columns.key.is_some() {
+        if self.has_places && columns.placed.is_some() != columns.key.is_some() {
             return Err(Rubbish::new(
                 "sequence",
                 "stands without a key, or the key without it: write both, or NULL in both",

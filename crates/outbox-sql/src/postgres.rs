@@ -11,6 +11,7 @@ mod decode;
 mod failure;
 mod history;
 mod inbox_store;
+mod mapping;
 mod position;
 pub mod schema;
 mod source;
@@ -21,9 +22,12 @@ mod writer;
 pub use crate::row::{MAX_ATTRIBUTES_BYTES, MAX_ROW_BYTES};
 pub use bookkeeping::{BookkeepingSchema, PostgresBookkeeping};
 pub use connection::{ConnectOptions, PasswordSource, connect};
-pub use inbox_store::{HandlerFn, PostgresInbox, PostgresTx, handler_fn};
+pub use inbox_store::{HandlerFn, PostgresInbox, PostgresTx, TokioPostgres, handler_fn};
+#[cfg(feature = "sqlx-postgres")]
+pub use inbox_store::{SqlxHandlerFn, SqlxPostgres, handler_fn_sqlx};
+pub use mapping::{Layout, Mapping, NoLayout};
 pub use schema::{Grants, InitOptions, Meta, check, init};
-pub use store::{Holder, OpenTransaction, PostgresStore, StoreOptions};
+pub use store::{PostgresStore, StoreOptions};
 #[cfg(feature = "sqlx-postgres")]
 pub use writer::settle_sqlx;
 pub use writer::{Writer, settle, write};

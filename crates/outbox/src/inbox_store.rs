@@ -72,11 +72,11 @@ pub trait InboxTx {
     /// As the store gave it.
     async fn set_done(&mut self, id: &EventId, done: bool) -> Result<(), StoreError>;
 
-    /// Whether the id is remembered and its event done with.
+    /// Says of each of `ids`, which are sorted, whether it is remembered and its event done with.
     ///
     /// # Errors
     /// As the store gave it.
-    async fn is_done(&mut self, id: &EventId) -> Result<bool, StoreError>;
+    async fn are_done(&mut self, ids: &[EventId]) -> Result<Vec<bool>, StoreError>;
 
     /// Keeps a message in its lane; `None` if the lane keeps one of the same place already.
     ///
@@ -114,11 +114,11 @@ pub trait InboxTx {
     /// As the store gave it.
     async fn stop_waiting(&mut self, waiter: &LaneId) -> Result<(), StoreError>;
 
-    /// The lanes that wait for something in `cause`, sorted.
+    /// The lanes that wait for something in one of `causes`, sorted.
     ///
     /// # Errors
     /// As the store gave it.
-    async fn waiters(&mut self, cause: &LaneId) -> Result<Vec<LaneId>, StoreError>;
+    async fn waiters(&mut self, causes: &[LaneId]) -> Result<Vec<LaneId>, StoreError>;
 
     /// Adds to the durable counts.
     ///
@@ -138,11 +138,12 @@ pub trait InboxTx {
     /// As the store gave it.
     async fn undo(&mut self) -> Result<(), StoreError>;
 
-    /// Accepts everything since [`guard`](Self::guard).
+    /// Accepts everything since [`guard`](Self::guard), unless the commit would be refused for its sake: gives then why,
+    /// without values of rows, and it has to be taken back by [`undo`](Self::undo).
     ///
     /// # Errors
     /// As the store gave it.
-    async fn accept(&mut self) -> Result<(), StoreError>;
+    async fn accept(&mut self) -> Result<Option<String>, StoreError>;
 
     /// Makes sure that a handler that had the transaction left it open: what came after would commit by itself.
     ///

@@ -1,5 +1,7 @@
 //! The business store as a relay sees it: its identity, the routes registered in it, and its retention.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -116,6 +118,15 @@ pub struct Purged {
     pub more: bool,
 }
 
+/// A transaction of the store's database that has not ended: its entries, if it has any, cannot be read yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Whose it is, and how it can be ended, for people.
+    pub holder: String,
+    /// When it began.
+    pub since: Timestamp,
+}
+
 /// A business store, seen by a relay. All of these are rare; none is part of publishing.
 #[async_trait]
 pub trait BusinessStore: Send + Sync {
@@ -169,6 +180,22 @@ pub trait BusinessStore: Send + Sync {
     /// As the store gave it.
     async fn purge(&self, passed: &Position, retention: Retention) -> Result<Purged, StoreError>;
 
+    /// How often to tell the store what every route is past, by [`keep_status`](Self::keep_status); `None`: never, for nobody
+    /// looks.
+    fn status_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Notes for others than the relay that every route is past `passed`, where the store's layout has a place for it. One
+    /// small batch; gives whether there is more to note. Nothing is ever read by it.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn keep_status(&self, passed: &Position) -> Result<bool, StoreError> {
+        let _ = passed;
+        Ok(false)
+    }
+
     /// Compares the store with `witnesses`, newest first.
     ///
     /// # Errors
@@ -181,4 +208,13 @@ pub trait BusinessStore: Send + Sync {
     /// # Errors
     /// As the store gave it.
     async fn raise_incarnation(&self, agreed: Option<&Position>, restamp: bool) -> Result<u32, StoreError>;
+
+    /// The transaction that has been open for longest, for a status, of those that write; `None` where the store cannot
+    /// tell, or none is.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn oldest_transaction(&self) -> Result<Option<OpenTransaction>, StoreError> {
+        Ok(None)
+    }
 }

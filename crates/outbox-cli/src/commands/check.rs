@@ -105,7 +105,7 @@ pub(crate) async fn run(global: &Global, out: Output, args: &Args) -> Outcome {
             Some(Err(failure)) => findings.failure(&subject, failure),
         }
         if let Some(stores) = &stores
-            && let Err(failure) = would_do(stores, route, &subject, &mut findings).await
+            && let Err(failure) = would_do(&config, stores, route, &subject, &mut findings).await
         {
             findings.failure(&subject, &failure);
         }
@@ -135,6 +135,10 @@ async fn stores(config: &Config, findings: &mut Findings) -> Option<Stores> {
         identity.incarnation
     );
     findings.ok("database", text);
+    if config.store.database.is_mapped() {
+        let text = "the table is as the mapping says, and prepared; its events have no places";
+        findings.note("mapping", text, Some("consumers use the modes `once` and `latest`"));
+    }
     let kept = &config.relay.bookkeeping;
     match wiring::is_there(kept).await {
         Ok(false) if identity.bookkeeping().is_none() => {
@@ -270,7 +274,13 @@ async fn reach_one(route: &RouteConfig) -> Result<&'static str, Failure> {
     Ok("reached")
 }
 
-async fn would_do(stores: &Stores, route: &RouteConfig, subject: &str, findings: &mut Findings) -> Result<(), Failure> {
+async fn would_do(
+    config: &Config,
+    stores: &Stores,
+    route: &RouteConfig,
+    subject: &str,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
     let now = System.wall();
     let registrations = stores.business.routes().await?;
     let name = &route.settings.name;
@@ -294,6 +304,8 @@ async fn would_do(stores: &Stores, route: &RouteConfig, subject: &str, findings:
     findings.ok(subject, text);
     let whole = route.settings.filter.keeps_keys_whole();
     match (whole, found.map(|registration| registration.gapless)) {
+        // That has been said of the mapping.
+        _ if config.store.database.is_mapped() => {}
         (true, None | Some(true)) => findings.ok(subject, "gapless: consumers can count on every event of a key"),
         (true, Some(false)) => {
             let help = "consumers in mode `in_order` refuse it; give the route a new name to begin anew";

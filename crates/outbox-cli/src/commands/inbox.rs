@@ -10,7 +10,7 @@ use crate::{
     commands::listed,
     exit::{Exit, Failure, Outcome},
     output::{Output, Paint, age, counted, number, since},
-    wiring,
+    wiring::{self, ConsumerDatabase},
 };
 
 mod letters;
@@ -65,8 +65,8 @@ pub(crate) enum Command {
 /// Which inbox.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Inbox {
-    /// The consumer's SQLite database
-    #[arg(long, value_name = "FILE")]
+    /// The consumer's database: an SQLite file, or a URL as `postgres://user@host/ledger`
+    #[arg(long, value_name = "DATABASE")]
     db: PathBuf,
     /// Which consumer's, if the database holds several inboxes
     #[arg(long, value_name = "NAME")]
@@ -75,45 +75,57 @@ pub(crate) struct Inbox {
 
 /// Carries out `command`.
 pub(crate) async fn run(out: Output, command: Command) -> Outcome {
+    match command.inbox().open().await? {
+        wiring::Inbox::Sqlite(operator) => carry_out(&operator, out, command).await,
+        wiring::Inbox::Postgres(operator) => carry_out(&operator, out, command).await,
+    }
+}
+
+async fn carry_out<S: InboxStore>(operator: &InboxOperator<S>, out: Output, command: Command) -> Outcome {
     match command {
-        Command::Status { inbox } => status(&inbox.open()?, out).await,
-        Command::DeadLetters(command) => letters::run(out, command).await,
-        Command::Rewind { inbox, producer, key: Some(key), to: Some(to), .. } => {
-            rewind(&inbox.open()?, out, &producer, &key, &to).await
+        Command::Status { .. } => status(operator, out).await,
+        Command::DeadLetters(command) => letters::run(operator, out, command).await,
+        Command::Rewind { producer, key: Some(key), to: Some(to), .. } => {
+            rewind(operator, out, &producer, &key, &to).await
         }
-        Command::Rewind { inbox, producer, yes, .. } => forget(&inbox, out, &producer, yes).await,
-        Command::Skip { inbox, producer, key, to } => skip(&inbox.open()?, out, &producer, &key, to.as_deref()).await,
+        Command::Rewind { producer, yes, .. } => forget(operator, out, &producer, yes).await,
+        Command::Skip { producer, key, to, .. } => skip(operator, out, &producer, &key, to.as_deref()).await,
+    }
+}
+
+impl Command {
+    fn inbox(&self) -> &Inbox {
+        match self {
+            Self::Status { inbox } | Self::Rewind { inbox, .. } | Self::Skip { inbox, .. } => inbox,
+            Self::DeadLetters(command) => command.inbox(),
+        }
     }
 }
 
 impl Inbox {
     /// Opens the inbox, which has to be there.
-    fn open(&self) -> Result<InboxOperator<impl InboxStore + use<>>, Failure> {
-        let file = self.db.display();
-        if !self.db.exists() {
-            return Err(Failure::not_found(format!("there is no database {file}"))
-                .help("name the consumer's database with --db"));
-        }
-        let consumers = wiring::inbox_consumers(&self.db)?;
+    async fn open(&self) -> Result<wiring::Inbox, Failure> {
+        let database = ConsumerDatabase::named(&self.db, |name| std::env::var(name).ok())?;
+        let consumers = database.consumers().await?;
         let known = listed(consumers.iter().map(String::as_str));
         let consumer = match (&self.consumer, consumers.as_slice()) {
             (Some(name), names) if names.contains(name) => name,
             (_, []) => {
-                return Err(Failure::not_found(format!("{file} has no inbox yet"))
+                return Err(Failure::not_found(format!("{database} has no inbox yet"))
                     .help("name the consumer's own database with --db; its service makes the inbox when it starts"));
             }
             (Some(name), _) => {
                 return Err(
-                    Failure::not_found(format!("{file} has no inbox of `{name}`")).help(format!("known: {known}"))
+                    Failure::not_found(format!("{database} has no inbox of `{name}`")).help(format!("known: {known}"))
                 );
             }
             (None, [only]) => only,
             (None, _) => {
-                return Err(Failure::usage(format!("{file} has several inboxes"))
+                return Err(Failure::usage(format!("{database} has several inboxes"))
                     .help(format!("say which with --consumer: {known}")));
             }
         };
-        Ok(InboxOperator::new(wiring::inbox(&self.db, consumer)?))
+        database.inbox(consumer)
     }
 }
 
@@ -172,8 +184,7 @@ async fn rewind<S: InboxStore>(
     Ok(Exit::Ok)
 }
 
-async fn forget(inbox: &Inbox, out: Output, producer: &str, yes: bool) -> Outcome {
-    let operator = inbox.open()?;
+async fn forget<S: InboxStore>(operator: &InboxOperator<S>, out: Output, producer: &str, yes: bool) -> Outcome {
     if !yes {
         let marks = operator.totals().await?.marks;
         return Err(Failure::usage(format!(

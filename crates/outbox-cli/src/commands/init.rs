@@ -14,8 +14,10 @@ use crate::{
 };
 
 mod grants;
+mod mapping;
 mod tables;
 
+use mapping::{Preparation, preparation};
 use tables::{Tables, tables};
 
 /// The configuration that is written.
@@ -86,8 +88,10 @@ pub(crate) async fn run(global: &Global, out: Output, args: Args) -> Outcome {
         None => (Config::load(&global.config)?, None),
     };
     let grants = grants::of(&config, &args)?;
+    let prepared = preparation(&config, &args).await?;
+    let grants = grants + &prepared.grants;
     if args.sql {
-        out.line(grants::statements(&config, &grants)?);
+        out.line(grants::statements(&config, &grants, &prepared.sql())?);
         return Ok(Exit::Ok);
     }
     let mut done = Done::default();
@@ -97,7 +101,7 @@ pub(crate) async fn run(global: &Global, out: Output, args: Args) -> Outcome {
         write_new(&global.config, text)?;
         done.add(global.config.display(), "configuration, with a comment for every key");
     }
-    report(&config, &made, &id, &done, global, &grants, out);
+    report(&config, &made, &id, &done, global, (&grants, &prepared), out);
     Ok(Exit::Ok)
 }
 
@@ -170,7 +174,8 @@ fn beside(config: &Path, database: &str) -> Result<String, Failure> {
 async fn bookkeeping(config: &Config, done: &mut Done) -> Result<String, Failure> {
     let kept = &config.relay.bookkeeping;
     let fresh = !wiring::is_there(kept).await?;
-    let identity = wiring::business(config).await?.store.identity().await?;
+    // The table of a mapping need not be prepared yet.
+    let identity = wiring::business(&config.without_mapping()).await?.store.identity().await?;
     if let Some(owner) = identity.bookkeeping().filter(|_| fresh) {
         return Err(Failure::new(format!("the database is read by bookkeeping {owner}, and {kept} is not there"))
             .exit(Exit::Adopt)
@@ -196,12 +201,20 @@ fn write_new(file: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
-fn report(config: &Config, made: &Tables, bookkeeping: &str, done: &Done, global: &Global, grants: &str, out: Output) {
+fn report(
+    config: &Config,
+    made: &Tables,
+    bookkeeping: &str,
+    done: &Done,
+    global: &Global,
+    (grants, prepared): (&str, &Preparation),
+    out: Output,
+) {
     if out.json {
         let steps: Vec<_> = done.steps.iter().map(|(place, what)| json!({ "where": place, "what": what })).collect();
         out.value(&json!({
             "store_id": made.store_id, "producer": made.producer, "bookkeeping_id": bookkeeping,
-            "config": global.config, "done": steps, "grants": grants,
+            "config": global.config, "done": steps, "grants": grants, "statements": prepared.statements,
         }));
         return;
     }
@@ -213,13 +226,32 @@ fn report(config: &Config, made: &Tables, bookkeeping: &str, done: &Done, global
     if !grants.is_empty() {
         out.line(format!("\nTo be run by the owner of the schemas:\n{grants}"));
     }
+    if !prepared.statements.is_empty() {
+        out.line("\nTo be run by the owner of the mapped table, each statement by itself:");
+        out.line(prepared.sql());
+        for line in wrapped(
+            "They rewrite nothing. The first waits for transactions that use the table, and others wait behind it: set a \
+             short lock_timeout, and try again. Programs that insert without naming columns have to name them.",
+            WIDTH,
+        ) {
+            out.line(out.paint.faint(&line));
+        }
+    }
     let other = if global.config == Path::new(crate::config::DEFAULT_FILE) {
         String::new()
     } else {
         format!(" --config {}", global.config.display())
     };
-    out.line("\nWrite an event in your own transaction, from any language:");
-    match config.store.database {
+    match &config.store.database {
+        DatabaseConfig::Postgres(database) if database.mapping.is_some() => {
+            out.line("\nEvents are the rows that your service writes into its own table, as before.");
+        }
+        DatabaseConfig::Sqlite(_) | DatabaseConfig::Postgres(_) => {
+            out.line("\nWrite an event in your own transaction, from any language:");
+        }
+    }
+    match &config.store.database {
+        DatabaseConfig::Postgres(database) if database.mapping.is_some() => {}
         DatabaseConfig::Sqlite(_) => {
             out.line("  INSERT INTO outbox (key, type, data)");
             out.line(r#"  VALUES ('order/1', 'order.placed', '{"units": 3}');"#);

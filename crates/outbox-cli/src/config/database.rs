@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use outbox_sql::postgres::{BookkeepingSchema, ConnectOptions, wal::WalSettings};
+use outbox_sql::postgres::{BookkeepingSchema, ConnectOptions, Mapping, wal::WalSettings};
 
 /// The service's database, with its data and its entries.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct PostgresConfig {
     pub poll: Duration,
     /// Whether to listen for what writers tell besides.
     pub notify: bool,
+    /// The table of the entries, where it is laid out otherwise.
+    pub mapping: Option<Mapping>,
     /// Whether a relay reads the server's log.
     pub log: Option<LogConfig>,
 }
@@ -61,6 +63,14 @@ impl DatabaseConfig {
         match self {
             Self::Sqlite(file) => Some(file),
             Self::Postgres(_) => None,
+        }
+    }
+
+    /// Whether its entries are in a table that is laid out otherwise.
+    pub(crate) fn is_mapped(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(database) => database.mapping.is_some(),
         }
     }
 }

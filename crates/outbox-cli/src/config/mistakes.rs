@@ -79,6 +79,45 @@ const MISTAKES: &[Mistake] = &[
     ),
 ];
 
+/// Mistakes in `mapping`, put behind a database and before a route.
+const MAPPING: &[Mistake] = &[
+    mistake("mapping = 'polling' # <-", "store.mapping", "`polling` is no layout", "\"debezium\""),
+    mistake("mapping = { layout = 'x' } # <-", "store.mapping.layout", "`x` is no layout", "\"polling-outbox\""),
+    mistake("mapping = 7 # <-", "store.mapping", "found a whole number", "a table"),
+    mistake(
+        "[store.mapping]\ntable = 'events'\nid = 'id'\ntyp = 'kind' # <-\npayload = 'body'",
+        "store.mapping.typ",
+        "unknown key",
+        "did you mean `type`?",
+    ),
+    mistake(
+        "[store.mapping] # <-\ntable = 'events'\ntype = 'kind'\npayload = 'body'",
+        "store.mapping.id",
+        "is missing",
+        "growing id",
+    ),
+    mistake("mapping = { layout = 'debezium', key = [] } # <-", "store.mapping.key", "no column", "several"),
+    mistake(
+        "mapping = { layout = 'debezium', statuses = ['NEW', 'DONE'] } # <-",
+        "store.mapping.statuses",
+        "no column",
+        "`status`",
+    ),
+    mistake(
+        "mapping = { layout = 'polling-outbox', status = 'S', statuses = ['NEW'] } # <-",
+        "store.mapping.statuses",
+        "not two words",
+        "PROCESSED",
+    ),
+    mistake("read = 'wal' # <-\nmapping = 'polling-outbox'", "store.read", "by polling", "\"poll\""),
+    mistake(
+        "retention = { age = '7d' } # <-\nmapping = { layout = 'debezium', id = 'seq' }",
+        "store.retention",
+        "no time",
+        "`time`",
+    ),
+];
+
 /// Mistakes in `[relay]`, put behind a store and a route that are well.
 const RELAY: &[Mistake] = &[
     mistake("failover = 10 # <-", "relay.failover", "without a unit (10)", "failover = \"10s\""),
@@ -259,6 +298,10 @@ fn each_mistake_names_line_field_and_remedy() {
     for mistake in MISTAKES {
         check(mistake, mistake.text);
     }
+    for mistake in MAPPING {
+        let route = "[[route]]\nname = 'a'\nstdout = true";
+        check(mistake, &format!("[store]\npostgres = 'postgres://me@localhost/a'\n{}\n{route}\n", mistake.text));
+    }
     for mistake in RELAY {
         let text =
             format!("[store]\nsqlite = 'a.db'\n[relay]\n{}\n[[route]]\nname = 'a'\nstdout = true\n", mistake.text);
@@ -309,6 +352,20 @@ fn ten_lines_make_a_relay() {
     assert_eq!(config.store.database.file(), Some(Path::new("/etc/outbox/orders.db")));
     assert_eq!(config.relay.bookkeeping.file(), Some(Path::new("/etc/outbox/orders.db.relay")));
     assert_eq!(config.routes[0].settings.filter.types, ["order.*"]);
+}
+
+#[test]
+fn ten_lines_map_a_table_that_is_laid_out_otherwise() {
+    let text = "[store]\npostgres = \"postgres://me@localhost/users\"\n[store.mapping]\ntable = \"app.events\"\nid = \"seq\"\n\
+                type = \"kind\"\npayload = \"body\"\n[[route]]\nname = \"first\"\nstdout = true\n";
+    assert!(text.lines().count() <= 10);
+    let parse = |text: &str| Config::parse(Path::new("outbox.toml"), text, &|_| None).unwrap().store.database;
+    assert!(parse(text).is_mapped());
+    let short = "[store]\npostgres = \"postgres://me@localhost/users\"\nmapping = \"polling-outbox\"\n\
+                 [[route]]\nname = \"first\"\nstdout = true\n";
+    let long = short.replace("\"polling-outbox\"", "{ layout = \"polling-outbox\", key = \"UserId\", time = \"\" }");
+    let (short, long) = (parse(short), parse(&long));
+    assert!(short.is_mapped() && format!("{long:?}").contains("UserId") && !format!("{long:?}").contains("CreatedAt"));
 }
 
 #[test]

@@ -223,6 +223,14 @@ impl<'a> Section<'a> {
         found.into_iter().flatten().collect()
     }
 
+    /// A text, or a list of texts.
+    pub(crate) fn text_or_texts(&self, key: &'static str) -> Option<Vec<String>> {
+        if self.get(key)?.get_ref().is_str() {
+            return self.text(key).map(|text| vec![text]);
+        }
+        Some(self.texts(key))
+    }
+
     /// A table of texts with names of the user's own; none if it is not given.
     pub(crate) fn named_texts(&self, key: &'static str) -> BTreeMap<String, String> {
         let Some(value) = self.get(key) else { return BTreeMap::new() };

@@ -13,6 +13,7 @@ use outbox::{
 
 use super::{Config, LogFormat, RelayConfig, RouteConfig, SinkConfig, StoreConfig, section::Section, units};
 
+mod mapping;
 mod sinks;
 mod stores;
 

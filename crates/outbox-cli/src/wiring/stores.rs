@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use outbox::{BusinessStore, Operator, Source};
 use outbox_sql::{
     postgres::{self, ConnectOptions, PostgresBookkeeping, PostgresStore, wal::WalSource},
-    sqlite::{self, BookkeepingOptions, InboxOptions, SqliteBookkeeping, SqliteInbox, SqliteStore},
+    sqlite::{self, BookkeepingOptions, SqliteBookkeeping, SqliteStore},
 };
 
 use crate::{
@@ -72,9 +72,10 @@ pub(crate) async fn business(config: &Config) -> Result<Business, Failure> {
             Ok(Business::of(SqliteStore::open(file, sqlite::StoreOptions::default())?))
         }
         DatabaseConfig::Postgres(database) => {
-            let PostgresConfig { options, poll, notify, log: _ } = &**database;
+            let PostgresConfig { options, poll, notify, mapping, log: _ } = &**database;
             let listen = notify.then(|| options.clone());
-            let settings = postgres::StoreOptions { poll: *poll, listen, ..postgres::StoreOptions::default() };
+            let (poll, mapping) = (*poll, mapping.clone());
+            let settings = postgres::StoreOptions { poll, listen, mapping, ..postgres::StoreOptions::default() };
             Ok(Business::of(PostgresStore::open(options.clone(), settings).await?))
         }
     }
@@ -123,20 +124,4 @@ pub(crate) async fn bookkeeping(config: &BookkeepingConfig, make: bool) -> Resul
             Ok(Arc::new(opened.witness_file(witness)))
         }
     }
-}
-
-/// The consumers that have an inbox in the database `file`.
-///
-/// # Errors
-/// As the store gave it.
-pub(crate) fn inbox_consumers(file: &Path) -> Result<Vec<String>, Failure> {
-    Ok(SqliteInbox::consumers(file)?)
-}
-
-/// Opens the inbox of `consumer` in the database `file`; makes neither.
-///
-/// # Errors
-/// As the store gave it.
-pub(crate) fn inbox(file: &Path, consumer: &str) -> Result<SqliteInbox, Failure> {
-    Ok(SqliteInbox::open(file, InboxOptions::new(consumer).existing())?)
 }

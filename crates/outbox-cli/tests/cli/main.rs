@@ -6,6 +6,8 @@ mod configuration;
 mod dead_letters;
 mod first_steps;
 mod history;
+mod inbox;
+mod mapping;
 mod place;
 mod postgres;
 #[path = "../../../outbox-sql/tests/postgres/server.rs"]

@@ -2,10 +2,16 @@
 
 use outbox_sql::postgres::{ConnectOptions, connect};
 
+use tokio::sync::RwLock;
+
 use crate::{
     place::{Place, Ran},
     server::{self, Database},
 };
+
+/// A slot is made once every transaction that is open in the cluster has ended: who leaves one open has the cluster to
+/// themselves among those who make one.
+static LEFT_OPEN: RwLock<()> = RwLock::const_new(());
 
 /// A service's database, and a folder with a configuration for it.
 struct Service {
@@ -209,6 +215,7 @@ async fn two_relays_of_two_places_stand_in_for_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn how_a_database_is_read_can_be_changed_and_changed_back() {
+    let _nobody_leaves_one_open = LEFT_OPEN.read().await;
     let service = Service::initialised().await;
     for read in ["poll", "wal", "poll", "wal"] {
         service.configure(&format!("read = '{read}'"));
@@ -240,4 +247,26 @@ async fn a_log_that_does_not_tell_of_the_entries_is_refused_with_what_to_run() {
         assert_eq!(ran.code, 1, "{command}: {}", said(&ran));
         assert!(said(&ran).contains("CREATE PUBLICATION"), "{command}: {}", said(&ran));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_was_left_prepared_is_named_in_the_status_and_delays_only_its_own_entries() {
+    let _nobody_makes_a_slot = LEFT_OPEN.write().await;
+    let service = Service::initialised().await;
+    let session = service.database.session().await;
+    let gid = format!("left_{}", std::process::id());
+    let prepared =
+        format!("BEGIN; SELECT outbox.write('customer/2', 'order.placed', '{{}}'); PREPARE TRANSACTION '{gid}'");
+    session.batch_execute(&prepared).await.unwrap();
+    service.write(3).await;
+    service.publish();
+    assert_eq!(service.lines(), 3);
+    let shown = service.place.until("it is named", |place| {
+        let shown = place.run(&["status"]).out;
+        shown.contains(&gid).then_some(shown)
+    });
+    assert!(shown.contains("ROLLBACK PREPARED"), "{shown}");
+    session.batch_execute(&format!("COMMIT PREPARED '{gid}'")).await.unwrap();
+    service.publish();
+    assert_eq!(service.lines(), 4);
 }

@@ -50,27 +50,43 @@ impl Connection {
         Self { options, live: Mutex::new(None) }
     }
 
-    /// What it connects with.
-    pub(crate) fn options(&self) -> &ConnectOptions {
-        &self.options
-    }
-
     /// Waits for the connection to be free, and connects if there is none, or if it broke.
     ///
     /// # Errors
     /// As [`connect`] gives them.
     pub(crate) async fn client(&self) -> Result<Leased<'_>, StoreError> {
         let mut live = self.live.lock().await;
-        if !live.as_ref().is_some_and(Live::is_usable) {
-            // Dropped first: a server with few connections left may have no second one.
-            *live = None;
-            let client = connect(&self.options).await?;
-            *live = Some(Live { client, given_up: Arc::default() });
-        }
+        renew(&mut live, &self.options).await?;
         MutexGuard::try_map(live, Option::as_mut)
             .map(|live| Leased { limit: self.options.statement_limit(), live })
-            .map_err(|_| StoreError::new(ErrorKind::Unavailable, "the connection to the database was not made"))
+            .map_err(|_| not_made())
     }
+
+    /// The same for the only one who uses it.
+    ///
+    /// # Errors
+    /// As [`connect`] gives them.
+    pub(crate) async fn own(&mut self) -> Result<(&mut Client, StatementLimit), StoreError> {
+        let live = self.live.get_mut();
+        renew(live, &self.options).await?;
+        let Live { client, given_up } = live.as_mut().ok_or_else(not_made)?;
+        Ok((client, StatementLimit { limit: self.options.statement_limit(), given_up: given_up.clone() }))
+    }
+}
+
+fn not_made() -> StoreError {
+    StoreError::new(ErrorKind::Unavailable, "the connection to the database was not made")
+}
+
+/// Connects if there is no connection, or if it broke.
+async fn renew(live: &mut Option<Live>, options: &ConnectOptions) -> Result<(), StoreError> {
+    if !live.as_ref().is_some_and(Live::is_usable) {
+        // Dropped first: a server with few connections left may have no second one.
+        *live = None;
+        let client = connect(options).await?;
+        *live = Some(Live { client, given_up: Arc::default() });
+    }
+    Ok(())
 }
 
 impl Live {

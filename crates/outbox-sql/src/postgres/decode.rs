@@ -3,6 +3,8 @@
 //! The columns' types keep most rubbish out; what a foreign writer could put there nevertheless makes the record
 //! [`Content::Undecodable`], and the rows behind it go on.
 
+use std::sync::Arc;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -40,12 +42,28 @@ const EPOCH: i64 = 946_684_800_000_000;
 pub(crate) struct Decoder {
     producer: Producer,
     payloads: Payloads,
+    mapped: Option<Arc<Reading>>,
+}
+
+/// How the rows of a mapped table are read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// Which table, and its columns by what they are read as, for a message.
+    pub(crate) table: String,
+    /// The column whose texts have to be JSON, where the column itself does not see to it.
+    pub(crate) json: Option<String>,
 }
 
 impl Decoder {
     /// For the events of `producer`.
     pub(crate) fn new(producer: &str) -> Self {
-        Self { producer: Producer::new(producer), payloads: Payloads::default() }
+        Self { producer: Producer::new(producer), payloads: Payloads::default(), mapped: None }
+    }
+
+    /// For the rows of a mapped table, which have no places.
+    pub(crate) fn mapped(producer: &str, reading: Arc<Reading>) -> Self {
+        let producer = Producer::new(producer).without_places();
+        Self { producer, payloads: Payloads::default(), mapped: Some(reading) }
     }
 
     /// The producer that the events are given.
@@ -59,7 +77,7 @@ impl Decoder {
         let time = *recorded.as_ref().unwrap_or(&Timestamp::UNIX_EPOCH);
         let content = match recorded.and_then(|recorded| self.events(values, recorded)) {
             Ok(events) => Content::Events(events),
-            Err(rubbish) => Content::Undecodable(undecodable(values, &rubbish)),
+            Err(rubbish) => Content::Undecodable(self.undecodable(values, &rubbish)),
         };
         Record { position, commit: CommitId(values.commit), recorded: time, content }
     }
@@ -73,6 +91,12 @@ impl Decoder {
                 return Err(Rubbish::new("data", "stands beside `data_bytes`: write one of them"));
             }
         };
+        if let (Some(column), Some(data)) = (self.mapped.as_ref().and_then(|mapped| mapped.json.as_ref()), data)
+            && serde_json::from_slice::<serde::de::IgnoredAny>(data).is_err()
+        {
+            let found = "is no JSON: say what it is by `content_type` in the mapping, as `text/plain`";
+            return Err(Rubbish::new(column, found));
+        }
         let columns = Columns {
             id: values.row.id,
             key: key(values)?,
@@ -88,6 +112,17 @@ impl Decoder {
             more: values.more.map(str::as_bytes),
         };
         self.producer.events(columns)
+    }
+
+    fn undecodable(&self, values: &Values<'_>, rubbish: &Rubbish) -> Undecodable {
+        let id = values.row.id;
+        let table = self.mapped.as_ref().map_or("outbox.entries", |mapped| &mapped.table);
+        Undecodable {
+            id: format!("row/{id}").into(),
+            key: key(values).ok().flatten(),
+            reason: format!("row {id} of {table}: {rubbish}"),
+            raw: raw(values),
+        }
     }
 }
 
@@ -123,16 +158,6 @@ pub(crate) fn to_micros(time: Timestamp) -> i64 {
 /// A time as PostgreSQL counts, where one was stored that can be told.
 pub(crate) fn from_micros(micros: i64) -> Option<Timestamp> {
     recorded(micros).ok()
-}
-
-fn undecodable(values: &Values<'_>, rubbish: &Rubbish) -> Undecodable {
-    let id = values.row.id;
-    Undecodable {
-        id: format!("row/{id}").into(),
-        key: key(values).ok().flatten(),
-        reason: format!("row {id} of outbox.entries: {rubbish}"),
-        raw: raw(values),
-    }
 }
 
 /// The row as it was found: a JSON object with a member a column, bytes as base64 in an object that says so.

@@ -35,6 +35,14 @@ pub(crate) fn connect_error(options: &ConnectOptions) -> impl Fn(tokio_postgres:
 #[derive(Clone, Debug)]
 pub(crate) struct Said(String);
 
+#[cfg(feature = "sqlx-postgres")]
+impl Said {
+    /// What another driver said, without the detail.
+    pub(crate) fn new(said: String) -> Self {
+        Self(said)
+    }
+}
+
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

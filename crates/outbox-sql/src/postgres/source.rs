@@ -131,7 +131,7 @@ pub(super) async fn newest(using: &Using<'_>, seen: &Snapshot) -> Result<Option<
     const SQL: &str = "SELECT e.xid FROM outbox.entries AS e WHERE pg_visible_in_snapshot(e.xid, $1::text::pg_snapshot) \
          ORDER BY e.xid DESC, e.id DESC LIMIT 1";
     let seen = seen.to_sql();
-    let row = using.within(LOOKING, using.client().query_typed_opt(SQL, &[(&seen, Type::TEXT)])).await?;
+    let row = using.within(LOOKING, using.client().query_typed_opt(&using.sql(SQL), &[(&seen, Type::TEXT)])).await?;
     let xid = row.map(|row| row.try_get::<_, Eight>(0)).transpose().map_err(store_error(LOOKING))?;
     Ok(xid.map(|xid| xid.0.cast_unsigned()))
 }

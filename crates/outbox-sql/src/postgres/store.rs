@@ -8,12 +8,13 @@ use std::{
 use async_trait::async_trait;
 use outbox::{
     BusinessStore, Clock, ErrorKind, Position, RouteName, StoreError, System,
-    store::{Agreement, Claim, Purged, Registration, Retention, StoreIdentity, Witness},
+    store::{Agreement, Claim, OpenTransaction, Purged, Registration, Retention, StoreIdentity, Witness},
 };
 
 use super::{
     connection::{ConnectOptions, Connection, connect},
     history::{History, changed},
+    mapping::{Entries, Mapping},
     position::Standing,
     schema,
     source::{Pace, Ranges, Session},
@@ -29,8 +30,10 @@ mod purge;
 mod rights;
 mod routes;
 pub(super) mod start;
+mod status;
 
-pub use open_transactions::{Holder, OpenTransaction};
+/// How often what is published is told to those who look at a mapped table's status.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a database is read.
 #[derive(Clone)]
@@ -44,6 +47,9 @@ pub struct StoreOptions {
     pub listen: Option<ConnectOptions>,
     /// How long a leaf of the entries is to last at the rate at which they come.
     pub leaf_span: Duration,
+    /// The table that holds the entries, where it is laid out otherwise; `None` for that of Outbox. It is read by polling
+    /// alone: a [`WalSource`](super::wal::WalSource) on this store would read that of Outbox.
+    pub mapping: Option<Mapping>,
     /// The clock that a start at a time is compared with, to warn of one that lies in the future.
     pub clock: Arc<dyn Clock>,
 }
@@ -54,6 +60,7 @@ impl Default for StoreOptions {
             poll: Duration::from_millis(75),
             listen: None,
             leaf_span: Duration::from_secs(6 * 60 * 60),
+            mapping: None,
             clock: Arc::new(System),
         }
     }
@@ -73,6 +80,10 @@ pub(super) struct Inner {
     options: ConnectOptions,
     settings: StoreOptions,
     store_id: String,
+    /// Which table is read.
+    entries: Entries,
+    /// Whose status is kept so far.
+    status: tokio::sync::Mutex<status::Progress>,
     /// Two, so that a reader that is behind does not hold up the one that leads.
     sessions: [tokio::sync::Mutex<Session>; 2],
     /// For what is no reading.
@@ -91,13 +102,18 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`ErrorKind::Incompatible`] if the tables are missing or of another version, or a trigger changes rows before they are
-    /// written; [`ErrorKind::NotPermitted`] if the server is a standby, or this role lacks a right; otherwise as connecting
-    /// gives them.
+    /// written; [`ErrorKind::Invalid`] or [`ErrorKind::Incompatible`] if a mapped table is not as the mapping says, or
+    /// cannot be read without losing rows; [`ErrorKind::NotPermitted`] if the server is a standby, or this role lacks a
+    /// right; otherwise as connecting gives them.
     pub async fn open(options: ConnectOptions, settings: StoreOptions) -> Result<Self, StoreError> {
         let client = connect(&options).await?;
         let meta = schema::check(&client).await?;
         rights::check(&client, &options).await?;
-        let session = || tokio::sync::Mutex::new(Session::new(options.clone()));
+        let entries = match &settings.mapping {
+            Some(mapping) => mapping.entries(&client).await?,
+            None => Entries::default(),
+        };
+        let session = || tokio::sync::Mutex::new(Session::new(options.clone(), entries.clone()));
         let inner = Arc::new(Inner {
             sessions: [session(), session()],
             keeper: Connection::new(options.clone()),
@@ -106,6 +122,8 @@ impl PostgresStore {
             ranges: Mutex::default(),
             claimed: Mutex::default(),
             is_kept: Mutex::new(false),
+            status: tokio::sync::Mutex::default(),
+            entries: entries.clone(),
             store_id: meta.store_id,
             options,
             settings,
@@ -178,7 +196,7 @@ impl BusinessStore for PostgresStore {
 
     async fn claim(&self, claim: &Claim, seen: Option<&Claim>) -> Result<bool, StoreError> {
         let is_ours = self.inner.claim(claim, seen).await?;
-        if is_ours {
+        if is_ours && !self.inner.entries.is_mapped() {
             keeping::begin(&self.inner);
         }
         Ok(is_ours)
@@ -193,7 +211,9 @@ impl BusinessStore for PostgresStore {
     }
 
     async fn register(&self, registration: Registration) -> Result<Registration, StoreError> {
-        self.inner.register(registration).await
+        // What has no places cannot be counted.
+        let gapless = registration.gapless && !self.inner.entries.is_mapped();
+        self.inner.register(Registration { gapless, ..registration }).await
     }
 
     async fn rename_route(&self, from: &RouteName, to: &RouteName) -> Result<(), StoreError> {
@@ -208,12 +228,24 @@ impl BusinessStore for PostgresStore {
         self.inner.purge(&Standing::parse(passed)?, retention).await
     }
 
+    fn status_interval(&self) -> Option<Duration> {
+        self.inner.entries.has_status().then_some(STATUS_INTERVAL)
+    }
+
+    async fn keep_status(&self, passed: &Position) -> Result<bool, StoreError> {
+        self.inner.keep_status(&Standing::parse(passed)?).await
+    }
+
     async fn agreement(&self, witnesses: &[Witness]) -> Result<Agreement, StoreError> {
         self.inner.agreement(witnesses).await
     }
 
     async fn raise_incarnation(&self, agreed: Option<&Position>, restamp: bool) -> Result<u32, StoreError> {
         self.inner.raise_incarnation(agreed, restamp).await
+    }
+
+    async fn oldest_transaction(&self) -> Result<Option<OpenTransaction>, StoreError> {
+        self.inner.oldest_transaction().await
     }
 }
 

@@ -14,5 +14,9 @@ mod pooler;
 #[allow(dead_code, reason = "the bookkeeping's tests need more of it")]
 #[path = "../postgres_bookkeeping/proxy.rs"]
 mod proxy;
+mod round_trips;
 #[path = "../postgres/server.rs"]
 mod server;
+#[cfg(feature = "sqlx-postgres")]
+mod sqlx;
+mod turns;

@@ -58,6 +58,19 @@ async fn tables_of_a_newer_version_are_refused_with_the_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn functions_of_another_version_are_named_with_the_remedy_and_put_in_place_by_init() {
+    let bench = Bench::new();
+    let session = bench.0.session().await;
+    session.batch_execute("ALTER FUNCTION outbox_inbox.record RENAME TO record_of_old").await.unwrap();
+    let error = refused(&bench.0, "tests").await;
+    assert_eq!((error.kind(), error.is_uncertain()), (ErrorKind::Incompatible, false), "{error}");
+    assert!(error.to_string().contains("PostgresInbox::init"), "{error}");
+    PostgresInbox::init(&options(&bench.0), "tests").await.unwrap();
+    let service = InboxLayer::once(PostgresInbox::open(options(&bench.0), "tests").unwrap()).layer(writing());
+    assert_eq!(take(&service, vec![event("a", 1)]).await.unwrap(), [Applied::Applied]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_printed_statements_make_the_same_as_init() {
     let database = Database::new().await;
     let session = database.session().await;

@@ -218,7 +218,7 @@ fn lane_of(seed: &Seed) -> LaneId {
 impl<T, F> Job<T> for SeedJob<F>
 where
     T: InboxTx,
-    F: FnMut(&mut T, &[Seed]) -> Result<(), StoreError> + Send + 'static,
+    F: AsyncFnMut(&mut T, &[Seed]) -> Result<(), StoreError> + Send + 'static,
 {
     type Output = Seeded;
 
@@ -251,7 +251,7 @@ where
             seeded.written.push(seed.clone());
         }
         changes.retain(|change| change.before != change.now);
-        (self.state)(tx, &seeded.written)?;
+        (self.state)(tx, &seeded.written).await?;
         tx.save(&changes).await?;
         Ok(seeded)
     }

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     time::Duration,
 };
 
@@ -87,6 +88,8 @@ pub(crate) struct Pass<'a, T, X> {
     slots: BTreeMap<LaneId, Slot>,
     /// Lanes in which something was applied that others may wait for.
     advanced: BTreeSet<LaneId>,
+    /// Events that were asked for together, and are done with.
+    seen: BTreeSet<EventId>,
     budget: usize,
     blame: Option<&'a Blame>,
     done: Passed,
@@ -109,6 +112,7 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
             isolation,
             slots: BTreeMap::new(),
             advanced: BTreeSet::new(),
+            seen: BTreeSet::new(),
             budget,
             blame: None,
             done: Passed::default(),
@@ -157,8 +161,9 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
 
     /// Wakes whoever waited for what was applied, then writes what changed.
     async fn finish(mut self) -> Result<Passed, Abort> {
-        while let Some(lane) = self.advanced.pop_first() {
-            for waiter in self.tx.waiters(&lane).await? {
+        while !self.advanced.is_empty() {
+            let advanced: Vec<_> = mem::take(&mut self.advanced).into_iter().collect();
+            for waiter in self.tx.waiters(&advanced).await? {
                 self.drain(&waiter).await?;
             }
         }

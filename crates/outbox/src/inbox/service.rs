@@ -353,7 +353,7 @@ where
     /// was written then.
     pub async fn seed<F>(&self, seeds: Vec<Seed>, state: F) -> Result<Seeded, StoreError>
     where
-        F: for<'t> FnMut(&mut S::Tx<'t>, &[Seed]) -> Result<(), StoreError> + Send + 'static,
+        F: for<'t> AsyncFnMut(&mut S::Tx<'t>, &[Seed]) -> Result<(), StoreError> + Send + 'static,
     {
         if self.core.settings.mode == Mode::Once {
             let message = "mode `once` keeps no marks that could be seeded: use another mode";

@@ -8,7 +8,7 @@ use super::{builder::Parts, lease::Guard, metric};
 use crate::{
     bookkeeping::{Operator, Replay},
     entry::Position,
-    error::StoreError,
+    error::{ErrorKind, StoreError},
     source::{PartitionId, Source},
     store::{BusinessStore, Retention},
 };
@@ -31,6 +31,49 @@ const ROUND: Duration = Duration::from_secs(60);
 const BETWEEN_BATCHES: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(parts: Arc<Parts>, guard: Guard) -> Result<(), StoreError> {
+    tokio::try_join!(purging(&parts, &guard), keeping_status(&parts, &guard)).map(|((), ())| ())
+}
+
+/// Tells the store what every route is past, where others look at it.
+async fn keeping_status(parts: &Parts, guard: &Guard) -> Result<(), StoreError> {
+    let Some(interval) = parts.store.status_interval() else { return std::future::pending().await };
+    loop {
+        let (mut more, mut pause) = (true, interval);
+        while more && guard.holds() {
+            more = match keep_status(parts).await {
+                Ok(more) => more,
+                Err(error) => match error.kind() {
+                    ErrorKind::Fenced | ErrorKind::HistoryChanged | ErrorKind::Ownership => return Err(error),
+                    // Nothing depends on it but who looks at it, so publishing goes on.
+                    ErrorKind::Unavailable
+                    | ErrorKind::Full
+                    | ErrorKind::Trimmed
+                    | ErrorKind::Incompatible
+                    | ErrorKind::NotPermitted
+                    | ErrorKind::Invalid => {
+                        tracing::warn!(%error, "the status of published rows could not be kept; trying again in a minute");
+                        pause = ROUND;
+                        false
+                    }
+                },
+            };
+        }
+        sleep(pause).await;
+    }
+}
+
+/// One batch. Gives whether there is more.
+async fn keep_status(parts: &Parts) -> Result<bool, StoreError> {
+    let mut more = false;
+    for partition in parts.source.partitions().await? {
+        if let Some(passed) = passed_by_all(&*parts.store, &*parts.source, &*parts.bookkeeping, &partition.id).await? {
+            more |= parts.store.keep_status(&passed).await?;
+        }
+    }
+    Ok(more)
+}
+
+async fn purging(parts: &Parts, guard: &Guard) -> Result<(), StoreError> {
     let retention = |parts: &Parts| match parts.retention {
         RetentionPolicy::Off => Retention::Off,
         RetentionPolicy::Age(age) => Retention::Before(parts.clock.wall().saturating_sub(age).unwrap_or_default()),
@@ -42,7 +85,7 @@ pub(super) async fn run(parts: Arc<Parts>, guard: Guard) -> Result<(), StoreErro
     loop {
         let mut more = true;
         while more && guard.holds() {
-            more = match purge(&parts, retention(&parts)).await {
+            more = match purge(parts, retention(parts)).await {
                 Ok(more) => more,
                 Err(error) if error.kind().retry() => {
                     tracing::warn!(%error, "purging failed; trying again later");

@@ -16,7 +16,9 @@ use crate::{
     event::Key,
     route::RouteName,
     source::{Backlog, KeyOrder, Limit, Page, Partition, PartitionId, Recovery, Source},
-    store::{Agreement, BusinessStore, Claim, Purged, Registration, Retention, StoreIdentity, Witness},
+    store::{
+        Agreement, BusinessStore, Claim, OpenTransaction, Purged, Registration, Retention, StoreIdentity, Witness,
+    },
 };
 
 /// What is done before and after each call of a [`Hooked`] backend.
@@ -152,6 +154,18 @@ impl<B: BusinessStore + ?Sized, H: Hook> BusinessStore for Hooked<B, H> {
 
     async fn purge(&self, passed: &Position, retention: Retention) -> Result<Purged, StoreError> {
         self.run(Io::Purge, self.inner.purge(passed, retention)).await
+    }
+
+    fn status_interval(&self) -> Option<std::time::Duration> {
+        self.inner.status_interval()
+    }
+
+    async fn keep_status(&self, passed: &Position) -> Result<bool, StoreError> {
+        self.inner.keep_status(passed).await
+    }
+
+    async fn oldest_transaction(&self) -> Result<Option<OpenTransaction>, StoreError> {
+        self.inner.oldest_transaction().await
     }
 
     async fn agreement(&self, witnesses: &[Witness]) -> Result<Agreement, StoreError> {

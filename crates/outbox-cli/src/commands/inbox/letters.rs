@@ -92,19 +92,27 @@ impl Pick {
     }
 }
 
+impl Command {
+    /// Which inbox it is about.
+    pub(super) fn inbox(&self) -> &Inbox {
+        match self {
+            Self::List { pick, .. } | Self::Redrive { pick, .. } | Self::Discard { pick, .. } => &pick.inbox,
+            Self::Show { inbox, .. } => inbox,
+        }
+    }
+}
+
 /// Carries out `command`.
-pub(crate) async fn run(out: Output, command: Command) -> Outcome {
+pub(crate) async fn run<S: InboxStore>(operator: &InboxOperator<S>, out: Output, command: Command) -> Outcome {
     match command {
-        Command::List { pick, limit } => list(&pick.inbox.open()?, out, &pick, limit).await,
-        Command::Show { inbox, id, payload } => show(&inbox.open()?, out, id, payload).await,
+        Command::List { pick, limit } => list(operator, out, &pick, limit).await,
+        Command::Show { id, payload, .. } => show(operator, out, id, payload).await,
         Command::Redrive { pick, yes } => {
-            let operator = pick.inbox.open()?;
-            consent(&operator, &pick, yes).await?;
+            consent(operator, &pick, yes).await?;
             done(out, "redriven", operator.redrive(&pick.chosen()?).await?)
         }
         Command::Discard { pick, yes, reason } => {
-            let operator = pick.inbox.open()?;
-            consent(&operator, &pick, yes).await?;
+            consent(operator, &pick, yes).await?;
             done(out, "discarded", operator.discard(&pick.chosen()?, &reason).await?)
         }
     }

@@ -39,11 +39,11 @@ fn books(config: &Config) -> Option<&BookkeepingSchema> {
     }
 }
 
-/// All that `outbox init` would run, and `grants`.
+/// All that `outbox init` would run, `grants`, and what a mapped table needs.
 ///
 /// # Errors
 /// [`Failure`] if the database is none that has migrations.
-pub(super) fn statements(config: &Config, grants: &str) -> Result<String, Failure> {
+pub(super) fn statements(config: &Config, grants: &str, mapped: &str) -> Result<String, Failure> {
     let DatabaseConfig::Postgres(database) = &config.store.database else {
         return Err(Failure::usage("--sql is for PostgreSQL")
             .help("docs/table-layout.md has the tables of an SQLite database; `outbox init` makes them"));
@@ -63,6 +63,11 @@ pub(super) fn statements(config: &Config, grants: &str) -> Result<String, Failur
     }
     if let Some(log) = &database.log {
         parts.push(format!("-- What a relay reads of the server's log.\n{}", publication_sql(&log.publication)));
+    }
+    if !mapped.is_empty() {
+        parts.push(format!(
+            "-- For the mapped table, by its owner, each statement by itself, not in a transaction.\n{mapped}"
+        ));
     }
     if !grants.is_empty() {
         parts.push(format!("-- Rights.\n{grants}"));

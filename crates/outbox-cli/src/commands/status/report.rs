@@ -20,6 +20,9 @@ use crate::{
     wiring::{self, Stores},
 };
 
+/// How long a transaction may be open without being mentioned.
+const LONG: Duration = Duration::from_secs(5);
+
 /// Everything that `status` shows.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -36,6 +39,15 @@ pub(crate) struct StoreView {
     pub id: String,
     pub producer: String,
     pub incarnation: u32,
+    /// Whose transaction has been open for a while, which holds its entries back.
+    pub open_transaction: Option<OpenView>,
+}
+
+/// A transaction that does not end.
+#[derive(Debug, Serialize)]
+pub(crate) struct OpenView {
+    pub holder: String,
+    pub since: Timestamp,
 }
 
 /// Who owns the lease.
@@ -141,7 +153,8 @@ impl Report {
             routes.push(view);
         }
         let replays = replays(stores, &registrations).await?;
-        Ok(Self { at: now, store: StoreView { id, producer, incarnation }, relay, routes, replays })
+        let open_transaction = open_transaction(stores, now).await?;
+        Ok(Self { at: now, store: StoreView { id, producer, incarnation, open_transaction }, relay, routes, replays })
     }
 
     /// Whether nothing asks for attention that only an operator can give.
@@ -173,6 +186,13 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// The transaction that has been open for longest, if that is worth a word.
+async fn open_transaction(stores: &Stores, now: Timestamp) -> Result<Option<OpenView>, Failure> {
+    let open = stores.business.oldest_transaction().await?;
+    let open = open.filter(|open| now.duration_since(open.since).unsigned_abs() >= LONG);
+    Ok(open.map(|open| OpenView { holder: open.holder, since: open.since }))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate that is shown")]

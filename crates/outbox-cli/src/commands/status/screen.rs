@@ -25,6 +25,11 @@ pub(crate) fn render(report: &Report, config: &Config, paint: Paint) -> String {
         format!("{} {store}", paint.faint("store")),
         format!("{} {}", paint.faint("relay"), relay(&report.relay, paint)),
     ];
+    if let Some(open) = &report.store.open_transaction {
+        let since = age(since(open.since, report.at));
+        let text = format!("open for {since}, and what it wrote is not there before it ends: {}", plain(&open.holder));
+        lines.extend(wrapped(&text, WIDTH).iter().map(|line| paint.warn(line)));
+    }
     lines.push(String::new());
     lines.push(table(&report.routes, report.at, paint));
     for replay in &report.replays {

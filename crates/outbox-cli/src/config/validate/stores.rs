@@ -10,7 +10,7 @@ use outbox_sql::postgres::{
     wal::{PUBLICATION, WalSettings},
 };
 
-use super::{DAY, MILLISECOND, SECOND, Section, path};
+use super::{DAY, MILLISECOND, SECOND, Section, mapping, path};
 use crate::config::{BookkeepingConfig, DatabaseConfig, LogConfig, PostgresConfig, Retention, StoreConfig};
 
 const DATABASE: &str =
@@ -26,6 +26,12 @@ pub(super) fn store(folder: &Path, section: &Section<'_>) -> Option<StoreConfig>
             .map_err(|error| format!("cannot be a producer ({error}): use a URI reference, as `/orders`"))
     });
     let retention = retention(section);
+    if let (Some(DatabaseConfig::Postgres(database)), Retention::Age(_)) = (&database, retention)
+        && database.mapping.as_ref().is_some_and(|mapping| !mapping.has_time())
+    {
+        let help = "name the column by `time` in `mapping`, or write { newest = 1000000 }";
+        section.problem("retention", "the mapping names no time by which rows are old", help);
+    }
     section.finish();
     Some(StoreConfig { database: database?, producer, retention })
 }
@@ -38,6 +44,10 @@ fn database(folder: &Path, section: &Section<'_>) -> Option<DatabaseConfig> {
         }
         (false, true) => postgres(section).map(|database| DatabaseConfig::Postgres(Box::new(database))),
         (_, false) => {
+            if section.has("mapping") {
+                let help = "leave it out; in SQLite, events are written by the outbox tables";
+                section.problem("mapping", "is for PostgreSQL", help);
+            }
             let sqlite = section.required_text("sqlite", DATABASE)?;
             if is_postgres(&sqlite) {
                 section.problem("sqlite", "is the URL of a PostgreSQL database", "write `postgres = \"…\"`");
@@ -58,7 +68,15 @@ fn postgres(section: &Section<'_>) -> Option<PostgresConfig> {
     let poll = section.duration("poll", Duration::from_millis(75), MILLISECOND..=60 * SECOND);
     let notify = section.flag("notify", false);
     let log = log(section);
-    Some(PostgresConfig { options: options?, poll, notify, log })
+    let mapping = match section.section_or_text("mapping") {
+        None => None,
+        Some(Err(_)) => Some(mapping::named(section)?),
+        Some(Ok(inner)) => Some(mapping::table(&inner)?),
+    };
+    if mapping.is_some() && log.is_some() {
+        section.problem("read", "a mapped table is read by polling", "write \"poll\", or leave it out");
+    }
+    Some(PostgresConfig { options: options?, poll, notify, mapping, log })
 }
 
 /// How the server's log is read, if `read = "wal"`.

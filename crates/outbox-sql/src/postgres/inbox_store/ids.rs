@@ -7,13 +7,16 @@ use outbox::{
     StoreError,
     inbox_store::{EventId, PurgedIds},
 };
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::types::Type;
 
-use super::tx::{PostgresTx, column, micros};
+use super::{
+    driver::{Driver, column},
+    tx::{PostgresTx, micros},
+};
 
 /// Says of each id whether it is new.
 pub(super) async fn remember(
-    tx: &mut PostgresTx<'_>,
+    tx: &mut PostgresTx<'_, impl Driver>,
     ids: &[EventId],
     expires: Timestamp,
     done: bool,
@@ -46,21 +49,31 @@ pub(super) async fn remember(
     Ok(producers.into_iter().zip(texts).map(|id| new.remove(&id)).collect())
 }
 
-pub(super) async fn set_done(tx: &mut PostgresTx<'_>, id: &EventId, done: bool) -> Result<(), StoreError> {
-    let sql =
-        if done { "SELECT outbox_inbox.set_done($1, $2, true)" } else { "SELECT outbox_inbox.set_done($1, $2, false)" };
-    with_id(tx, "noting whether an event is done with", sql, id).await.map(drop)
+pub(super) async fn set_done(tx: &mut PostgresTx<'_, impl Driver>, id: &EventId, done: bool) -> Result<(), StoreError> {
+    let producer = tx.producer(&id.producer).await?;
+    tx.unsent().set_done(producer, &id.id, done);
+    Ok(())
 }
 
-pub(super) async fn is_done(tx: &mut PostgresTx<'_>, id: &EventId) -> Result<bool, StoreError> {
-    let sql = "SELECT outbox_inbox.is_done($1, $2)";
-    let rows = with_id(tx, "looking for an event's id", sql, id).await?;
-    rows.first().map_or(Ok(false), |row| column(row, 0))
+pub(super) async fn are_done(tx: &mut PostgresTx<'_, impl Driver>, ids: &[EventId]) -> Result<Vec<bool>, StoreError> {
+    let mut producers = Vec::with_capacity(ids.len());
+    for id in ids {
+        producers.push(tx.producer(&id.producer).await?);
+    }
+    let texts: Vec<_> = ids.iter().map(|id| &*id.id).collect();
+    let rows = tx
+        .query(
+            "looking for the ids of events",
+            "SELECT outbox_inbox.are_done($1, $2)",
+            &[(&producers, Type::INT8_ARRAY), (&texts, Type::TEXT_ARRAY)],
+        )
+        .await?;
+    rows.iter().map(|row| column(row, 0)).collect()
 }
 
 /// Forgets some that expired.
 pub(super) async fn purge(
-    tx: &mut PostgresTx<'_>,
+    tx: &mut PostgresTx<'_, impl Driver>,
     now: Timestamp,
     after: u64,
     most: i64,
@@ -82,7 +95,7 @@ pub(super) async fn purge(
 }
 
 /// Forgets what is known of a producer, but for what is kept.
-pub(super) async fn forget(tx: &mut PostgresTx<'_>, producer: &str) -> Result<u64, StoreError> {
+pub(super) async fn forget(tx: &mut PostgresTx<'_, impl Driver>, producer: &str) -> Result<u64, StoreError> {
     let producer = tx.producer(&producer.into()).await?;
     // A key that was only looked at has a row, too, which counts for nothing.
     let rows = tx
@@ -100,15 +113,4 @@ pub(super) async fn forget(tx: &mut PostgresTx<'_>, producer: &str) -> Result<u6
         )
         .await?;
     rows.first().map_or(Ok(0), |row| column::<i64>(row, 0).map(i64::cast_unsigned))
-}
-
-/// Does something about the ids of one event.
-async fn with_id(
-    tx: &mut PostgresTx<'_>,
-    attempted: &'static str,
-    sql: &str,
-    id: &EventId,
-) -> Result<Vec<Row>, StoreError> {
-    let producer = tx.producer(&id.producer).await?;
-    tx.query(attempted, sql, &[(&producer, Type::INT8), (&&*id.id, Type::TEXT)]).await
 }

@@ -9,15 +9,16 @@ use outbox::{
     inbox::RawMessage,
     inbox_store::{InboxKept, KeptMessage, LaneId},
 };
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::types::Type;
 
 use super::{
+    driver::{Driver, Param, Row, column},
     lanes::place,
-    tx::{Param, PostgresTx, column, lane_of, micros, timestamp},
+    tx::{PostgresTx, lane_of, micros, timestamp},
 };
 
 pub(super) async fn keep(
-    tx: &mut PostgresTx<'_>,
+    tx: &mut PostgresTx<'_, impl Driver>,
     lane: &LaneId,
     place: Place,
     message: &KeptMessage,
@@ -58,7 +59,10 @@ fn encode(event: &Event) -> Vec<u8> {
 pub(super) const KEPT: &str =
     "k.id, k.incarnation, k.sequence, k.idx, k.arrived, k.event_id, k.type IS NOT NULL AS is_event, k.message";
 
-pub(super) async fn first(tx: &mut PostgresTx<'_>, lane: &LaneId) -> Result<Option<InboxKept>, StoreError> {
+pub(super) async fn first(
+    tx: &mut PostgresTx<'_, impl Driver>,
+    lane: &LaneId,
+) -> Result<Option<InboxKept>, StoreError> {
     let producer = tx.producer(&lane.producer).await?;
     let params: [Param<'_>; 2] = [(&producer, Type::INT8), (&lane.lane.to_text(), Type::TEXT)];
     let sql = format!(
@@ -68,7 +72,10 @@ pub(super) async fn first(tx: &mut PostgresTx<'_>, lane: &LaneId) -> Result<Opti
     tx.query("reading a kept event", &sql, &params).await?.first().map(|row| read(row, 0)).transpose()
 }
 
-pub(super) async fn find(tx: &PostgresTx<'_>, id: KeptId) -> Result<Option<(LaneId, InboxKept)>, StoreError> {
+pub(super) async fn find(
+    tx: &mut PostgresTx<'_, impl Driver>,
+    id: KeptId,
+) -> Result<Option<(LaneId, InboxKept)>, StoreError> {
     let params: [Param<'_>; 2] = [(&id.0.cast_signed(), Type::INT8), (&tx.consumer(), Type::TEXT)];
     let sql = format!(
         "SELECT {KEPT}, p.producer, k.lane FROM outbox_inbox.kept k \

@@ -4,15 +4,19 @@ use outbox::{
     ErrorKind, Lane, Place, StoreError,
     inbox_store::{InboxCounts, InboxTotals, KeptLane, LaneChange, LaneId, LaneRecord, Life, Trouble, TroubleState},
 };
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::types::Type;
 
 use super::{
+    driver::{Driver, Param, Row, Statement, column},
     kept,
-    tx::{Param, PostgresTx, column, lane_of, micros, timestamp},
+    tx::{PostgresTx, lane_of, micros, timestamp},
 };
 use crate::lane_state::{state_name, state_of};
 
-pub(super) async fn load(tx: &mut PostgresTx<'_>, wanted: &[LaneId]) -> Result<Vec<LaneRecord>, StoreError> {
+pub(super) async fn load(
+    tx: &mut PostgresTx<'_, impl Driver>,
+    wanted: &[LaneId],
+) -> Result<Vec<LaneRecord>, StoreError> {
     let mut producers = Vec::with_capacity(wanted.len());
     for lane in wanted {
         producers.push(tx.producer(&lane.producer).await?);
@@ -133,6 +137,7 @@ impl Troubles {
 }
 
 /// What is to be written of lanes.
+#[derive(Default)]
 pub(super) struct Changes {
     marks: Marks,
     troubles: Troubles,
@@ -140,7 +145,10 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Those of `changes` that differ; `None` if none does.
-    pub(super) async fn of(tx: &mut PostgresTx<'_>, changes: &[LaneChange]) -> Result<Option<Self>, StoreError> {
+    pub(super) async fn of(
+        tx: &mut PostgresTx<'_, impl Driver>,
+        changes: &[LaneChange],
+    ) -> Result<Option<Self>, StoreError> {
         let (mut marks, mut troubles) = (Marks::default(), Troubles::default());
         for LaneChange { lane, before, now } in changes {
             let producer = tx.producer(&lane.producer).await?;
@@ -155,37 +163,41 @@ impl Changes {
         Ok(differ.then_some(Self { marks, troubles }))
     }
 
-    pub(super) async fn write(&self, tx: &PostgresTx<'_>) -> Result<(), StoreError> {
+    /// Writes them by themselves.
+    pub(super) fn save(&self) -> Statement<'_> {
+        Statement {
+            attempted: "writing lanes of the inbox",
+            sql: "SELECT outbox_inbox.save($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+            params: self.params(),
+        }
+    }
+
+    /// As the functions of the database take them.
+    pub(super) fn params(&self) -> Vec<Param<'_>> {
         let Self { marks, troubles } = self;
-        tx.send(
-            "writing lanes of the inbox",
-            "SELECT outbox_inbox.save($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-            &[
-                (&marks.producers, Type::INT8_ARRAY),
-                (&marks.lanes, Type::TEXT_ARRAY),
-                (&marks.incarnations, Type::INT8_ARRAY),
-                (&marks.sequences, Type::INT8_ARRAY),
-                (&marks.indexes, Type::INT8_ARRAY),
-                (&marks.lives, Type::INT2_ARRAY),
-                (&troubles.producers, Type::INT8_ARRAY),
-                (&troubles.lanes, Type::TEXT_ARRAY),
-                (&troubles.states, Type::TEXT_ARRAY),
-                (&troubles.attempts, Type::INT8_ARRAY),
-                (&troubles.dues, Type::INT8_ARRAY),
-                (&troubles.sinces, Type::INT8_ARRAY),
-                (&troubles.reasons, Type::TEXT_ARRAY),
-                (&troubles.epochs, Type::INT8_ARRAY),
-                (&troubles.kepts, Type::INT8_ARRAY),
-            ],
-        )
-        .await
-        .map(drop)
+        vec![
+            (&marks.producers, Type::INT8_ARRAY),
+            (&marks.lanes, Type::TEXT_ARRAY),
+            (&marks.incarnations, Type::INT8_ARRAY),
+            (&marks.sequences, Type::INT8_ARRAY),
+            (&marks.indexes, Type::INT8_ARRAY),
+            (&marks.lives, Type::INT2_ARRAY),
+            (&troubles.producers, Type::INT8_ARRAY),
+            (&troubles.lanes, Type::TEXT_ARRAY),
+            (&troubles.states, Type::TEXT_ARRAY),
+            (&troubles.attempts, Type::INT8_ARRAY),
+            (&troubles.dues, Type::INT8_ARRAY),
+            (&troubles.sinces, Type::INT8_ARRAY),
+            (&troubles.reasons, Type::TEXT_ARRAY),
+            (&troubles.epochs, Type::INT8_ARRAY),
+            (&troubles.kepts, Type::INT8_ARRAY),
+        ]
     }
 }
 
 /// The lanes that a query of producer's name and lane finds.
 pub(super) async fn read_lanes(
-    tx: &PostgresTx<'_>,
+    tx: &mut PostgresTx<'_, impl Driver>,
     sql: &str,
     params: &[Param<'_>],
 ) -> Result<Vec<LaneId>, StoreError> {
@@ -196,7 +208,7 @@ pub(super) async fn read_lanes(
 /// Lanes in trouble by producer and lane, each with its first kept event, all of it as it was at one moment. Locks nothing:
 /// who looks changes nothing, and who changes something loads it first.
 pub(super) async fn troubled(
-    tx: &PostgresTx<'_>,
+    tx: &mut PostgresTx<'_, impl Driver>,
     after: Option<&LaneId>,
     most: i64,
 ) -> Result<Vec<KeptLane>, StoreError> {
@@ -211,8 +223,9 @@ pub(super) async fn troubled(
          WHERE p.consumer = $1 AND (p.producer, t.lane) > ($2, $3) ORDER BY p.producer, t.lane LIMIT $4",
         kept::KEPT
     );
+    let consumer = tx.consumer();
     let params: [Param<'_>; 4] =
-        [(&tx.consumer(), Type::TEXT), (&producer, Type::TEXT), (&lane, Type::TEXT), (&most, Type::INT8)];
+        [(&consumer, Type::TEXT), (&producer, Type::TEXT), (&lane, Type::TEXT), (&most, Type::INT8)];
     let rows = tx.query("reading lanes in trouble", &sql, &params).await?;
     let lane = |row: &Row| {
         let lane = lane_of(column(row, 11)?, column(row, 12)?)?;
@@ -221,9 +234,10 @@ pub(super) async fn troubled(
     rows.iter().map(lane).collect()
 }
 
-pub(super) async fn totals(tx: &PostgresTx<'_>) -> Result<InboxTotals, StoreError> {
+pub(super) async fn totals(tx: &mut PostgresTx<'_, impl Driver>) -> Result<InboxTotals, StoreError> {
     const COUNTING: &str = "counting what the inbox holds";
-    let consumer: [Param<'_>; 1] = [(&tx.consumer(), Type::TEXT)];
+    let consumer = tx.consumer();
+    let consumer: [Param<'_>; 1] = [(&consumer, Type::TEXT)];
     let rows = tx
         .query(
             COUNTING,

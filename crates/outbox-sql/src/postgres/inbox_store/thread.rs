@@ -10,13 +10,12 @@ use outbox::{
     inbox_store::{Abort, Isolation, Job},
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio_postgres::{Client, IsolationLevel};
 
 use super::{
+    driver::{Driver, Open},
     schema,
-    tx::{PostgresTx, Producers, Sign},
+    tx::{NotCommitted, PostgresTx, Producers, Sign},
 };
-use crate::postgres::connection::{ConnectOptions, Connection};
 
 /// Events in one transaction at most, unless one call has more.
 const GROUP_EVENTS: usize = 1_000;
@@ -29,11 +28,11 @@ const TURNS: usize = 10;
 pub(super) type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Abort>> + 'a>>;
 
 /// A job in the queue, whatever it gives.
-pub(super) trait Queued: Send {
+pub(super) trait Queued<D: Driver>: Send {
     fn weight(&self) -> usize;
     fn only_reads(&self) -> bool;
     fn again(&mut self) -> bool;
-    fn run<'a>(&'a mut self, tx: &'a mut PostgresTx<'_>, isolation: Isolation) -> Running<'a>;
+    fn run<'a>(&'a mut self, tx: &'a mut PostgresTx<'_, D>, isolation: Isolation) -> Running<'a>;
     /// Answers whoever waits: with what the last run gave, or with why it did not commit.
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -51,24 +50,25 @@ impl<J, O> Ticket<J, O> {
     }
 }
 
-impl<J, O> Queued for Ticket<J, O>
+impl<D, J, O> Queued<D> for Ticket<J, O>
 where
-    J: for<'t> Job<PostgresTx<'t>, Output = O>,
+    D: Driver,
+    J: for<'t> Job<PostgresTx<'t, D>, Output = O>,
     O: Send + 'static,
 {
     fn weight(&self) -> usize {
-        Job::<PostgresTx<'static>>::weight(&self.job)
+        Job::<PostgresTx<'static, D>>::weight(&self.job)
     }
 
     fn only_reads(&self) -> bool {
-        Job::<PostgresTx<'static>>::only_reads(&self.job)
+        Job::<PostgresTx<'static, D>>::only_reads(&self.job)
     }
 
     fn again(&mut self) -> bool {
-        Job::<PostgresTx<'static>>::again(&mut self.job)
+        Job::<PostgresTx<'static, D>>::again(&mut self.job)
     }
 
-    fn run<'a>(&'a mut self, tx: &'a mut PostgresTx<'_>, isolation: Isolation) -> Running<'a> {
+    fn run<'a>(&'a mut self, tx: &'a mut PostgresTx<'_, D>, isolation: Isolation) -> Running<'a> {
         Box::pin(async move {
             self.output = Some(self.job.run(tx, isolation).await?);
             Ok(())
@@ -84,9 +84,8 @@ where
 }
 
 /// Runs until the last handle to the inbox is dropped.
-pub(super) async fn run(options: ConnectOptions, consumer: String, mut jobs: mpsc::Receiver<Box<dyn Queued>>) {
-    let connection = Connection::new(options);
-    let mut worker = Worker { connection, consumer, producers: Producers::new(), checked: false };
+pub(super) async fn run<D: Driver>(driver: D, consumer: String, mut jobs: mpsc::Receiver<Box<dyn Queued<D>>>) {
+    let mut worker = Worker { driver, consumer, producers: Producers::new(), checked: false };
     while let Some(first) = jobs.recv().await {
         let mut events = first.weight();
         let mut group = vec![first];
@@ -99,8 +98,8 @@ pub(super) async fn run(options: ConnectOptions, consumer: String, mut jobs: mps
     }
 }
 
-struct Worker {
-    connection: Connection,
+struct Worker<D> {
+    driver: D,
     consumer: String,
     producers: Producers,
     /// Whether the inbox was found to be there.
@@ -117,9 +116,9 @@ enum Failure {
     Database(StoreError),
 }
 
-impl Worker {
+impl<D: Driver> Worker<D> {
     /// Commits `group` in one transaction; or, if that fails because of one of its jobs, each by itself.
-    async fn work(&mut self, mut group: Vec<Box<dyn Queued>>) {
+    async fn work(&mut self, mut group: Vec<Box<dyn Queued<D>>>) {
         let committed = if group.len() > 1 { Some(self.attempt(&mut group).await) } else { None };
         match committed {
             Some(Ok(())) => group.into_iter().for_each(|job| job.finish(Ok(()))),
@@ -137,7 +136,7 @@ impl Worker {
     }
 
     /// Commits one job in a transaction of its own.
-    async fn alone(&mut self, mut job: Box<dyn Queued>) {
+    async fn alone(&mut self, mut job: Box<dyn Queued<D>>) {
         let mut turns = 0;
         let failed = loop {
             match self.attempt(std::slice::from_mut(&mut job)).await {
@@ -156,32 +155,23 @@ impl Worker {
         job.finish(Err(failed));
     }
 
-    async fn attempt(&mut self, group: &mut [Box<dyn Queued>]) -> Result<(), Failure> {
+    async fn attempt(&mut self, group: &mut [Box<dyn Queued<D>>]) -> Result<(), Failure> {
         match self.commit(group, Isolation::Whole).await {
             Err(Failure::Job(Abort::Redo)) => self.commit(group, Isolation::Each).await,
             result => result,
         }
     }
 
-    async fn check(&self, client: &Client) -> Result<(), StoreError> {
-        let limit = self.connection.options().statement_limit();
-        tokio::time::timeout(limit, schema::check(client, &self.consumer)).await.unwrap_or_else(|_| {
-            let message = format!("looking for the inbox: the database did not answer within {limit:?}");
-            Err(StoreError::new(ErrorKind::Unavailable, message))
-        })
-    }
-
-    async fn commit(&mut self, group: &mut [Box<dyn Queued>], isolation: Isolation) -> Result<(), Failure> {
-        let mut client = self.connection.client().await.map_err(Failure::Database)?;
+    async fn commit(&mut self, group: &mut [Box<dyn Queued<D>>], isolation: Isolation) -> Result<(), Failure> {
+        let mut open = self.driver.begin().await.map_err(Failure::Database)?;
         if !self.checked {
-            self.check(&client).await.map_err(Failure::Database)?;
+            if let Err(error) = schema::check(&mut open, &self.consumer).await {
+                open.rollback().await;
+                return Err(Failure::Database(error));
+            }
             self.checked = true;
         }
-        let limit = client.limit();
-        let beginning = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
-        let transaction = limit.within("beginning a transaction of the inbox", beginning).await;
-        let transaction = transaction.map_err(Failure::Database)?;
-        let mut tx = PostgresTx::new(&transaction, &limit, &self.consumer, &mut self.producers);
+        let mut tx = PostgresTx::new(open, &self.consumer, &mut self.producers);
         let only_reads = group.iter().all(|job| job.only_reads());
         let mut done = Ok(());
         for job in group {
@@ -190,22 +180,23 @@ impl Worker {
                 break;
             }
         }
-        if done.is_ok() && !only_reads {
-            done = tx.finish().await.map_err(Abort::Store);
-        }
-        let sign = tx.sign();
-        let result = match done {
-            Ok(()) => limit.within("committing the inbox", transaction.commit()).await.map_err(Failure::Database),
+        let (ended, sign) = match done {
+            Ok(()) => tx.commit(only_reads).await,
             Err(abort) => {
-                // A rollback that cannot be sent has happened: the connection is gone.
-                let _ = limit.within("rolling back the inbox", transaction.rollback()).await;
-                Err(match (abort, sign, isolation) {
-                    (Abort::Store(error), Some(Sign::Again), _) => Failure::Again(error),
-                    (Abort::Store(_), Some(Sign::Aborted), Isolation::Whole) => Failure::Job(Abort::Redo),
-                    (abort, _, _) => Failure::Job(abort),
-                })
+                let sign = tx.sign();
+                tx.rollback().await;
+                (Err(NotCommitted::Job(abort)), sign)
             }
         };
+        let result = ended.map_err(|why| match (why, sign, isolation) {
+            (NotCommitted::Commit(error), _, _) => Failure::Database(error),
+            (NotCommitted::Job(Abort::Store(error)), Some(Sign::Again), _) => Failure::Again(error),
+            // Done again, whoever wrote what is refused is found by a check behind each handler.
+            (NotCommitted::Refused(_), _, Isolation::Whole)
+            | (NotCommitted::Job(Abort::Store(_)), Some(Sign::Aborted), Isolation::Whole) => Failure::Job(Abort::Redo),
+            (NotCommitted::Refused(error), _, Isolation::Each) => Failure::Job(error.into()),
+            (NotCommitted::Job(abort), _, _) => Failure::Job(abort),
+        });
         // A rollback takes back the numbers that were given to new producers.
         if result.is_err() {
             self.producers.clear();

@@ -28,7 +28,7 @@ const SQL: &str = "WITH behind (id) AS MATERIALIZED (
         (SELECT o.id FROM unnest($5::text[]::xid8[]) AS r (xid), LATERAL (SELECT e.id FROM outbox.entries AS e
             WHERE e.xid >= r.xid AND e.xid <= r.xid ORDER BY e.xid, e.id LIMIT $6) AS o)
     ), found AS (SELECT count(*) AS rows, min(b.id) AS first FROM behind AS b)
-    SELECT f.rows, f.first, (SELECT max(e.id) FROM outbox.entries AS e),
+    SELECT f.rows, f.first::bigint, (SELECT max(e.id)::bigint FROM outbox.entries AS e),
         (SELECT e.recorded_at FROM outbox.entries AS e WHERE e.id = f.first)
     FROM found AS f";
 
@@ -47,7 +47,8 @@ pub(super) async fn behind(using: &mut Using<'_>, standing: &Standing) -> Result
         (&running, Type::TEXT_ARRAY),
         (&COUNTED, Type::INT8),
     ];
-    let row = using.open(MEASURING, async |client| client.query_typed_one(SQL, &params).await).await?;
+    let sql = using.sql(SQL);
+    let row = using.open(MEASURING, async |client| client.query_typed_one(&sql, &params).await).await?;
     using.close(MEASURING).await?;
     let number = |column| row.try_get::<_, Option<i64>>(column).map_err(store_error(MEASURING));
     let (rows, first, last) = (number(0)?.unwrap_or(0), number(1)?, number(2)?);

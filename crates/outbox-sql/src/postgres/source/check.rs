@@ -44,26 +44,34 @@ pub(in crate::postgres) struct Lost {
     pub(in crate::postgres) purged: Vec<Seen>,
 }
 
-/// Which of `seen` are not there. A row of a leaf that was emptied, or dropped since, was removed by retention; so was one of
-/// the default leaf below a leaf, if that holds nothing as old.
-pub(in crate::postgres) async fn lost(using: &Using<'_>, seen: &[Seen]) -> Result<Lost, StoreError> {
-    const SQL: &str = "SELECT s.number, coalesce(
-            EXISTS (SELECT FROM outbox.leaves AS l WHERE l.low <= s.id AND s.id < l.high AND l.emptied_at IS NOT NULL)
+/// Whether row `s` was removed by retention.
+const EMPTIED: &str =
+    "EXISTS (SELECT FROM outbox.leaves AS l WHERE l.low <= s.id AND s.id < l.high AND l.emptied_at IS NOT NULL)
             OR NOT EXISTS (SELECT FROM outbox.leaves AS l WHERE l.low <= s.id AND s.id < l.high)
                 AND s.id < (SELECT max(l.high) FROM outbox.leaves AS l)
                 AND NOT EXISTS (SELECT FROM outbox.entries AS e WHERE e.id = s.id)
-                AND NOT EXISTS (SELECT FROM outbox.entries_default AS e WHERE e.id <= s.id), false)
+                AND NOT EXISTS (SELECT FROM outbox.entries_default AS e WHERE e.id <= s.id)";
+/// The same of a mapped table, of which its owner removes what he likes: only another row in its place says something.
+const REMOVED: &str = "NOT EXISTS (SELECT FROM outbox.entries AS e WHERE e.id = s.id)";
+
+/// Which of `seen` are not there. A row of a leaf that was emptied, or dropped since, was removed by retention; so was one of
+/// the default leaf below a leaf, if that holds nothing as old.
+pub(in crate::postgres) async fn lost(using: &Using<'_>, seen: &[Seen]) -> Result<Lost, StoreError> {
+    let sql = format!(
+        "SELECT s.number, coalesce({}, false)
         FROM unnest($1::bigint[], $2::text[]::xid8[], $3::text[]::uuid[]) WITH ORDINALITY AS s (id, xid, commit_id, number),
         LATERAL (SELECT count(*) AS there FROM outbox.entries AS e
             WHERE e.id = s.id AND e.xid = s.xid AND (e.commit_id = s.commit_id OR s.commit_id = $4::text::uuid)) AS found
-        WHERE found.there = 0 ORDER BY s.number";
+        WHERE found.there = 0 ORDER BY s.number",
+        if using.entries.is_mapped() { REMOVED } else { EMPTIED }
+    );
     let ids: Vec<i64> = seen.iter().map(|seen| seen.row.id).collect();
     let xids: Vec<String> = seen.iter().map(|seen| seen.row.xid.to_string()).collect();
     let commits: Vec<String> = seen.iter().map(|seen| seen.commit.to_string()).collect();
     let unknown = NO_COMMIT.to_string();
     let params: [Param<'_>; 4] =
         [(&ids, Type::INT8_ARRAY), (&xids, Type::TEXT_ARRAY), (&commits, Type::TEXT_ARRAY), (&unknown, Type::TEXT)];
-    let rows = using.within(CHECKING, using.client().query_typed(SQL, &params)).await?;
+    let rows = using.within(CHECKING, using.client().query_typed(&using.sql(&sql), &params)).await?;
     let mut lost = Lost { missing: Vec::new(), purged: Vec::new() };
     for row in rows {
         let number: i64 = row.try_get(0).map_err(store_error(CHECKING))?;
@@ -98,7 +106,8 @@ pub(super) async fn check(store: &Inner, using: &mut Using<'_>, standing: &Stand
     let known = Known::new(store, standing);
     let rows = known.rows();
     let params = rows.params();
-    let found = using.open(CHECKING, async |client| client.query_typed_opt(CHECK.as_str(), &params).await).await?;
+    let sql = using.sql(&CHECK);
+    let found = using.open(CHECKING, async |client| client.query_typed_opt(&sql, &params).await).await?;
     let checked = Checked::read(store, found.as_ref())?;
     checked.confirm(store, using, &known, standing).await?;
     Ok(checked)

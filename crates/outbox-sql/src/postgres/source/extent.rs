@@ -51,14 +51,15 @@ pub(super) async fn of_backlog(
     listed: i64,
 ) -> Result<Extent, StoreError> {
     let searched = format!(
-        "SELECT count(*), min(u.id), (SELECT min(e.id) FROM outbox.entries AS e), (SELECT max(e.id) FROM outbox.entries AS e) \
+        "SELECT count(*), min(u.id)::bigint, (SELECT min(e.id)::bigint FROM outbox.entries AS e), \
+         (SELECT max(e.id)::bigint FROM outbox.entries AS e) \
          FROM (SELECT e.id FROM outbox.entries AS e WHERE e.xid >= $1::text::xid8 \
          AND pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot) ORDER BY e.xid, e.id LIMIT {SEARCHED}) AS u"
     );
     let (xmax, to) = (passed.xmax().to_string(), to.to_sql());
     let params: [Param<'_>; 2] = [(&xmax, Type::TEXT), (&to, Type::TEXT)];
     let read = async {
-        let row = using.client().query_typed_one(&searched, &params).await?;
+        let row = using.client().query_typed_one(&using.sql(&searched), &params).await?;
         Ok::<(i64, [Option<i64>; 3]), tokio_postgres::Error>((
             row.try_get(0)?,
             [row.try_get(1)?, row.try_get(2)?, row.try_get(3)?],
@@ -81,7 +82,7 @@ pub(super) async fn of_rest(
     let none: Option<String> = None;
     let nothing: [Param<'_>; 4] = [(&none, Type::TEXT), (&none, Type::TEXT), (&none, Type::TEXT), (&none, Type::TEXT)];
     let params: Vec<Param<'_>> = nothing.into_iter().chain(seen.params()).collect();
-    let row = using.within(MEASURING, using.client().query_typed_one(sql, &params)).await?;
+    let row = using.within(MEASURING, using.client().query_typed_one(&using.sql(sql), &params)).await?;
     let read = |column| row.try_get::<_, Option<i64>>(column).map_err(store_error(MEASURING));
     let (Some(rows), Some(first), Some(last), top) = (read(0)?, read(1)?, read(2)?, read(3)?) else { return Ok(None) };
     match above {

@@ -26,7 +26,8 @@ async fn is_in_order(using: &Using<'_>, row: Row, rows: u64) -> Result<bool, Sto
     const SQL: &str = "SELECT count(*) FROM outbox.entries AS e WHERE e.xid = $1::text::xid8 AND e.id <= $2";
     let xid = row.xid.to_string();
     let statement = async {
-        let found = using.client().query_typed_one(SQL, &[(&xid, Type::TEXT), (&row.id, Type::INT8)]).await?;
+        let found =
+            using.client().query_typed_one(&using.sql(SQL), &[(&xid, Type::TEXT), (&row.id, Type::INT8)]).await?;
         found.try_get::<_, i64>(0)
     };
     let found = using.within("looking where a transaction was left", statement).await?;

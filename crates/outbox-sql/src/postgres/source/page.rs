@@ -83,7 +83,7 @@ pub(super) async fn walk(
         (&most.rows, Type::INT8),
         (&most.bytes, Type::INT8),
     ];
-    using.within(READING, using.client().query_typed(&WALK, &params)).await
+    using.within(READING, using.client().query_typed(&using.sql(&WALK), &params)).await
 }
 
 /// The same, found by their transactions: for a few rows far apart.
@@ -105,5 +105,5 @@ pub(super) async fn pick(
     .chain(seen.params())
     .collect();
     let sql = &PICK[usize::from(seen.has_running())];
-    using.within(READING, using.client().query_typed(sql, &params)).await
+    using.within(READING, using.client().query_typed(&using.sql(sql), &params)).await
 }

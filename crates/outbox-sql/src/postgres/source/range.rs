@@ -14,7 +14,6 @@ use super::{
     values::{Eight, values},
 };
 use crate::postgres::{
-    decode::Decoder,
     failure::store_error,
     history::Seen,
     position::{LogPlace, Reading, Snapshot, Standing, row_of},
@@ -52,8 +51,8 @@ impl Look {
         let known = Known::new(store, standing);
         let (rows, unseen) = (known.rows(), Unseen::by(&standing.passed, None, i64::MIN));
         let params: Vec<_> = rows.params().into_iter().chain(unseen.params()).collect();
-        let sql = look_sql(&unseen);
-        let found = using.open(LOOKING, async |client| client.query_typed_opt(sql, &params).await).await?;
+        let sql = using.sql(look_sql(&unseen));
+        let found = using.open(LOOKING, async |client| client.query_typed_opt(&sql, &params).await).await?;
         let checked = Checked::read(store, found.as_ref())?;
         checked.confirm(store, using, &known, standing).await?;
         let row = found.ok_or_else(|| super::malformed(LOOKING))?;
@@ -220,7 +219,7 @@ impl Range<'_> {
             }
         }
         if using.decoder.producer() != producer {
-            *using.decoder = Decoder::new(producer);
+            *using.decoder = using.entries.decoder(producer);
         }
         let (records, is_whole) = self.records(using, &rows, limit)?;
         let is_done = is_whole && above >= through && !page::is_cut(&rows, most)?;

@@ -1,6 +1,6 @@
 //! A session that reads: one connection, its transactions, and what it decodes with.
 
-use std::future::Future;
+use std::{borrow::Cow, future::Future};
 
 use outbox::StoreError;
 use tokio_postgres::{
@@ -11,14 +11,15 @@ use tokio_postgres::{
 use crate::postgres::{
     connection::{ConnectOptions, Connection, Leased, StatementLimit},
     decode::Decoder,
+    mapping::Entries,
 };
 
 /// Every statement sees what is committed by then, whatever the role's default is. What is planned is pinned: left alone, the
 /// planner goes through a whole table for a few new rows, as long as it knows little of it. What it cannot do otherwise counts
-/// as so dear that it would be compiled, which takes longer than all the rest. All of it ends with the transaction, so it
-/// works through a pooler.
+/// as so dear that it would be compiled, which takes longer than all the rest. Where a policy hides rows from this role,
+/// reading fails, rather than take them for none. All of it ends with the transaction, so it works through a pooler.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; \
-    SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
+    SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off; SET LOCAL row_security = off";
 
 /// A parameter and its type.
 pub(in crate::postgres) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -26,14 +27,15 @@ pub(in crate::postgres) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 /// A session that one read at a time uses.
 pub(in crate::postgres) struct Session {
     connection: Connection,
+    entries: Entries,
     pub(in crate::postgres) decoder: Decoder,
     /// A transaction was begun and may be open still, as after a read whose caller is gone.
     is_open: bool,
 }
 
 impl Session {
-    pub(in crate::postgres) fn new(options: ConnectOptions) -> Self {
-        Self { connection: Connection::new(options), decoder: Decoder::new(""), is_open: false }
+    pub(in crate::postgres) fn new(options: ConnectOptions, entries: Entries) -> Self {
+        Self { connection: Connection::new(options), decoder: entries.decoder(""), entries, is_open: false }
     }
 
     /// The connection, and what else is of use with it; what a caller left open is rolled back.
@@ -44,7 +46,7 @@ impl Session {
             limit.within("ending what was left open", client.batch_execute("ROLLBACK")).await?;
             self.is_open = false;
         }
-        Ok(Using { client, limit, decoder: &mut self.decoder, is_open: &mut self.is_open })
+        Ok(Using { client, limit, entries: &self.entries, decoder: &mut self.decoder, is_open: &mut self.is_open })
     }
 }
 
@@ -52,6 +54,7 @@ impl Session {
 pub(in crate::postgres) struct Using<'a> {
     client: Leased<'a>,
     limit: StatementLimit,
+    pub(in crate::postgres) entries: &'a Entries,
     pub(in crate::postgres) decoder: &'a mut Decoder,
     is_open: &'a mut bool,
 }
@@ -59,6 +62,11 @@ pub(in crate::postgres) struct Using<'a> {
 impl Using<'_> {
     pub(in crate::postgres) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// A statement on `outbox.entries AS e`, as it is for the table that is read.
+    pub(in crate::postgres) fn sql<'s>(&self, sql: &'s str) -> Cow<'s, str> {
+        self.entries.sql(sql)
     }
 
     /// Awaits a statement, or several that were sent at once.

@@ -37,7 +37,7 @@ fn look(with_running: bool) -> String {
     let columns = check::COLUMNS;
     format!(
         "WITH unseen (id, xid) AS MATERIALIZED ({unseen}), \
-         found AS (SELECT count(*) AS rows, min(u.id) AS first, max(u.id) AS last, max(u.xid) AS newest FROM unseen AS u) \
+         found AS (SELECT count(*) AS rows, min(u.id)::bigint AS first, max(u.id)::bigint AS last, max(u.xid) AS newest FROM unseen AS u) \
          SELECT {columns}, f.rows, f.first, f.last, f.newest, pg_current_snapshot()::text, \
          CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END, \
          (1000 * extract(epoch FROM current_setting('wal_writer_delay')::interval))::integer \
@@ -49,7 +49,7 @@ fn look(with_running: bool) -> String {
 fn measure(with_running: bool) -> String {
     let unseen = unseen("e.id, e.xid", with_running);
     format!(
-        "SELECT count(u.id), min(u.id), max(u.id), (SELECT max(e.id) FROM outbox.entries AS e) \
+        "SELECT count(u.id), min(u.id)::bigint, max(u.id)::bigint, (SELECT max(e.id)::bigint FROM outbox.entries AS e) \
          FROM ({unseen}) AS u (id, xid) WHERE coalesce($1::text, $2::text, $3::text, $4::text) IS NULL"
     )
 }

@@ -7,7 +7,7 @@ use tokio_postgres::types::{FromSql, Type};
 use crate::postgres::{decode::Values, position::Row};
 
 /// What [`values`] reads, of the entries as `e`, in its order.
-pub(super) const COLUMNS: &str = "e.id, e.xid, e.recorded_at, e.sequence, e.incarnation, e.count, e.commit_id, e.key, \
+pub(super) const COLUMNS: &str = "e.id::bigint, e.xid, e.recorded_at, e.sequence, e.incarnation, e.count, e.commit_id, e.key, \
      e.after, e.type, e.event_id, e.content_type, e.data, e.data_bytes, e.attributes, e.more";
 
 /// A row with [`COLUMNS`].

@@ -1,7 +1,7 @@
 //! Retention: emptying leaves that every route is past.
 
 use outbox::{
-    StoreError,
+    ErrorKind, StoreError,
     store::{Purged, Retention},
 };
 use tokio_postgres::types::Type;
@@ -15,6 +15,8 @@ use crate::postgres::{
 };
 
 const PURGING: &str = "purging published entries";
+/// Rows of a mapped table that are deleted at once.
+const BATCH: i64 = 1_000;
 
 impl Inner {
     /// Empties the oldest leaf whose entries `passed` is past, below the one that proves the history: the last one read, or
@@ -28,6 +30,9 @@ impl Inner {
             Retention::Newest(newest) => (i64::try_from(newest).unwrap_or(i64::MAX), None),
         };
         self.check_latest_claim().await?;
+        if self.entries.is_mapped() {
+            return self.purge_mapped(passed, before, newest).await;
+        }
         let Some(proof) = self.proof(passed).await? else { return Ok(Purged::default()) };
         let Some(keep) = self.kept_from(proof, newest).await? else { return Ok(Purged::default()) };
         // In a range, all up to the proof is visible in where the range goes to; otherwise in what was passed.
@@ -44,7 +49,7 @@ impl Inner {
     /// The entry that proves this history to who stands at `passed`, and stays: the one it stands at, or the highest that it
     /// is past.
     async fn proof(&self, passed: &Standing) -> Result<Option<i64>, StoreError> {
-        const SQL: &str = "SELECT e.id FROM outbox.entries AS e \
+        const SQL: &str = "SELECT e.id::bigint FROM outbox.entries AS e \
             WHERE pg_visible_in_snapshot(e.xid, $1::text::pg_snapshot) ORDER BY e.id DESC LIMIT 1";
         if let Some(last) = passed.last() {
             return Ok(Some(last.id));
@@ -55,7 +60,10 @@ impl Inner {
         }
         let seen = passed.passed.to_sql();
         let client = self.keeper.client().await?;
-        let row = client.limit().within(PURGING, client.query_typed_opt(SQL, &[(&seen, Type::TEXT)])).await?;
+        let row = client
+            .limit()
+            .within(PURGING, client.query_typed_opt(&self.entries.sql(SQL), &[(&seen, Type::TEXT)]))
+            .await?;
         row.map(|row| row.try_get(0)).transpose().map_err(store_error(PURGING))
     }
 
@@ -69,5 +77,41 @@ impl Inner {
         let params: [Param<'_>; 2] = [(&proof, Type::INT8), (&newest, Type::INT8)];
         let row = client.limit().within(PURGING, client.query_typed_opt(SQL, &params)).await?;
         row.map(|row| row.try_get(0)).transpose().map_err(store_error(PURGING))
+    }
+
+    /// The same in a mapped table, which has no leaves: its oldest rows are deleted, a batch of them.
+    async fn purge_mapped(&self, passed: &Standing, before: Option<i64>, newest: i64) -> Result<Purged, StoreError> {
+        let Some(mapped) = self.entries.mapped() else { return Ok(Purged::default()) };
+        if before.is_some() && !mapped.has_time {
+            let message = "store.retention: the mapped table has no time by which rows are old: name its column by \
+                 mapping.time, or keep the newest";
+            return Err(StoreError::new(ErrorKind::Invalid, message));
+        }
+        let Some(proof) = self.proof(passed).await? else { return Ok(Purged::default()) };
+        let Unread { passed: at_rest, to, through } = Unread::of(passed);
+        let sql = format!(
+            "WITH kept AS (SELECT e.id FROM outbox.entries AS e WHERE e.id <= $1 ORDER BY e.id DESC \
+                OFFSET greatest($2, 1) - 1 LIMIT 1), \
+             due AS MATERIALIZED (SELECT e.id FROM outbox.entries AS e WHERE e.id < (SELECT k.id FROM kept AS k) \
+                AND (pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot) \
+                    OR e.id <= $5 AND pg_visible_in_snapshot(e.xid, $4::text::pg_snapshot)) \
+                AND e.recorded_at < coalesce(timestamptz '2000-01-01 00:00:00Z' + $6::bigint * interval '1 microsecond', \
+                    'infinity') ORDER BY e.id LIMIT {BATCH}), \
+             gone AS (DELETE FROM {} AS d USING due WHERE d.{} = due.id RETURNING 1) SELECT count(*) FROM gone",
+            mapped.table, mapped.id
+        );
+        let params: [Param<'_>; 6] = [
+            (&proof, Type::INT8),
+            (&newest, Type::INT8),
+            (&at_rest, Type::TEXT),
+            (&to, Type::TEXT),
+            (&through, Type::INT8),
+            (&before, Type::INT8),
+        ];
+        let client = self.keeper.client().await?;
+        let sql = self.entries.sql(&sql);
+        let row = client.limit().within(PURGING, client.query_typed_one(&sql, &params)).await?;
+        let entries: i64 = row.try_get(0).map_err(store_error(PURGING))?;
+        Ok(Purged { entries: entries.unsigned_abs(), more: entries >= BATCH })
     }
 }

@@ -63,17 +63,17 @@ async fn at(using: &Using<'_>, start: Start, now: Snapshot, log: LogPlace) -> Re
 async fn first_since(using: &Using<'_>, seen: &Snapshot, time: Timestamp) -> Result<Option<i64>, StoreError> {
     let aim = to_micros(time.checked_sub(CLOCK_SLACK).unwrap_or(Timestamp::MIN));
     let single = async |sql: &str, params: &[Param<'_>]| {
-        let row = using.within(LOOKING, using.client().query_typed_opt(sql, params)).await?;
+        let row = using.within(LOOKING, using.client().query_typed_opt(&using.sql(sql), params)).await?;
         row.map(|row| row.try_get::<_, Option<i64>>(0)).transpose().map(Option::flatten).map_err(store_error(LOOKING))
     };
     // Every entry up to `low` may be passed over; the first one sought is above it.
-    let mut low = single("SELECT min(e.id) FROM outbox.entries AS e", &[]).await?.unwrap_or(1) - 1;
-    let mut high = single("SELECT max(e.id) FROM outbox.entries AS e", &[]).await?.unwrap_or(0);
+    let mut low = single("SELECT min(e.id)::bigint FROM outbox.entries AS e", &[]).await?.unwrap_or(1) - 1;
+    let mut high = single("SELECT max(e.id)::bigint FROM outbox.entries AS e", &[]).await?.unwrap_or(0);
     while low < high {
         let middle = low + (high - low + 1) / 2;
         let params: [Param<'_>; 3] = [(&middle, Type::INT8), (&high, Type::INT8), (&aim, Type::INT8)];
         let early = single(
-            "SELECT e.id FROM (SELECT e.id, e.recorded_at FROM outbox.entries AS e WHERE e.id >= $1 AND e.id <= $2 \
+            "SELECT e.id::bigint FROM (SELECT e.id, e.recorded_at FROM outbox.entries AS e WHERE e.id >= $1 AND e.id <= $2 \
              AND isfinite(e.recorded_at) ORDER BY e.id LIMIT 1) AS e \
              WHERE e.recorded_at < timestamptz '2000-01-01 00:00:00Z' + $3 * interval '1 microsecond'",
             &params,
@@ -88,7 +88,7 @@ async fn first_since(using: &Using<'_>, seen: &Snapshot, time: Timestamp) -> Res
     let seen = seen.to_sql();
     let params: [Param<'_>; 3] = [(&low, Type::INT8), (&exact, Type::INT8), (&seen, Type::TEXT)];
     let first = single(
-        "SELECT e.id FROM outbox.entries AS e WHERE e.id > $1 \
+        "SELECT e.id::bigint FROM outbox.entries AS e WHERE e.id > $1 \
          AND e.recorded_at >= timestamptz '2000-01-01 00:00:00Z' + $2 * interval '1 microsecond' \
          AND pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot) ORDER BY e.id LIMIT 1",
         &params,

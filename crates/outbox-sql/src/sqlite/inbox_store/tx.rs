@@ -172,11 +172,14 @@ impl InboxTx for SqliteTx<'_> {
         Ok(())
     }
 
-    async fn is_done(&mut self, id: &EventId) -> Result<bool, StoreError> {
-        let producer = self.producer(&id.producer)?;
-        self.prepare("SELECT 1 FROM outbox_inbox_ids WHERE producer = ?1 AND id = ?2 AND done")?
-            .exists((producer, &*id.id))
-            .map_err(store_error("looking for an event's id"))
+    async fn are_done(&mut self, ids: &[EventId]) -> Result<Vec<bool>, StoreError> {
+        let mut find = self.prepare("SELECT 1 FROM outbox_inbox_ids WHERE producer = ?1 AND id = ?2 AND done")?;
+        let mut done = Vec::with_capacity(ids.len());
+        for EventId { producer, id } in ids {
+            let producer = self.producer(producer)?;
+            done.push(find.exists((producer, &**id)).map_err(store_error("looking for an event's id"))?);
+        }
+        Ok(done)
     }
 
     async fn keep(
@@ -218,14 +221,18 @@ impl InboxTx for SqliteTx<'_> {
         Ok(())
     }
 
-    async fn waiters(&mut self, cause: &LaneId) -> Result<Vec<LaneId>, StoreError> {
-        let producer = self.producer(&cause.producer)?;
-        let mut waiters = lanes::read_lanes(
-            self,
-            "SELECT p.producer, w.lane FROM outbox_inbox_waits w JOIN outbox_inbox_producers p ON p.id = w.producer \
-             WHERE w.cause_producer = ?1 AND w.cause_lane = ?2",
-            (producer, cause.lane.to_text()),
-        )?;
+    async fn waiters(&mut self, causes: &[LaneId]) -> Result<Vec<LaneId>, StoreError> {
+        let mut waiters = Vec::new();
+        for cause in causes {
+            let producer = self.producer(&cause.producer)?;
+            waiters.extend(lanes::read_lanes(
+                self,
+                "SELECT p.producer, w.lane FROM outbox_inbox_waits w \
+                 JOIN outbox_inbox_producers p ON p.id = w.producer \
+                 WHERE w.cause_producer = ?1 AND w.cause_lane = ?2",
+                (producer, cause.lane.to_text()),
+            )?);
+        }
         waiters.sort();
         Ok(waiters)
     }
@@ -259,8 +266,8 @@ impl InboxTx for SqliteTx<'_> {
         self.point("RELEASE outbox_effect")
     }
 
-    async fn accept(&mut self) -> Result<(), StoreError> {
-        self.point("RELEASE outbox_effect")
+    async fn accept(&mut self) -> Result<Option<String>, StoreError> {
+        self.point("RELEASE outbox_effect").map(|()| None)
     }
 
     async fn still_open(&mut self) -> Result<(), StoreError> {

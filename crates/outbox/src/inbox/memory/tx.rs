@@ -56,8 +56,8 @@ impl<S: Clone + Send + 'static> InboxTx for MemoryTx<'_, S> {
         Ok(())
     }
 
-    async fn is_done(&mut self, id: &EventId) -> Result<bool, StoreError> {
-        Ok(self.inner.ids.get(id).is_some_and(|&(_, done)| done))
+    async fn are_done(&mut self, ids: &[EventId]) -> Result<Vec<bool>, StoreError> {
+        Ok(ids.iter().map(|id| self.inner.ids.get(id).is_some_and(|&(_, done)| done)).collect())
     }
 
     async fn keep(
@@ -100,9 +100,9 @@ impl<S: Clone + Send + 'static> InboxTx for MemoryTx<'_, S> {
         Ok(())
     }
 
-    async fn waiters(&mut self, cause: &LaneId) -> Result<Vec<LaneId>, StoreError> {
+    async fn waiters(&mut self, causes: &[LaneId]) -> Result<Vec<LaneId>, StoreError> {
         let waits = self.inner.waits.iter();
-        Ok(waits.filter(|(_, awaited)| *awaited == cause).map(|(waiter, _)| waiter.clone()).collect())
+        Ok(waits.filter(|(_, awaited)| causes.contains(*awaited)).map(|(waiter, _)| waiter.clone()).collect())
     }
 
     async fn count(&mut self, counts: &InboxCounts) -> Result<(), StoreError> {
@@ -123,9 +123,9 @@ impl<S: Clone + Send + 'static> InboxTx for MemoryTx<'_, S> {
         Ok(())
     }
 
-    async fn accept(&mut self) -> Result<(), StoreError> {
+    async fn accept(&mut self) -> Result<Option<String>, StoreError> {
         self.guard = None;
-        Ok(())
+        Ok(None)
     }
 
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<LaneId>, StoreError> {

@@ -39,6 +39,7 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         let touched = self.load_lanes(&arrivals).await?;
         self.refuse_unnumbered(&mut arrivals);
         self.remember(&mut arrivals).await?;
+        self.look_for_causes(&arrivals).await?;
         for arrival in &arrivals {
             let applied = if arrival.advanced { self.follow(arrival.event).await } else { self.admit(arrival).await };
             outcomes[arrival.index] = Some(applied?);
@@ -114,6 +115,25 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
             self.load(&lanes).await?;
         }
         Ok(touched)
+    }
+
+    /// Asks in one go which of the causes that have no key are done with. One that is not may be by its turn, if it is
+    /// among the arrivals: it is asked for again then. Behind the ids of the arrivals: of two passes that take the same
+    /// events, the second waits there and holds nothing that the first needs.
+    async fn look_for_causes(&mut self, arrivals: &[Arrival<'_>]) -> Result<(), StoreError> {
+        let causes = arrivals.iter().filter_map(|arrival| {
+            match Cause::to_wait_for(&self.settings.mode, &arrival.lane, arrival.event)? {
+                Cause::Id(id) => Some(id),
+                Cause::Place { .. } => None,
+            }
+        });
+        let ids: Vec<_> = causes.collect::<BTreeSet<_>>().into_iter().collect();
+        if ids.len() < 2 {
+            return Ok(());
+        }
+        let done = self.tx.are_done(&ids).await?;
+        self.seen.extend(ids.into_iter().zip(done).filter(|(_, done)| *done).map(|(id, _)| id));
+        Ok(())
     }
 
     async fn admit(&mut self, arrival: &Arrival<'_>) -> Result<Applied, Abort> {

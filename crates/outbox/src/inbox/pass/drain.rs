@@ -1,5 +1,7 @@
 //! Applying what is kept, once its turn has come.
 
+use std::slice;
+
 use super::{Executor, Pass, Subject, later, release, wait_again};
 use crate::{
     error::StoreError,
@@ -187,7 +189,7 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         let Some(cause) = Cause::to_wait_for(&self.settings.mode, lane, event) else { return Ok(None) };
         let seen = match &cause {
             Cause::Place { lane, place } => self.open(lane).await?.mark >= *place,
-            Cause::Id(id) => self.tx.is_done(id).await?,
+            Cause::Id(id) => self.seen.contains(id) || self.tx.are_done(slice::from_ref(id)).await?.contains(&true),
         };
         Ok((!seen).then_some(cause))
     }

@@ -37,9 +37,14 @@ impl<T: InboxTx, H: Handler<T>> Executor<T> for Direct<H> {
             tx.guard().await?;
         }
         let answer = AssertUnwindSafe(self.0.handle(tx, event)).catch_unwind().await;
-        let answer = answer.unwrap_or_else(|_| Answer::retry("the handler panicked"));
+        let mut answer = answer.unwrap_or_else(|_| Answer::retry("the handler panicked"));
         match (&answer, isolation) {
-            (Answer::Done, Isolation::Each) => tx.accept().await?,
+            (Answer::Done, Isolation::Each) => {
+                if let Some(reason) = tx.accept().await? {
+                    tx.undo().await?;
+                    answer = Answer::retry(reason);
+                }
+            }
             (Answer::Done, Isolation::Whole) => tx.still_open().await?,
             (Answer::Retry { .. } | Answer::GiveUp { .. }, Isolation::Each) => tx.undo().await?,
             (Answer::Retry { .. } | Answer::GiveUp { .. }, Isolation::Whole) => return Err(Abort::Redo),

@@ -24,9 +24,13 @@ pub(super) fn after(world: &World, io: Io) {
     }
 }
 
-/// Memory answers at once.
-pub(super) fn at_once<T: Default>(future: impl Future<Output = Result<T, crate::StoreError>>) -> T {
-    future.now_or_never().and_then(Result::ok).unwrap_or_default()
+/// What a store in memory says to who looks at it from outside: at once, and never that it failed.
+///
+/// # Panics
+/// If it does not, which tells of a mistake of the simulator.
+#[expect(clippy::expect_used, reason = "what could not be looked at must not count as well")]
+pub(super) fn at_once<T>(future: impl Future<Output = Result<T, crate::StoreError>>) -> T {
+    future.now_or_never().expect("memory answers at once").expect("memory does not fail")
 }
 
 /// Nothing is given up on that the target said nothing against: not for an outage, and not for a failure of which nobody

@@ -164,7 +164,10 @@ async fn retire(world: &Arc<World>, workers: &Workers, route: usize) {
     world.note(|| format!("an operator retires `{name}`"));
     world.state().strikes(Fault::Retired);
     world.state().truth.routes[route].retired = true;
-    at_once(world.store.retire_route(name));
+    // Before its first run the store knows nothing of it.
+    if at_once(world.store.routes()).iter().any(|known| known.route == *name) {
+        at_once(world.store.retire_route(name));
+    }
     at_once(world.books.forget_route(name));
     for asked in world.state().replays.iter_mut().filter(|asked| asked.route == route) {
         asked.cut_off = true;

@@ -86,44 +86,62 @@ BEGIN
 END
 $$;
 
--- Whether an event is done with. Its lane is locked first: while somebody notes that he waits for it, nobody else can be done
--- with it and not see that.
-CREATE OR REPLACE FUNCTION outbox_inbox.is_done(producer bigint, id text) RETURNS boolean
+-- Whether events are done with. Their lanes are locked first, in the order in which they are given: while somebody notes that
+-- he waits for one, nobody else can be done with it and not see that.
+CREATE OR REPLACE FUNCTION outbox_inbox.are_done(producers bigint[], ids text[]) RETURNS SETOF boolean
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM outbox_inbox.lock_event(is_done.producer, 'e:' || is_done.id);
-    RETURN EXISTS (SELECT FROM outbox_inbox.ids i WHERE i.producer = is_done.producer AND i.id = is_done.id AND i.done);
+    FOR i IN 1 .. cardinality(producers) LOOP
+        PERFORM outbox_inbox.lock_event(producers[i], 'e:' || are_done.ids[i]);
+    END LOOP;
+    RETURN QUERY
+        SELECT EXISTS (SELECT FROM outbox_inbox.ids i
+            WHERE i.producer = wanted.producer AND i.id = wanted.id AND i.done)
+        FROM unnest(producers, are_done.ids) WITH ORDINALITY AS wanted (producer, id, n)
+        ORDER BY wanted.n;
 END
 $$;
 
-CREATE OR REPLACE FUNCTION outbox_inbox.set_done(producer bigint, id text, done boolean) RETURNS void
+-- Notes of each event whether it is done with, one after the other.
+CREATE OR REPLACE FUNCTION outbox_inbox.set_done(producers bigint[], ids text[], dones boolean[]) RETURNS void
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM outbox_inbox.lock_event(set_done.producer, 'e:' || set_done.id);
-    UPDATE outbox_inbox.ids i SET done = set_done.done WHERE i.producer = set_done.producer AND i.id = set_done.id;
+    FOR i IN 1 .. cardinality(producers) LOOP
+        PERFORM outbox_inbox.lock_event(producers[i], 'e:' || set_done.ids[i]);
+        UPDATE outbox_inbox.ids known SET done = dones[i]
+            WHERE known.producer = producers[i] AND known.id = set_done.ids[i];
+    END LOOP;
 END
 $$;
 
--- The end of every transaction of an inbox: counts, and makes sure that its commit is on the disk when it is answered.
-CREATE OR REPLACE FUNCTION outbox_inbox.finish(
-    consumer text, applied bigint, duplicates bigint, superseded bigint, ignored bigint, early bigint,
-    history_back bigint
-) RETURNS void
+-- The end of every transaction of an inbox: writes lanes as `save` does, counts, and makes sure that its commit is on the disk
+-- when it is answered. Gives whether the transaction is the one that the inbox began: it marked that.
+CREATE OR REPLACE FUNCTION outbox_inbox.record(
+    consumer text, applied bigint, duplicates bigint, superseded bigint, ignored bigint, early bigint, history_back bigint,
+    mark_producers bigint[], mark_lanes text[], incarnations bigint[], sequences bigint[], idxs bigint[], lives smallint[],
+    trouble_producers bigint[], trouble_lanes text[], states text[], attempts bigint[], dues bigint[], sinces bigint[],
+    reasons text[], epochs bigint[], kepts bigint[]
+) RETURNS boolean
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    IF greatest(finish.applied, finish.duplicates, finish.superseded, finish.ignored, finish.early,
-            finish.history_back) > 0 THEN
-        UPDATE outbox_inbox.consumers c
-            SET applied = c.applied + finish.applied, duplicates = c.duplicates + finish.duplicates,
-                superseded = c.superseded + finish.superseded, ignored = c.ignored + finish.ignored,
-                early = c.early + finish.early, history_back = c.history_back + finish.history_back
-            WHERE c.name = finish.consumer;
+    IF cardinality(mark_producers) > 0 OR cardinality(trouble_producers) > 0 THEN
+        PERFORM outbox_inbox.save(mark_producers, mark_lanes, incarnations, sequences, idxs, lives, trouble_producers,
+            trouble_lanes, states, attempts, dues, sinces, reasons, epochs, kepts);
     END IF;
+    IF greatest(record.applied, record.duplicates, record.superseded, record.ignored, record.early,
+            record.history_back) > 0 THEN
+        UPDATE outbox_inbox.consumers c
+            SET applied = c.applied + record.applied, duplicates = c.duplicates + record.duplicates,
+                superseded = c.superseded + record.superseded, ignored = c.ignored + record.ignored,
+                early = c.early + record.early, history_back = c.history_back + record.history_back
+            WHERE c.name = record.consumer;
+    END IF;
+    RETURN coalesce(current_setting('outbox_inbox.open', true), '') = 'yes';
 END
 $$;

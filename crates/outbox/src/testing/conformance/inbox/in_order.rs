@@ -100,13 +100,13 @@ pub async fn in_order_joins_with_the_first_seen<B: InboxUnderTest>(bench: &B) {
 pub async fn in_order_joins_with_seeds_and_their_state<B: InboxUnderTest>(bench: &B) {
     let run = Run::start(bench, InboxLayer::in_order);
     let seed = Seed { producer: ORDERS.to_owned(), key: key("a"), place: Place::new(1, 57, 0) };
-    run.service.seed(vec![seed], |_, _| Ok(())).await.expect("seeded");
+    run.service.seed(vec![seed], async |_, _| Ok(())).await.expect("seeded");
     assert_eq!(run.one(event("a", 57)).await, Applied::Duplicate);
     assert_eq!(run.one(event("a", 58)).await, Applied::Applied);
     assert_eq!(run.one(event("b", 1)).await, Applied::Applied);
     let fails = run
         .service
-        .seed(vec![Seed { producer: ORDERS.to_owned(), key: key("c"), place: Place::new(1, 9, 0) }], |_, _| {
+        .seed(vec![Seed { producer: ORDERS.to_owned(), key: key("c"), place: Place::new(1, 9, 0) }], async |_, _| {
             Err(crate::StoreError::new(crate::ErrorKind::Full, "no room"))
         });
     assert!(fails.await.is_err());
@@ -121,9 +121,9 @@ pub async fn in_order_leaves_a_key_beyond_its_seed_as_it_is<B: InboxUnderTest>(b
         key: key(key_name),
         place: Place::new(1, sequence, 0),
     };
-    run.service.seed(vec![seed("a", 50)], |_, _| Ok(())).await.expect("seeded");
+    run.service.seed(vec![seed("a", 50)], async |_, _| Ok(())).await.expect("seeded");
     run.apply((51..=80).map(|sequence| event("a", sequence))).await;
-    let seeding = run.service.seed(vec![seed("a", 50), seed("b", 5), seed("b", 7)], |_, seeds| {
+    let seeding = run.service.seed(vec![seed("a", 50), seed("b", 5), seed("b", 7)], async |_, seeds| {
         assert!(seeds.iter().all(|seed| seed.key.as_str() == "b"), "a key's state was set back: {seeds:?}");
         Ok(())
     });

@@ -1,0 +1,41 @@
+//! What the owner of a mapped table has to run: Outbox changes no table that is not its own.
+
+use outbox_sql::postgres::connect;
+
+use super::Args;
+use crate::{
+    config::{Config, DatabaseConfig},
+    exit::Failure,
+};
+
+/// What is to be run for the table of `config`'s mapping.
+#[derive(Default)]
+pub(super) struct Preparation {
+    /// Each by itself, not in a transaction.
+    pub statements: Vec<String>,
+    /// GRANTs for the relays of [`Args`].
+    pub grants: String,
+}
+
+/// Looks at the table; changes nothing.
+///
+/// # Errors
+/// [`Failure`] if the mapping does not fit it.
+pub(super) async fn preparation(config: &Config, args: &Args) -> Result<Preparation, Failure> {
+    let DatabaseConfig::Postgres(database) = &config.store.database else { return Ok(Preparation::default()) };
+    let Some(mapping) = &database.mapping else { return Ok(Preparation::default()) };
+    let client = connect(&database.options).await?;
+    let statements = mapping.statements(&client).await?;
+    let mut grants = String::new();
+    for role in &args.relay {
+        grants += &mapping.grants(&client, role).await?;
+    }
+    Ok(Preparation { statements, grants })
+}
+
+impl Preparation {
+    /// The statements as text, a line each.
+    pub(super) fn sql(&self) -> String {
+        self.statements.iter().flat_map(|statement| [statement.as_str(), ";\n"]).collect()
+    }
+}

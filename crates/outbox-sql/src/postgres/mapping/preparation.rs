@@ -1,0 +1,92 @@
+//! What is done once to a table before it is polled: a column of Outbox's, and an index; a trigger where rows are likely to be
+//! deleted at once.
+
+use std::fmt::Write;
+
+use outbox::StoreError;
+
+use super::{XID, quoted, refusal::incompatible, table::Table};
+
+const DEFAULT: &str = "pg_current_xact_id()";
+/// The trigger that refuses to delete a row in the transaction that wrote it, and its function.
+const GUARD: &str = "outbox_refuse_unread_delete";
+
+impl Table {
+    /// What is still to be run. The column's default is worked out once for the rows that are there, so the table is not
+    /// rewritten: they get the number of the transaction that adds it, which ends after all that wrote them, for it waits for
+    /// their locks. So they come in the first range of who starts at the beginning.
+    pub(super) fn statements(&self) -> Vec<String> {
+        let (table, id) = (self.name(), quoted(&self.id.name));
+        let mut statements = Vec::new();
+        if !self.has_column() {
+            statements.push(format!("ALTER TABLE {table} ADD COLUMN {XID} xid8 NOT NULL DEFAULT {DEFAULT}"));
+        }
+        if !self.has_index() {
+            // A partitioned table cannot have it made beside its writers.
+            let beside = if self.relation.kind == "p" { "" } else { "CONCURRENTLY " };
+            let index = quoted(&format!("{}_outbox", self.relation.name.chars().take(40).collect::<String>()));
+            statements.push(format!("CREATE INDEX {beside}{index} ON {table} ({XID}, {id})"));
+        }
+        if !self.has_guard() {
+            let function = format!("{}.{GUARD}", quoted(&self.relation.schema));
+            statements.push(format!(
+                "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$BEGIN RAISE EXCEPTION 'a row of % is deleted in the transaction that wrote it, and would never be published', \
+                 TG_TABLE_NAME USING HINT = 'Leave it there: the retention of Outbox removes what is published.'; END$$"
+            ));
+            statements.push(format!(
+                "CREATE OR REPLACE TRIGGER {GUARD} AFTER DELETE ON {table} FOR EACH ROW WHEN (OLD.{XID} = {DEFAULT}) \
+                 EXECUTE FUNCTION {function}()"
+            ));
+        }
+        statements
+    }
+
+    /// What the relay's `role` needs, to read, to keep the status, and to remove what is past its retention.
+    pub(super) fn grants(&self, role: &str) -> String {
+        let (table, role) = (self.name(), quoted(role));
+        let mut grants = format!(
+            "GRANT USAGE ON SCHEMA {} TO {role};\nGRANT SELECT, DELETE ON {table} TO {role};\n",
+            quoted(&self.relation.schema)
+        );
+        if let Some((column, _)) = &self.status {
+            // Writing to a string does not fail.
+            let _ = writeln!(grants, "GRANT UPDATE ({}) ON {table} TO {role};", quoted(&column.name));
+        }
+        grants
+    }
+
+    /// Whether nothing is to be run.
+    pub(super) fn check_prepared(&self) -> Result<(), StoreError> {
+        if let Some(column) = self.columns.iter().find(|column| column.name == XID)
+            && (column.kind != "xid8" || !column.is_required || column.default.as_deref() != Some(DEFAULT))
+        {
+            return Err(incompatible(format!(
+                "the column `{XID}` of the mapped table {} is not the one that Outbox reads by: it has to be \
+                 xid8 NOT NULL DEFAULT {DEFAULT}; drop it, and run what `outbox init` prints",
+                self.shown()
+            )));
+        }
+        match &self.statements()[..] {
+            [] => Ok(()),
+            missing => Err(incompatible(format!(
+                "the mapped table {} is not prepared for polling: have its owner run, each by itself: {}",
+                self.shown(),
+                missing.join("; ")
+            ))),
+        }
+    }
+
+    fn has_guard(&self) -> bool {
+        !self.is_guarded || self.delete_triggers.iter().any(|name| name == GUARD)
+    }
+
+    fn has_column(&self) -> bool {
+        self.columns.iter().any(|column| column.name == XID)
+    }
+
+    fn has_index(&self) -> bool {
+        let wanted = [XID, &self.id.name];
+        self.indexes.iter().any(|index| index.columns.iter().map(String::as_str).take(2).eq(wanted))
+    }
+}
