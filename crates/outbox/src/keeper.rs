@@ -6,7 +6,7 @@
 //! A lane in trouble is one row in the bookkeeping: releasing it and parking behind it exclude each other there, so no
 //! event is stranded whichever comes first.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     bookkeeping::{Kept, KeptContent, KeptId, Lane, SettleOutcome},
@@ -60,6 +60,11 @@ pub enum FrontPlan {
 pub enum Input {
     /// A lane got into trouble, or an operator changed its front.
     Trouble(TroubleDraft),
+    /// Events that were discarded, of a source that may bring a record twice: what is kept of them besides is dropped.
+    Discarded {
+        /// Their ids.
+        ids: Vec<Arc<str>>,
+    },
     /// All lanes in trouble, after an operator changed something.
     Troubles(Vec<TroubleDraft>),
     /// A lane as it stands, with its first kept events; nothing if it is no longer in trouble.

@@ -108,6 +108,12 @@ impl Keeper {
             self.publish_marker(now, lane, kept, &reason, effects);
             return;
         }
+        let discarded = kept.iter().take_while(|kept| self.was_discarded(kept)).count();
+        if discarded > 0 {
+            self.front_is_new(now, &lane);
+            self.settle(&lane, kept, discarded, Self::fresh_front(), effects);
+            return;
+        }
         let events = self.first_events(now, &kept);
         if events.is_empty() {
             self.condemn(&lane, kept, effects);
@@ -125,6 +131,7 @@ impl Keeper {
         let mut bytes = 0;
         kept.iter()
             .take(most)
+            .take_while(|kept| !self.was_discarded(kept))
             .map_while(|kept| outgoing(&kept.content, None))
             .take_while(|event| {
                 let size = (self.settings.size)(event);

@@ -12,7 +12,7 @@ use super::{
     lanes::{LaneState, Phase, Ticket},
 };
 use crate::{
-    bookkeeping::Lane,
+    bookkeeping::{Kept, Lane},
     clock::Moment,
     event::Event,
     pipeline::{CallId, WriteId, health::RouteHealth},
@@ -46,6 +46,8 @@ pub struct Keeper {
     pub(super) loads: BTreeMap<LoadId, Ticket>,
     pub(super) calls: BTreeMap<CallId, Call>,
     pub(super) writes: BTreeMap<WriteId, Ticket>,
+    /// Events of which no further copy goes out.
+    discarded: BTreeSet<Arc<str>>,
     pub(super) health: RouteHealth,
     mode: Mode,
     /// The time of this step.
@@ -80,6 +82,7 @@ impl Keeper {
             loads: BTreeMap::new(),
             calls: BTreeMap::new(),
             writes: BTreeMap::new(),
+            discarded: BTreeSet::new(),
             health: RouteHealth::default(),
             mode: Mode::Running,
             now: Moment::default(),
@@ -98,6 +101,7 @@ impl Keeper {
         self.now = now;
         match input {
             Input::Trouble(trouble) => self.opened(now, trouble),
+            Input::Discarded { ids } => self.discarded.extend(ids),
             Input::Troubles(troubles) => self.troubles(now, &troubles),
             Input::Loaded { load, trouble, kept } => self.loaded(now, load, trouble, kept, effects),
             Input::LoadFailed { load } => self.load_failed(now, load),
@@ -126,6 +130,11 @@ impl Keeper {
     /// The lanes in trouble: every one whose trouble is stored, and perhaps some that were just released.
     pub fn troubled(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.keys()
+    }
+
+    /// Whether the event was discarded when another copy of it was in front.
+    pub(super) fn was_discarded(&self, kept: &Kept) -> bool {
+        !self.discarded.is_empty() && self.discarded.contains(kept.content.id())
     }
 
     /// How many lanes are in trouble.

@@ -11,7 +11,10 @@ use outbox::{
 };
 use tokio::time::sleep;
 
-use crate::rig::{Rig, arrived, eventually, key, no_breach, route, seconds};
+use crate::{
+    flow::singly,
+    rig::{Rig, arrived, eventually, key, no_breach, route, seconds},
+};
 
 #[tokio::test(start_paused = true)]
 async fn tombstones_of_what_is_erased_are_forgotten_once_the_checkpoint_is_past_them() {
@@ -82,4 +85,29 @@ async fn what_follows_an_erased_event_waits_for_the_call_that_the_keeper_has_und
     arrived(&sink, 2).await;
     relay.stop().await;
     assert_eq!(sink.ids(), ["a@1.1.0", "a@1.2.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_erased_while_it_waits_for_its_turn_at_the_sink_does_not_go_out() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::new(singly(1)));
+    sink.refuse("a@1.1.0", true, "no");
+    rig.write("a", 1);
+    let faults = SinkFaults::default();
+    let relay = rig.run(Arc::new(FaultySink::new(sink.clone(), faults.clone())));
+    rig.keeps("all", 1, 0).await;
+    sink.mend();
+    faults.once(SinkFault::Hang);
+    rig.write("b", 1);
+    faults.hanging_at_least(1).await;
+    rig.redrive("all").await;
+    // The relay looks for what an operator did once a second.
+    sleep(seconds(3)).await;
+    assert_eq!(rig.bookkeeping.erase(&key("a")).await.unwrap(), 1);
+    sleep(seconds(3)).await;
+    faults.release();
+    arrived(&sink, 1).await;
+    sleep(seconds(60)).await;
+    relay.stop().await;
+    assert_eq!(sink.ids(), ["b@1.1.0"]);
 }

@@ -73,6 +73,19 @@ fn where_nobody_counts_a_discarded_event_goes_without_a_marker() {
 }
 
 #[test]
+fn further_copies_of_a_discarded_event_are_dropped_wherever_they_are_kept() {
+    let mut rig = rig(settings());
+    rig.open("a", discard(), [event("a", 1), event("a", 2), event("a", 1), event("a", 1), event("a", 3)]);
+    rig.serve();
+    rig.answer_only([Outcome::Accepted]);
+    rig.step(Input::Discarded { ids: vec!["a@1.1.0".into()] });
+    rig.serve();
+    assert_eq!(rig.accept(), ["a@1.2.0"]);
+    assert_eq!(rig.accept(), ["a@1.3.0"]);
+    assert_eq!(rig.released, [lane("a")]);
+}
+
+#[test]
 fn a_marker_is_tried_until_it_is_accepted_and_the_event_stays_discarded() {
     let mut rig = rig(settings());
     rig.open("a", discard(), [event("a", 1)]);

@@ -96,7 +96,7 @@ impl Task {
 
     fn read_partition(&mut self, partition: PartitionId, begun: Begun) -> Result<(), StoreError> {
         let Begun { position, tombstones } = begun;
-        self.tombstones |= !tombstones.is_empty();
+        self.know_of_discarded(&tombstones)?;
         let checkpoint = Checkpoint { partition: partition.clone(), position: position.clone(), finished: false };
         let end = self.replay.as_ref().and_then(|replay| end_of(replay, &partition));
         // A replay with nothing left to read is done: it would wait for an event that is none of its own.

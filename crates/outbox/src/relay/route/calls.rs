@@ -7,7 +7,7 @@ use metrics::{Counter, Histogram};
 use tokio::time::timeout;
 
 use super::{
-    StoreError, Task,
+    Control, StoreError, Task,
     jobs::{Done, Machine},
 };
 use crate::{
@@ -48,6 +48,7 @@ impl Task {
         let (sink, guard, limiter) = (self.sink.clone(), self.guard.clone(), self.limiter.clone());
         let (limit, clock, seconds) = (self.parts.call_timeout, self.parts.clock.clone(), self.metrics.seconds.clone());
         let (calls, mut control, base) = (self.calls.clone(), self.control.clone(), self.base().clone());
+        let seen = (machine == Machine::Keeper).then_some(self.operator);
         // Nearly always a call can go out at once.
         let at_once = if limiter.is_none() { calls.clone().try_acquire_owned().ok() } else { None };
         self.jobs.spawn(async move {
@@ -61,10 +62,14 @@ impl Task {
             let turn = if at_once.is_some() {
                 at_once
             } else {
-                // What still waits for its turn does not go out any more once the route is drained or paused.
+                // What still waits for its turn does not go out any more once the route is drained or paused, nor what is
+                // kept once an operator changed something: it may have been erased.
+                let withdrawn = |control: &Control| {
+                    control.drain || control.paused.contains(&base) || seen.is_some_and(|seen| control.operator != seen)
+                };
                 tokio::select! {
                     biased;
-                    _ = control.wait_for(|control| control.drain || control.paused.contains(&base)) => None,
+                    _ = control.wait_for(withdrawn) => None,
                     turn = its_turn => turn,
                 }
             };

@@ -7,7 +7,7 @@ use crate::{
     bookkeeping::{Bookkeeping, Checkpoint, Tombstone},
     clock::Moment,
     error::StoreError,
-    pipeline,
+    keeper, pipeline,
     relay::lease::Guard,
     route::RouteName,
     source::{KeyOrder, Source},
@@ -67,6 +67,17 @@ pub(super) async fn tombstones(
 }
 
 impl Task {
+    /// Notes what the store knows of discarded events. Where a record may come twice, another copy may be kept behind the
+    /// one that was discarded.
+    pub(super) fn know_of_discarded(&mut self, tombstones: &[Tombstone]) -> Result<(), StoreError> {
+        self.tombstones |= !tombstones.is_empty();
+        if tombstones.is_empty() || self.settings.observed.is_none() {
+            return Ok(());
+        }
+        let ids = tombstones.iter().map(|(id, _, _)| id.clone()).collect();
+        self.keeper_input(keeper::Input::Discarded { ids })
+    }
+
     /// Before their lanes are released, every pipeline knows what was discarded: one may have begun before it.
     pub(super) fn tell_of_discarded(&mut self, buried: Vec<Tombstone>) -> Result<(), StoreError> {
         if buried.is_empty() {
@@ -78,6 +89,7 @@ impl Task {
             let tombstones = here.map(|(id, _, position)| (id.clone(), position.clone())).collect();
             self.pipeline_input(index, pipeline::Input::Discarded { tombstones })?;
         }
+        self.know_of_discarded(&buried)?;
         self.buried = buried;
         Ok(())
     }

@@ -35,7 +35,7 @@ pub(super) enum Done {
         events: Vec<EventRef>,
         result: Result<Vec<Outcome>, SinkError>,
     },
-    /// The call did not go out: the route was drained or paused while it waited for its turn.
+    /// The call did not go out: while it waited for its turn the route was drained or paused, or what is kept was changed.
     NotCalled {
         machine: Machine,
         call: CallId,

@@ -34,8 +34,8 @@ impl Task {
         let mut task = Self::idle(parts, guard, &plan, source, reply, control);
         let troubles = task.troubles().await?;
         task.lineage.know(task.parts.bookkeeping.checkpoints(&task.name).await?);
-        task.tombstones = !task.parts.bookkeeping.tombstones(&task.name).await?.is_empty();
         task.keeper_input(keeper::Input::Pause)?;
+        task.know_of_discarded(&task.parts.bookkeeping.tombstones(&task.name).await?)?;
         for trouble in &troubles {
             let draft = task.draft(trouble);
             task.keeper_input(keeper::Input::Trouble(draft))?;
@@ -165,10 +165,10 @@ impl Task {
 
     async fn take_over_changes(&mut self, version: u64) -> Result<(), StoreError> {
         // What was erased has left some.
-        let tombstones = !self.parts.bookkeeping.tombstones(&self.name).await?.is_empty();
+        let tombstones = self.parts.bookkeeping.tombstones(&self.name).await?;
         let troubles = self.troubles().await?.iter().map(|trouble| self.draft(trouble)).collect();
         self.operator = version;
-        self.tombstones |= tombstones;
+        self.know_of_discarded(&tombstones)?;
         self.keeper_input(keeper::Input::Troubles(troubles))
     }
 

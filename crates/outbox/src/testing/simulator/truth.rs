@@ -200,6 +200,8 @@ impl Truth {
                 lane.next = 0;
             }
             route.checked.clear();
+            // What was purged is back, and a replay that goes on from before it brings it late.
+            route.replays.clear();
         }
         self.read.clear();
         self.reads_again = true;
