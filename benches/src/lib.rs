@@ -1,12 +1,15 @@
 //! What the benchmarks share: databases filled with entries, and the wiring of a relay.
 
 #![allow(
+    clippy::expect_used,
     clippy::unwrap_used,
     clippy::missing_panics_doc,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
     reason = "a benchmark measures real time, and may fail"
 )]
+
+pub mod postgres;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
