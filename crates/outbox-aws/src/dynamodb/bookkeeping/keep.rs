@@ -143,7 +143,7 @@ fn new_events(
 ) -> Result<New, StoreError> {
     let mut new = New { events: Vec::new(), front_is_gone: false };
     for (content, position) in &keep.events {
-        let identity = rows::identity(content, partition.as_str(), position.as_str());
+        let identity = rows::identity(content, partition.as_str(), position.record());
         if buried.contains(&identity) || !kept.insert(identity.clone()) {
             new.front_is_gone |= new.events.is_empty();
             continue;

@@ -96,8 +96,8 @@ fn insert(
              event_index) \
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 \
              WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE route = ?1 AND event_id = ?3 \
-             AND partition = ?4 AND position = ?5 AND event_index = ?10) \
-             ON CONFLICT (route, lane, event_id, partition, position, event_index) DO NOTHING RETURNING id",
+             AND partition = ?4 AND substr(position, 1, instr(position || '@', '@') - 1) = ?11 AND event_index = ?10) \
+             ON CONFLICT DO NOTHING RETURNING id",
         )
         .and_then(|mut statement| {
             let row = params![
@@ -111,6 +111,7 @@ fn insert(
                 event.content,
                 event.undecodable,
                 event.index,
+                position.record(),
             ];
             statement.query_row(row, |row| row.get(0)).optional()
         })
@@ -202,7 +203,7 @@ fn set_apart(connection: &Connection, route: &str, lane: &str, dead: KeptId, apa
              event_index) \
              SELECT route, ?4, event_id, partition, position, key, type, content, undecodable, event_index \
              FROM kept WHERE id = ?3 AND route = ?1 AND lane = ?2 \
-             ON CONFLICT (route, lane, event_id, partition, position, event_index) DO NOTHING RETURNING id",
+             ON CONFLICT DO NOTHING RETURNING id",
         )
         .and_then(|mut statement| {
             let dead = i64::try_from(dead.0).unwrap_or(i64::MAX);

@@ -88,16 +88,22 @@ CREATE TABLE kept (
 );
 
 CREATE INDEX kept_in_order ON kept (route, lane, id);
-CREATE UNIQUE INDEX kept_once ON kept (route, lane, event_id, partition, position, event_index);
+-- What stands before an @ names the record that a position is behind; the rest says how it was come by.
+CREATE UNIQUE INDEX kept_once ON kept (
+    route, lane, event_id, partition, substr(position, 1, instr(position || '@', '@') - 1), event_index
+);
 
 CREATE TABLE tombstones (
     route TEXT NOT NULL,
     event_id TEXT NOT NULL,
     partition TEXT NOT NULL,
     position TEXT NOT NULL,
-    event_index INTEGER NOT NULL,
-    PRIMARY KEY (route, event_id, partition, position, event_index)
-) WITHOUT ROWID;
+    event_index INTEGER NOT NULL
+);
+
+CREATE UNIQUE INDEX buried_once ON tombstones (
+    route, event_id, partition, substr(position, 1, instr(position || '@', '@') - 1), event_index
+);
 
 CREATE TABLE health (
     route TEXT PRIMARY KEY,

@@ -28,12 +28,19 @@ pub(super) struct RouteState {
 }
 
 /// A discarded event: by its id alone it could not be told from another one that a producer gave the same.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub(super) struct Grave {
     id: Arc<str>,
     partition: PartitionId,
     position: Position,
     index: u32,
+}
+
+impl PartialEq for Grave {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.id, &self.partition, self.position.record(), self.index)
+            == (&other.id, &other.partition, other.position.record(), other.index)
+    }
 }
 
 impl Grave {
@@ -173,7 +180,7 @@ impl LaneState {
             let is_it = |kept: &Kept| {
                 kept.content.id() == content.id()
                     && kept.content.index() == content.index()
-                    && (&kept.partition, &kept.position) == (partition, &position)
+                    && (&kept.partition, kept.position.record()) == (partition, position.record())
             };
             if self.events.iter().any(is_it) {
                 continue;

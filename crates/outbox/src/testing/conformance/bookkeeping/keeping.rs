@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     bookkeeping::{Bookkeeping, Keep, KeepOutcome, KeptContent, KeptCounts, Lane, Lease, SettleOutcome, Settlement},
-    entry::Undecodable,
+    entry::{Position, Undecodable},
     event::NewEvent,
     route::RouteName,
     testing::{
@@ -33,6 +33,7 @@ pub async fn all(fresh: &impl AsyncFn() -> Arc<dyn Bookkeeping>) {
             keeping_again_changes_nothing(fresh().await);
             keeping_more_adds_only_what_is_new(fresh().await);
             an_id_that_was_given_twice_is_kept_twice(fresh().await);
+            a_record_is_known_again_however_it_was_read(fresh().await);
         }
         "`KeepOutcome::KeyFree`: there was nothing to park behind; nothing was stored." => {
             parking_on_a_free_lane_stores_nothing(fresh().await);
@@ -99,6 +100,27 @@ pub async fn an_id_that_was_given_twice_is_kept_twice(bookkeeping: Arc<dyn Bookk
     let kept = bookkeeping.kept(&route("a"), &lane("k"), 10).await.expect("kept events can be read");
     let positions: Vec<_> = kept.into_iter().map(|kept| kept.position).collect();
     assert_eq!(positions, [position(6), position(7)], "{RULE}: only the first was discarded");
+}
+
+/// A position may say how its record was come by ([`Position::record`]): who reads it again after a crash comes by it
+/// otherwise, and it is the same event.
+pub async fn a_record_is_known_again_however_it_was_read(bookkeeping: Arc<dyn Bookkeeping>) {
+    const RULE: &str = "a record is known again however it was read";
+    let lease = take(&*bookkeeping, "relay").await;
+    let read = |how: &str| {
+        let sample = keep("k", Some(dead(1)), [1]);
+        let events = sample.events.iter().map(|(content, _)| (content.clone(), Position::new(format!("7@{how}"))));
+        Keep { events: events.collect(), ..sample }
+    };
+    for how in ["one/way", "another"] {
+        keep_it(&*bookkeeping, &lease, "a", &read(how)).await;
+        assert_eq!(kept_ids(&*bookkeeping, &route("a"), &lane("k")).await, ["k@1.1.0"], "{RULE}: kept once");
+    }
+    let gone = settlement(&bookkeeping, &route("a"), &lane("k"), 1, None).await;
+    let discarded = Settlement { discarded: true, ..gone };
+    bookkeeping.settle(&lease, &route("a"), &discarded).await.expect("the owner settles");
+    keep_it(&*bookkeeping, &lease, "a", &read("a/third")).await;
+    assert!(kept_ids(&*bookkeeping, &route("a"), &lane("k")).await.is_empty(), "{RULE}: it stays discarded");
 }
 
 /// A kept event is a full copy: whatever it was made of comes back, with partition and position.
