@@ -119,7 +119,9 @@ impl Database {
         for writer in writers {
             writer.await.unwrap();
         }
-        self.client.batch_execute("VACUUM ANALYZE outbox.entries; CHECKPOINT").await.unwrap();
+        for after in ["VACUUM ANALYZE outbox.entries", "CHECKPOINT"] {
+            self.client.batch_execute(after).await.unwrap();
+        }
     }
 
     /// The store, as a relay opens it.
@@ -253,6 +255,11 @@ impl Processor {
             }
         }
         spent
+    }
+
+    /// Spent by one process until now.
+    pub fn of(process: u32) -> f64 {
+        of(std::path::Path::new(&format!("/proc/{process}/stat")), 2)
     }
 
     /// Spent since `before`.

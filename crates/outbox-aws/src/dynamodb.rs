@@ -2,17 +2,26 @@
 //!
 //! `docs/dynamodb.md` describes the tables for writers in any language.
 
+mod attribute;
 pub mod bookkeeping;
 mod calls;
 mod connection;
 mod entry;
 mod failure;
+mod inbox_store;
 mod item;
+mod position;
 pub mod schema;
+mod source;
+mod store;
 pub mod writer;
 
+pub use attribute::{Attribute, Blob, TypedValue};
 pub use bookkeeping::{BookkeepingOptions, DynamoBookkeeping};
-pub use connection::connect;
-pub use entry::{EntryReader, NotAnEntry};
+pub use connection::{connect, connect_streams};
+pub use entry::{Change, ChangeKind, EntryReader, NotAnEntry};
+pub use inbox_store::{DynamoInbox, DynamoTx, Effect, HandlerFn, InboxOptions, handler_fn};
 pub use schema::{Identity, InitOptions, Tables};
+pub use source::{SourceOptions, StreamsSource};
+pub use store::{DynamoStore, StoreOptions};
 pub use writer::{CommitError, Prepared, Transaction, Writer};

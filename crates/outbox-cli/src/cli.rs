@@ -86,6 +86,9 @@ pub(crate) enum Command {
     Adopt(adopt::Args),
     /// Remove published entries, or erase what is kept of a key
     Purge(purge::Args),
+    /// Print the least rights that this configuration needs on AWS, as a policy
+    #[cfg(feature = "aws")]
+    Iam(crate::commands::iam::Args),
     /// Watch real orders become events while processes are killed
     Demo(demo::Args),
     /// Prove it: play thousands of worlds where everything goes wrong

@@ -14,6 +14,8 @@ pub(crate) mod check;
 pub(crate) mod dead_letters;
 mod endpoint;
 mod holder;
+#[cfg(feature = "aws")]
+pub(crate) mod iam;
 pub(crate) mod inbox;
 pub(crate) mod init;
 mod lease;
@@ -50,6 +52,8 @@ pub(crate) async fn run(global: &Global, out: Output, command: Command) -> Outco
             inbox::run(out, command).await
         }
         Command::Adopt(args) => adopt::run(configured(global)?, out, &args).await,
+        #[cfg(feature = "aws")]
+        Command::Iam(args) => iam::run(&configured(global)?, out, &args),
         Command::Purge(args) => purge::run(configured(global)?, out, args).await,
         // `main` has done these before.
         Command::Demo(_) | Command::Hidden(_) | Command::Completions { .. } | Command::Simulate(_) => Ok(Exit::Ok),

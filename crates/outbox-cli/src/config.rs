@@ -7,6 +7,8 @@ use std::{
 };
 
 use outbox::{RouteSettings, sinks::WebhookSettings};
+#[cfg(feature = "aws")]
+use outbox_aws::eventbridge::EventBridgeSettings;
 
 mod database;
 pub(crate) mod document;
@@ -19,6 +21,8 @@ mod substitute;
 pub(crate) mod units;
 mod validate;
 
+#[cfg(feature = "aws")]
+pub(crate) use database::DynamoConfig;
 pub(crate) use database::{BookkeepingConfig, DatabaseConfig, LogConfig, PostgresConfig};
 pub(crate) use document::Problems;
 use document::Secrets;
@@ -105,6 +109,9 @@ pub(crate) enum SinkConfig {
     File(FileConfig),
     /// To standard output, as JSON lines.
     Stdout,
+    /// To an event bus of EventBridge.
+    #[cfg(feature = "aws")]
+    EventBridge(EventBridgeSettings),
 }
 
 /// A file of JSON lines.
@@ -121,6 +128,8 @@ impl SinkConfig {
             Self::Webhook(webhook) => format!("webhook {}", shown_url(&webhook.url)),
             Self::File(file) => format!("file {}", file.path.display()),
             Self::Stdout => "stdout".to_owned(),
+            #[cfg(feature = "aws")]
+            Self::EventBridge(settings) => format!("event bus {}", settings.bus),
         }
     }
 }

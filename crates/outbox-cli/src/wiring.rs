@@ -19,13 +19,16 @@ mod inboxes;
 mod stores;
 
 pub(crate) use inboxes::{ConsumerDatabase, Inbox};
+#[cfg(feature = "aws")]
+pub(crate) use stores::dynamo;
 pub(crate) use stores::{Business, Stores, bookkeeping, business, is_there, read_by, stores};
 
 /// Makes the sink of `route`. Connects nowhere yet.
 ///
 /// # Errors
-/// [`Failure`] if its file cannot be opened or its certificates cannot be loaded.
-pub(crate) fn sink(route: &RouteConfig) -> Result<Arc<dyn Sink>, Failure> {
+/// [`Failure`] if its file cannot be opened, its certificates cannot be loaded, or nobody says which region is meant.
+#[cfg_attr(not(feature = "aws"), expect(clippy::unused_async, reason = "sinks on AWS ask for credentials"))]
+pub(crate) async fn sink(route: &RouteConfig) -> Result<Arc<dyn Sink>, Failure> {
     let name = &route.settings.name;
     let attempted = format!("the sink of route `{name}`");
     let sink: Arc<dyn Sink> = match &route.sink {
@@ -38,6 +41,11 @@ pub(crate) fn sink(route: &RouteConfig) -> Result<Arc<dyn Sink>, Failure> {
             Arc::new(sink.map_err(|error| Failure::new(error.to_string()).because(&error).context(&attempted))?)
         }
         SinkConfig::Stdout => Arc::new(StdoutSink::new()),
+        #[cfg(feature = "aws")]
+        SinkConfig::EventBridge(settings) => {
+            let sink = outbox_aws::eventbridge::EventBridgeSink::connect(settings.clone(), clock()?).await;
+            Arc::new(sink.map_err(|error| Failure::new(error.to_string()).context(&attempted))?)
+        }
     };
     #[cfg(feature = "crash-points")]
     let sink = crate::crash_points::sink(sink)?;
@@ -61,6 +69,8 @@ pub(crate) fn limits(route: &RouteConfig) -> SinkLimits {
     match &route.sink {
         SinkConfig::Webhook(settings) => settings.limits(),
         SinkConfig::File(_) | SinkConfig::Stdout => LINE_LIMITS,
+        #[cfg(feature = "aws")]
+        SinkConfig::EventBridge(settings) => settings.limits(),
     }
 }
 
@@ -79,6 +89,8 @@ pub(crate) fn call_timeout(config: &Config) -> Option<Duration> {
     let own = config.routes.iter().filter_map(|route| match &route.sink {
         SinkConfig::Webhook(settings) => Some(settings.timeout + SLACK),
         SinkConfig::File(_) | SinkConfig::Stdout => None,
+        #[cfg(feature = "aws")]
+        SinkConfig::EventBridge(settings) => Some(settings.longest_publish() + SLACK),
     });
     own.max().filter(|longest| *longest > Duration::from_secs(60))
 }

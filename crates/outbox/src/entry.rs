@@ -54,6 +54,12 @@ impl Position {
         let text = self.as_str();
         text.split_once('@').map_or(text, |(record, _)| record)
     }
+
+    /// The same place, behind no record: what stands from the first `@` on, or the whole text.
+    pub(crate) fn behind_no_record(&self) -> Self {
+        let text = self.as_str();
+        text.find('@').map_or_else(|| self.clone(), |at| Self::new(&text[at..]))
+    }
 }
 
 impl PartialEq for Position {

@@ -52,6 +52,8 @@ pub mod extension {
     pub const REPLAY_ID: &str = "replayid";
     /// When the entry was recorded (CloudEvents recorded time extension).
     pub const RECORDED_TIME: &str = "recordedtime";
+    /// Where the payload was left that is too large for the way (CloudEvents claim check extension).
+    pub const DATA_REF: &str = "dataref";
 }
 
 /// The type of the event that stands in the place of one that was discarded, so that consumers that count do not wait
@@ -233,6 +235,17 @@ impl Event {
         FIXED + self.id.len() + self.kind.len() + self.data.as_ref().map_or(0, Bytes::len) + extensions
     }
 
+    /// The event without its payload, which was left at `reference`: the attribute `dataref`. Its media type stays.
+    ///
+    /// # Errors
+    /// [`AttributeError`] if `reference` is no URI reference, or too long.
+    pub fn with_data_at(&self, reference: &str) -> Result<Self, AttributeError> {
+        check_uri_reference(extension::DATA_REF, reference)?;
+        let mut event = Self { data: None, ..self.clone() };
+        event.extensions.insert(extension::DATA_REF.into(), reference.into());
+        Ok(event)
+    }
+
     /// The marker that is published in this event's place when it is discarded: same identity, time and place, type
     /// [`SKIPPED`], the reason as its subject, and nothing else of it: no payload, and no extension attribute, for these
     /// may be what it is discarded for.
@@ -313,6 +326,18 @@ pub(crate) fn testing_event(kind: &str, key: Option<&str>, sequence: u64) -> Eve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_whose_payload_was_left_elsewhere_says_where_and_keeps_the_rest() {
+        let event = testing_event("t", Some("k"), 7);
+        let left = event.with_data_at("s3://bucket/key").unwrap();
+        assert_eq!(
+            (left.id(), left.placing(), left.content_type()),
+            (event.id(), event.placing(), event.content_type())
+        );
+        assert_eq!((left.data(), left.extension_text(extension::DATA_REF)), (None, Some("s3://bucket/key")));
+        assert!(event.with_data_at("no uri").is_err());
+    }
 
     #[test]
     fn a_discarded_events_marker_keeps_its_identity_and_place_and_nothing_that_it_said() {

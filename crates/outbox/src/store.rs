@@ -180,6 +180,12 @@ pub trait BusinessStore: Send + Sync {
     /// As the store gave it.
     async fn purge(&self, passed: &Position, retention: Retention) -> Result<Purged, StoreError>;
 
+    /// How long after it was recorded the store deletes an entry by itself, published or not; `None` where an entry stays
+    /// until it is [purged](Self::purge). A relay that lags by half of it alarms.
+    fn expires_after(&self) -> Option<Duration> {
+        None
+    }
+
     /// How often to tell the store what every route is past, by [`keep_status`](Self::keep_status); `None`: never, for nobody
     /// looks.
     fn status_interval(&self) -> Option<Duration> {

@@ -1,4 +1,4 @@
-//! Compiles the Rust examples of the README, the guide and the page on PostgreSQL, so that they cannot go stale.
+//! Compiles the Rust examples of the README, the guide and the pages on PostgreSQL and DynamoDB, so that they cannot go stale.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
@@ -11,3 +11,7 @@ mod guide {}
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/postgresql.md")]
 mod postgresql {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/dynamodb.md")]
+mod dynamodb {}

@@ -54,7 +54,7 @@ mod leases;
 mod operator;
 mod replays;
 mod routes;
-mod rows;
+pub(super) mod rows;
 mod settle;
 mod tombstones;
 
@@ -99,6 +99,15 @@ impl DynamoBookkeeping {
         let books = Books::new(making, table);
         books.give_identity().await?;
         books.identity().await.map(drop)
+    }
+
+    /// Whether there is a bookkeeping in `table`.
+    ///
+    /// # Errors
+    /// As DynamoDB says.
+    pub async fn is_there(client: &Client, table: &str, options: BookkeepingOptions) -> Result<bool, StoreError> {
+        let BookkeepingOptions { patience, clock, entropy } = options;
+        Books::new(Calls::new(client, clock, entropy, patience), table).is_there().await
     }
 
     /// Opens the bookkeeping in `table`.

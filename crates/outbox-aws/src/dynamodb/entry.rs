@@ -9,8 +9,11 @@ use outbox::{
 
 use super::item::{self, Item, bytes, number, text};
 
+mod change;
 mod read;
 
+pub(super) use change::position_in;
+pub use change::{Change, ChangeKind};
 pub use read::{EntryReader, NotAnEntry};
 
 /// The most bytes that the attributes of an event take.

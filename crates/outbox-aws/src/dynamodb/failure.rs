@@ -3,17 +3,15 @@
 //! Rule: the errors of each operation in the service's model (API version 2012-08-10), and "Error handling with DynamoDB"
 //! in the developer guide.
 
-use std::{
-    error::Error,
-    fmt::{self, Write as _},
-};
+use std::{error::Error, fmt};
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
 use outbox::{ErrorKind, StoreError};
+
+use crate::said::{is_credentials, is_refused_connection, said, shown};
 
 /// A call that gave no result, in the terms of what the caller can do.
 #[derive(Clone, Debug)]
@@ -60,7 +58,7 @@ impl Failure {
     }
 
     /// Neither yes nor no.
-    fn unanswered(said: String, uncertain: bool) -> Self {
+    pub(super) fn unanswered(said: String, uncertain: bool) -> Self {
         Self { kind: ErrorKind::Unavailable, uncertain, code: None, said, remedy: "" }
     }
 
@@ -182,40 +180,6 @@ fn unnamed(status: u16) -> (ErrorKind, bool, &'static str) {
         429 => (ErrorKind::Unavailable, false, ""),
         _ => (ErrorKind::Invalid, false, ""),
     }
-}
-
-/// The error and what caused it, for what the SDK says by itself is seldom more than "dispatch failure".
-fn said(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    for link in chain(error) {
-        let told = link.to_string();
-        if !text.contains(&told) {
-            let _ = write!(text, "{}{told}", if text.is_empty() { "" } else { ": " });
-        }
-    }
-    shown(&text)
-}
-
-/// The links of a chain of causes, the error itself first.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| (*error).source())
-}
-
-fn is_credentials(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(<dyn Error>::is::<CredentialsError>)
-}
-
-/// Whether nobody was there to take the request.
-fn is_refused_connection(error: &(dyn Error + 'static)) -> bool {
-    chain(error)
-        .filter_map(|link| link.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
-}
-
-/// Fit for a log: one line, of bounded length. DynamoDB's messages name attributes, and no values but in conditions that
-/// were malformed.
-fn shown(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).take(512).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, fmt};
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
-use serde_json::{Map, Value, json};
 
 /// An item, or the key of one.
 pub(super) type Item = HashMap<String, AttributeValue>;
@@ -76,31 +75,6 @@ pub(super) fn value_size(value: &AttributeValue) -> usize {
         }
         // True, false, null, and whatever the service may learn.
         _ => 1,
-    }
-}
-
-/// The item as DynamoDB writes it in JSON, for whoever looks into one that could not be read.
-pub(super) fn to_json(item: &Item) -> Value {
-    let sorted: Map<_, _> = item.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect();
-    Value::Object(sorted)
-}
-
-fn value_to_json(value: &AttributeValue) -> Value {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    let encoded = |blob: &Blob| STANDARD.encode(blob.as_ref());
-    match value {
-        AttributeValue::S(text) => json!({ "S": text }),
-        AttributeValue::N(digits) => json!({ "N": digits }),
-        AttributeValue::B(blob) => json!({ "B": encoded(blob) }),
-        AttributeValue::Ss(texts) => json!({ "SS": texts }),
-        AttributeValue::Ns(numbers) => json!({ "NS": numbers }),
-        AttributeValue::Bs(blobs) => json!({ "BS": blobs.iter().map(encoded).collect::<Vec<_>>() }),
-        AttributeValue::L(values) => json!({ "L": values.iter().map(value_to_json).collect::<Vec<_>>() }),
-        AttributeValue::M(map) => json!({ "M": to_json(map) }),
-        AttributeValue::Bool(value) => json!({ "BOOL": value }),
-        AttributeValue::Null(_) => json!({ "NULL": true }),
-        // A type that this version does not know.
-        _ => Value::Null,
     }
 }
 

@@ -176,6 +176,14 @@ pub(super) async fn make_bookkeeping(calls: &Calls, name: &str) -> Result<(), St
     Table { calls, name }.make(&BOOKS).await
 }
 
+/// The table of inboxes.
+pub(super) async fn make_inboxes(calls: &Calls, name: &str) -> Result<(), StoreError> {
+    Table { calls, name }.make(&INBOXES).await
+}
+
+const INBOXES: Shape =
+    Shape { partition: "id", sort: Some(("part", table::TEXT)), stream: None, expiry: Some("expires_at") };
+
 const BOOKS: Shape = Shape { partition: "kind", sort: Some(("name", table::TEXT)), stream: None, expiry: None };
 
 async fn give_identity(calls: &Calls, tables: &Tables, options: &InitOptions) -> Result<Identity, StoreError> {
@@ -208,11 +216,19 @@ async fn give_identity(calls: &Calls, tables: &Tables, options: &InitOptions) ->
 pub(super) async fn identity(calls: &Calls, tables: &Tables) -> Result<Identity, StoreError> {
     const READING: &str = "reading whose tables these are";
     let found = calls.get(&tables.heads, store_key()).await.map_err(attempted(READING))?;
+    identity_in(found.as_ref(), tables)
+}
+
+/// The identity in the item `store`, as it was found.
+///
+/// # Errors
+/// As [`identity`].
+pub(super) fn identity_in(found: Option<&Item>, tables: &Tables) -> Result<Identity, StoreError> {
     let Some(found) = found else {
         let message = format!("the tables {tables:?} have no identity: run `outbox init`");
         return Err(StoreError::new(ErrorKind::Incompatible, message));
     };
-    read_identity(&found).map_err(|what| {
+    read_identity(found).map_err(|what| {
         let message = format!("{what} of the item `{STORE}` in table `{}` {}", tables.heads, remedy(what));
         StoreError::new(ErrorKind::Incompatible, message)
     })

@@ -13,7 +13,7 @@ use super::{calls::Calls, schema::Tables};
 
 mod error;
 mod heads;
-mod limits;
+pub(super) mod limits;
 mod outcome;
 mod prepared;
 mod settle;

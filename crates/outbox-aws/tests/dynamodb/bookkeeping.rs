@@ -14,11 +14,15 @@ use outbox::{
     event::Identity,
     testing::{BookkeepingUnderTest, conformance},
 };
-use outbox_aws::dynamodb::{BookkeepingOptions, DynamoBookkeeping};
+use outbox_aws::{
+    dynamodb::{BookkeepingOptions, DynamoBookkeeping},
+    iam::Role,
+};
 
 use crate::{
     fixture::{drop_tables, make_table, unused_prefix},
     proxy::{Fault, Proxy},
+    rights::client_as,
     server,
 };
 
@@ -31,12 +35,12 @@ pub(crate) struct Books {
 impl Books {
     pub(crate) async fn new() -> Self {
         let (client, table) = (server::client().await, format!("{}-books", unused_prefix()));
-        DynamoBookkeeping::init(&client, &table, &BookkeepingOptions::default()).await.unwrap();
+        DynamoBookkeeping::init(&client_as(Role::Init).await, &table, &BookkeepingOptions::default()).await.unwrap();
         Self { client, table }
     }
 
     pub(crate) async fn opened(&self) -> DynamoBookkeeping {
-        self.opened_by(&self.client).await
+        self.opened_by(&client_as(Role::Relay).await).await
     }
 
     async fn opened_by(&self, client: &Client) -> DynamoBookkeeping {

@@ -7,9 +7,12 @@ use aws_sdk_dynamodb::{
     types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
 };
 use outbox::NewEvent;
-use outbox_aws::dynamodb::{InitOptions, Tables, Writer, schema};
+use outbox_aws::{
+    dynamodb::{InitOptions, Tables, Writer, schema},
+    iam::Role,
+};
 
-use crate::{scan::ScanSource, server};
+use crate::{rights::client_as, scan::ScanSource, server};
 
 pub(crate) const PRODUCER: &str = "/carts";
 
@@ -22,9 +25,13 @@ pub(crate) fn unused_prefix() -> String {
 /// A service's tables, removed in the end.
 pub(crate) struct Store {
     pub(crate) client: Client,
+    /// May do what a writer may.
+    writing: Client,
     pub(crate) tables: Tables,
     /// A table of the service's own, with the key `id`.
     pub(crate) carts: String,
+    /// Whether the tables are removed with it.
+    owned: bool,
 }
 
 impl Store {
@@ -32,14 +39,20 @@ impl Store {
         let client = server::client().await;
         let prefix = unused_prefix();
         let tables = Tables::with_prefix(&prefix);
-        schema::init(&client, &tables, &InitOptions::new(PRODUCER)).await.unwrap();
+        schema::init(&client_as(Role::Init).await, &tables, &InitOptions::new(PRODUCER)).await.unwrap();
         let carts = format!("{prefix}-carts");
         make_table(&client, &carts, "id").await;
-        Self { client, tables, carts }
+        Self { client, writing: client_as(Role::Writer).await, tables, carts, owned: true }
+    }
+
+    /// The same tables for somebody else.
+    pub(crate) fn again(&self) -> Self {
+        let (client, writing) = (self.client.clone(), self.writing.clone());
+        Self { client, writing, tables: self.tables.clone(), carts: self.carts.clone(), owned: false }
     }
 
     pub(crate) fn writer(&self) -> Writer {
-        Writer::new(&self.client, self.tables.clone())
+        Writer::new(&self.writing, self.tables.clone())
     }
 
     /// Everything written, each key in its order.
@@ -55,6 +68,9 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        if !self.owned {
+            return;
+        }
         let names = [self.tables.entries().to_owned(), self.tables.heads().to_owned(), self.carts.clone()];
         drop_tables(names.to_vec());
     }

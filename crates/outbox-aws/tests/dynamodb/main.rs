@@ -6,11 +6,17 @@
 mod bookkeeping;
 mod connecting;
 mod fixture;
-mod proxy;
+mod inbox_store;
+mod inbox_writes;
 mod python;
+mod rights;
 mod scan;
 mod schema;
 mod server;
+mod store;
+mod store_conformance;
 mod writer_conformance;
 mod writing;
 mod writing_faults;
+
+use outbox_aws::testing::proxy;

@@ -40,7 +40,10 @@ impl ScanSource {
             (item["key"].as_s().unwrap().clone(), item["sequence"].as_n().unwrap().parse::<u64>().unwrap())
         };
         items.sort_by_key(key);
-        let record = |(number, item)| Arc::new(self.reader.record(&item, Position::new(format!("{number}"))));
+        let record = |(number, item)| {
+            let position = Position::new(format!("{}@{number}", name(&item)));
+            Arc::new(self.reader.record(&item, position))
+        };
         (1..).zip(items).map(record).collect()
     }
 }
@@ -60,7 +63,7 @@ impl Source for ScanSource {
     }
 
     async fn start(&self, _: &PartitionId, _: &Registration) -> Result<Position, StoreError> {
-        Ok(Position::new("0"))
+        Ok(Position::new("@0"))
     }
 
     async fn read(&self, _: &PartitionId, after: &Position, limit: Limit) -> Result<Page, StoreError> {
@@ -81,5 +84,11 @@ impl Source for ScanSource {
 }
 
 fn number(position: &Position) -> usize {
-    position.as_str().parse().unwrap()
+    position.as_str().rsplit('@').next().unwrap().parse().unwrap()
+}
+
+/// What the position behind an item calls it. No key in these tests has an `@`.
+fn name(item: &std::collections::HashMap<String, AttributeValue>) -> String {
+    let (sequence, expires) = (item["sequence"].as_n().unwrap(), item["expires_at"].as_n().unwrap());
+    format!("{sequence}/{expires}/{}", item["key"].as_s().unwrap())
 }

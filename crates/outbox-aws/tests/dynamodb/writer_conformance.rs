@@ -12,12 +12,12 @@ use outbox_aws::dynamodb::{CommitError, Writer};
 
 use crate::fixture::Store;
 
-struct Service {
-    writer: Writer,
-    store: Store,
+pub(crate) struct Service {
+    pub(crate) writer: Writer,
+    pub(crate) store: Store,
 }
 
-async fn fresh() -> Service {
+pub(crate) async fn fresh() -> Service {
     let store = Store::new().await;
     Service { writer: store.writer(), store }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use outbox::{
     Clock as _, Start, System,
+    relay::adoption,
     sinks::FileSink,
-    store::{Agreement, Registration, StoreIdentity},
+    store::{Registration, StoreIdentity},
 };
 use serde::Serialize;
 
@@ -135,8 +136,14 @@ async fn stores(config: &Config, findings: &mut Findings) -> Option<Stores> {
         identity.incarnation
     );
     findings.ok("database", text);
+    #[cfg(feature = "aws")]
+    tables(config, findings).await;
     if config.store.database.is_mapped() {
-        let text = "the table is as the mapping says, and prepared; its events have no places";
+        let text = if config.store.database.is_log_alone() {
+            "the table is as the mapping says, and read in the server's log alone; its events have no places, and none is kept"
+        } else {
+            "the table is as the mapping says, and prepared; its events have no places"
+        };
         findings.note("mapping", text, Some("consumers use the modes `once` and `latest`"));
     }
     let kept = &config.relay.bookkeeping;
@@ -174,6 +181,30 @@ async fn identity(config: &Config) -> Result<StoreIdentity, Failure> {
     Ok(wiring::business(config).await?.store.identity().await?)
 }
 
+/// Whether tables of DynamoDB are as a relay needs them.
+#[cfg(feature = "aws")]
+async fn tables(config: &Config, findings: &mut Findings) {
+    let DatabaseConfig::Dynamo(dynamo) = &config.store.database else { return };
+    let checked = async {
+        let store = wiring::dynamo(dynamo).await?;
+        store.check().await.map_err(Failure::from)?;
+        Ok::<_, Failure>(store.retention())
+    };
+    match checked.await {
+        Ok(lives) => {
+            let days = lives.as_secs() / 86_400;
+            let text = format!("keys, stream, expiry and rights are as they have to be; an entry lives {days} days");
+            findings.ok("tables", text);
+            if let Some(asked) = dynamo.expiry.filter(|asked| *asked != lives) {
+                let text = format!("the configuration says {} days for new tables", asked.as_secs() / 86_400);
+                let help = "set `retention_seconds` of the item `store` in the table of heads, or the configuration";
+                findings.note("tables", text, Some(help));
+            }
+        }
+        Err(failure) => findings.failure("tables", &failure),
+    }
+}
+
 /// Whether the server's log can be read, where it is to be.
 async fn log(config: &Config, stores: &Stores, findings: &mut Findings) {
     let DatabaseConfig::Postgres(database) = &config.store.database else { return };
@@ -200,13 +231,11 @@ async fn belonging(stores: &Stores, identity: &StoreIdentity, lease: &str) -> Re
             held.epoch
         ));
     }
-    for partition in stores.source.partitions().await? {
-        let witnesses = stores.bookkeeping.witnesses(&partition.id).await?;
-        if let Agreement::Lost { lost, .. } = stores.business.agreement(&witnesses).await? {
-            return adopt(format!("the database is an older copy: what was read at {lost} is not in it"));
-        }
+    let losses = adoption::losses(&*stores.source, &*stores.business, &*stores.bookkeeping).await?;
+    match losses.first().and_then(|loss| loss.lost.as_ref()) {
+        Some(lost) => adopt(format!("the database is an older copy: what was read at {lost} is not in it")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Says whether a relay owns the lease; `true` if one may be running.
@@ -269,7 +298,7 @@ async fn reach_one(route: &RouteConfig) -> Result<&'static str, Failure> {
             Err(error) => Err(Failure::new(error.to_string()).because(&error)),
         };
     }
-    let sink = wiring::sink(route)?;
+    let sink = wiring::sink(route).await?;
     sink.check().await.map_err(|error| Failure::new(error.to_string()).because(&error))?;
     Ok("reached")
 }

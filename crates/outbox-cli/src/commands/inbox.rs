@@ -65,7 +65,7 @@ pub(crate) enum Command {
 /// Which inbox.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Inbox {
-    /// The consumer's database: an SQLite file, or a URL as `postgres://user@host/ledger`
+    /// The consumer's database: an SQLite file, a URL as `postgres://user@host/ledger`, or a table as `dynamodb:ledger-inbox`
     #[arg(long, value_name = "DATABASE")]
     db: PathBuf,
     /// Which consumer's, if the database holds several inboxes
@@ -78,6 +78,8 @@ pub(crate) async fn run(out: Output, command: Command) -> Outcome {
     match command.inbox().open().await? {
         wiring::Inbox::Sqlite(operator) => carry_out(&operator, out, command).await,
         wiring::Inbox::Postgres(operator) => carry_out(&operator, out, command).await,
+        #[cfg(feature = "aws")]
+        wiring::Inbox::Dynamo(operator) => carry_out(&operator, out, command).await,
     }
 }
 
@@ -125,7 +127,7 @@ impl Inbox {
                     .help(format!("say which with --consumer: {known}")));
             }
         };
-        database.inbox(consumer)
+        database.inbox(consumer).await
     }
 }
 

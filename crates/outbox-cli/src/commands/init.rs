@@ -114,6 +114,8 @@ fn written(global: &Global, database: &str, args: &Args) -> Result<String, Failu
     }
     let (store, stem) = if database.starts_with("postgres://") || database.starts_with("postgresql://") {
         postgres(database)?
+    } else if let Some(prefix) = database.strip_prefix("dynamodb:") {
+        (format!("dynamodb = {}", quoted(prefix)), prefix.to_owned())
     } else {
         sqlite(file, database)?
     };
@@ -229,11 +231,7 @@ fn report(
     if !prepared.statements.is_empty() {
         out.line("\nTo be run by the owner of the mapped table, each statement by itself:");
         out.line(prepared.sql());
-        for line in wrapped(
-            "They rewrite nothing. The first waits for transactions that use the table, and others wait behind it: set a \
-             short lock_timeout, and try again. Programs that insert without naming columns have to name them.",
-            WIDTH,
-        ) {
+        for line in wrapped(prepared.caution(), WIDTH) {
             out.line(out.paint.faint(&line));
         }
     }
@@ -249,6 +247,14 @@ fn report(
         DatabaseConfig::Sqlite(_) | DatabaseConfig::Postgres(_) => {
             out.line("\nWrite an event in your own transaction, from any language:");
         }
+        #[cfg(feature = "aws")]
+        DatabaseConfig::Dynamo(_) => {
+            let how = "Write an event in your own TransactWriteItems: docs/dynamodb.md shows how, from Rust and from other languages.";
+            out.line(String::new());
+            for line in wrapped(how, WIDTH) {
+                out.line(line);
+            }
+        }
     }
     match &config.store.database {
         DatabaseConfig::Postgres(database) if database.mapping.is_some() => {}
@@ -256,6 +262,8 @@ fn report(
             out.line("  INSERT INTO outbox (key, type, data)");
             out.line(r#"  VALUES ('order/1', 'order.placed', '{"units": 3}');"#);
         }
+        #[cfg(feature = "aws")]
+        DatabaseConfig::Dynamo(_) => {}
         DatabaseConfig::Postgres(_) => {
             out.line(r#"  SELECT outbox.write('order/1', 'order.placed', '{"units": 3}');"#);
         }

@@ -37,6 +37,11 @@ pub(crate) async fn run(config: Config, out: Output, args: Args) -> Outcome {
     if let Some(key) = &args.key {
         return erase(&stores, out, key).await;
     }
+    #[cfg(feature = "aws")]
+    if let config::DatabaseConfig::Dynamo(_) = &config.store.database {
+        return Err(Failure::usage("DynamoDB deletes entries itself, when they expire: there is nothing to purge")
+            .help("`retention_seconds` of the item `store` says how long entries live; --key erases what routes keep of a key"));
+    }
     let retention = retention(&config, &args)?;
     if let (Some(newest), false) = (args.keep, args.yes) {
         let what = format!("this removes all published entries but the newest {}", number(newest));

@@ -12,16 +12,25 @@ use crate::{
     wiring::{self, Stores},
 };
 
-/// Nothing: everything is in the configuration.
-#[derive(Debug, clap::Args)]
+/// Hardly anything: nearly everything is in the configuration.
+#[derive(Debug, Default, clap::Args)]
 #[command(after_help = "\
 SIGTERM or SIGINT drain: no new calls, answers awaited up to `relay.drain`, a last checkpoint, the \
 lease given up. A second signal stops at once; what was in flight is published again later.\n\n\
 Several relays of one configuration stand in for each other: one publishes, the others wait.")]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Go on though entries may have expired before a route got them: on DynamoDB, after the relay was down for longer than
+    /// entries live
+    #[cfg(feature = "aws")]
+    #[arg(long)]
+    accept_loss: bool,
+}
 
 /// Runs the relay that `config` describes.
-pub(crate) async fn run(config: Config, _args: &Args) -> Outcome {
+#[cfg_attr(not(feature = "aws"), expect(unused_variables, reason = "losses are DynamoDB's"))]
+pub(crate) async fn run(config: Config, args: &Args) -> Outcome {
+    #[cfg(feature = "aws")]
+    let config = accepting(config, args)?;
     // First of all: a taken port is a mistake of whoever starts it, and nothing has happened yet.
     let endpoint = match config.relay.listen {
         Some(address) => Some(Endpoint::bind(address).await?),
@@ -31,7 +40,7 @@ pub(crate) async fn run(config: Config, _args: &Args) -> Outcome {
     stores.source = wiring::read_by(&config, stores.source).await?;
     #[cfg(feature = "crash-points")]
     let stores = crate::crash_points::stores(stores)?;
-    let relay = build(&config, &stores)?;
+    let relay = build(&config, &stores).await?;
     if let Some(endpoint) = endpoint {
         endpoint.serve(relay.handle());
     }
@@ -46,7 +55,21 @@ pub(crate) async fn run(config: Config, _args: &Args) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn build(config: &Config, stores: &Stores) -> Result<Relay, Failure> {
+/// The configuration with what `args` accept.
+#[cfg(feature = "aws")]
+fn accepting(mut config: Config, args: &Args) -> Result<Config, Failure> {
+    match &mut config.store.database {
+        crate::config::DatabaseConfig::Dynamo(dynamo) => dynamo.accept_loss = args.accept_loss,
+        crate::config::DatabaseConfig::Sqlite(_) | crate::config::DatabaseConfig::Postgres(_) if args.accept_loss => {
+            let help = "leave it out: nothing expires here before every route is past it";
+            return Err(Failure::usage("--accept-loss is for DynamoDB").help(help));
+        }
+        crate::config::DatabaseConfig::Sqlite(_) | crate::config::DatabaseConfig::Postgres(_) => {}
+    }
+    Ok(config)
+}
+
+async fn build(config: &Config, stores: &Stores) -> Result<Relay, Failure> {
     let relay = &config.relay;
     let mut builder: RelayBuilder = Relay::builder()
         .name(&relay.name)
@@ -62,7 +85,7 @@ fn build(config: &Config, stores: &Stores) -> Result<Relay, Failure> {
         builder = builder.call_timeout(timeout);
     }
     for route in &config.routes {
-        builder = builder.route(route.settings.clone(), wiring::sink(route)?);
+        builder = builder.route(route.settings.clone(), wiring::sink(route).await?);
     }
     builder.build().map_err(failed)
 }

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "aws")]
+use outbox_aws::{Settings, dynamodb::Tables};
 use outbox_sql::postgres::{BookkeepingSchema, ConnectOptions, Mapping, wal::WalSettings};
 
 /// The service's database, with its data and its entries.
@@ -15,6 +17,33 @@ pub(crate) enum DatabaseConfig {
     Sqlite(PathBuf),
     /// A PostgreSQL database.
     Postgres(Box<PostgresConfig>),
+    /// Tables of DynamoDB.
+    #[cfg(feature = "aws")]
+    Dynamo(Box<DynamoConfig>),
+}
+
+/// How tables of DynamoDB are reached and read.
+#[cfg(feature = "aws")]
+#[derive(Clone, Debug)]
+pub(crate) struct DynamoConfig {
+    /// What the names of the tables begin with.
+    pub prefix: String,
+    /// Where they are, and as whom they are used.
+    pub aws: Settings,
+    /// Which share of the entries' read capacity a recovery takes at most.
+    pub recovery_share: f64,
+    /// How long after their commit entries of new tables expire, if that is said.
+    pub expiry: Option<Duration>,
+    /// Go on though entries may have expired before a route got them.
+    pub accept_loss: bool,
+}
+
+#[cfg(feature = "aws")]
+impl DynamoConfig {
+    /// The tables of entries and heads.
+    pub(crate) fn tables(&self) -> Tables {
+        Tables::with_prefix(&self.prefix)
+    }
 }
 
 /// How a PostgreSQL database is reached and read.
@@ -55,6 +84,22 @@ pub(crate) enum BookkeepingConfig {
         /// The file that does not go back when the database is restored from a backup.
         witness: PathBuf,
     },
+    /// A table of DynamoDB.
+    #[cfg(feature = "aws")]
+    Dynamo {
+        /// Its name.
+        table: String,
+        /// Where it is, and as whom it is used.
+        aws: Settings,
+    },
+}
+
+impl PostgresConfig {
+    /// The mapping and the log, where rows are read in the log alone.
+    pub(crate) fn log_alone(&self) -> Option<(&Mapping, &LogConfig)> {
+        let mapping = self.mapping.as_ref().filter(|mapping| !mapping.has_id())?;
+        Some((mapping, self.log.as_ref()?))
+    }
 }
 
 impl DatabaseConfig {
@@ -63,6 +108,18 @@ impl DatabaseConfig {
         match self {
             Self::Sqlite(file) => Some(file),
             Self::Postgres(_) => None,
+            #[cfg(feature = "aws")]
+            Self::Dynamo(_) => None,
+        }
+    }
+
+    /// Whether its rows are in the server's log alone: nothing is kept that could be read again.
+    pub(crate) fn is_log_alone(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(database) => database.log_alone().is_some(),
+            #[cfg(feature = "aws")]
+            Self::Dynamo(_) => false,
         }
     }
 
@@ -71,6 +128,8 @@ impl DatabaseConfig {
         match self {
             Self::Sqlite(_) => false,
             Self::Postgres(database) => database.mapping.is_some(),
+            #[cfg(feature = "aws")]
+            Self::Dynamo(_) => false,
         }
     }
 }
@@ -81,6 +140,8 @@ impl BookkeepingConfig {
         match self {
             Self::Sqlite(file) => Some(file),
             Self::Postgres { .. } => None,
+            #[cfg(feature = "aws")]
+            Self::Dynamo { .. } => None,
         }
     }
 }
@@ -91,6 +152,8 @@ impl fmt::Display for DatabaseConfig {
         match self {
             Self::Sqlite(file) => file.display().fmt(f),
             Self::Postgres(database) => database.options.fmt(f),
+            #[cfg(feature = "aws")]
+            Self::Dynamo(dynamo) => write!(f, "dynamodb:{}", dynamo.prefix),
         }
     }
 }
@@ -101,6 +164,8 @@ impl fmt::Display for BookkeepingConfig {
         match self {
             Self::Sqlite(file) => file.display().fmt(f),
             Self::Postgres { options, schema, .. } => write!(f, "{options}, schema {schema}"),
+            #[cfg(feature = "aws")]
+            Self::Dynamo { table, .. } => write!(f, "dynamodb:{table}"),
         }
     }
 }

@@ -4,6 +4,11 @@ use std::path::Path;
 
 use super::{Config, Problems};
 
+#[cfg(feature = "aws")]
+mod dynamodb;
+#[cfg(feature = "aws")]
+mod eventbridge;
+
 /// A mistake, and what has to be said about it.
 struct Mistake {
     /// The whole file; the line with the mistake is the one that holds `<-`.
@@ -109,7 +114,25 @@ const MAPPING: &[Mistake] = &[
         "not two words",
         "PROCESSED",
     ),
-    mistake("read = 'wal' # <-\nmapping = 'polling-outbox'", "store.read", "by polling", "\"poll\""),
+    mistake("poll = '1s' # <-\nread = 'wal'\nmapping = 'debezium'", "store.poll", "never polled", "`id`"),
+    mistake(
+        "wal_cap = '1 GiB' # <-\nread = 'wal'\nmapping = 'debezium'",
+        "store.wal_cap",
+        "never let go of",
+        "leave it out",
+    ),
+    mistake(
+        "retention = { newest = 9 } # <-\nread = 'wal'\nmapping = 'debezium'",
+        "store.retention",
+        "not Outbox's to remove",
+        "owner",
+    ),
+    mistake(
+        "read = 'wal'\nmapping = { layout = 'polling-outbox', id = '' } # <-",
+        "store.mapping",
+        "status",
+        "`status = \"\"`",
+    ),
     mistake(
         "retention = { age = '7d' } # <-\nmapping = { layout = 'debezium', id = 'seq' }",
         "store.retention",
@@ -365,6 +388,8 @@ fn ten_lines_map_a_table_that_is_laid_out_otherwise() {
                  [[route]]\nname = \"first\"\nstdout = true\n";
     let long = short.replace("\"polling-outbox\"", "{ layout = \"polling-outbox\", key = \"UserId\", time = \"\" }");
     let (short, long) = (parse(short), parse(&long));
+    let alone = parse(&text.replace("id = \"seq\"\n", "").replace("users\"\n", "users\"\nread = \"wal\"\n"));
+    assert!(alone.is_log_alone() && !short.is_log_alone());
     assert!(short.is_mapped() && format!("{long:?}").contains("UserId") && !format!("{long:?}").contains("CreatedAt"));
 }
 

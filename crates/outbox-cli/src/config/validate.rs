@@ -13,6 +13,10 @@ use outbox::{
 
 use super::{Config, LogFormat, RelayConfig, RouteConfig, SinkConfig, StoreConfig, section::Section, units};
 
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "aws")]
+mod dynamodb;
 mod mapping;
 mod sinks;
 mod stores;
@@ -39,7 +43,11 @@ pub(crate) fn config(file: &Path, root: &Section<'_>) -> Option<Config> {
     let relay = relay(folder, relay_section.as_ref(), store.as_ref());
     let sections = root.sections("route");
     if sections.is_empty() && !root.has("route") {
-        root.problem("route", "there is no route", "add `[[route]]` with a `name` and a `webhook`, `file` or `stdout`");
+        root.problem(
+            "route",
+            "there is no route",
+            "add `[[route]]` with a `name` and a `webhook`, `eventbridge`, `file` or `stdout`",
+        );
     }
     let (names, routes): (Vec<_>, Vec<_>) = sections.iter().map(|section| route(folder, section)).unzip();
     for (index, section) in sections.iter().enumerate() {

@@ -70,7 +70,7 @@ fn end_with_parent() {
 /// The ordinary relay, as `outbox relay --config FILE`.
 fn relay(args: &Args) -> ExitCode {
     let global = Global { config: args.folder.join("outbox.toml"), json: false, verbose: 0, log: None };
-    let outcome = crate::run(&global, Command::Relay(crate::commands::relay::Args {}));
+    let outcome = crate::run(&global, Command::Relay(crate::commands::relay::Args::default()));
     crate::finish(&global, outcome)
 }
 

@@ -6,6 +6,11 @@ use std::{
 };
 
 use outbox::inbox::InboxOperator;
+#[cfg(feature = "aws")]
+use outbox_aws::{
+    Settings,
+    dynamodb::{self, DynamoInbox},
+};
 use outbox_sql::{
     postgres::{ConnectOptions, PostgresInbox},
     sqlite::{InboxOptions, SqliteInbox},
@@ -19,6 +24,9 @@ pub(crate) enum ConsumerDatabase {
     Sqlite(PathBuf),
     /// On a server.
     Postgres(Box<ConnectOptions>),
+    /// A table of DynamoDB, by its name. Region, endpoint and credentials come from the SDK's default chain.
+    #[cfg(feature = "aws")]
+    Dynamo(String),
 }
 
 /// An inbox, of whichever kind.
@@ -27,14 +35,21 @@ pub(crate) enum Inbox {
     Sqlite(InboxOperator<SqliteInbox>),
     /// On a server.
     Postgres(InboxOperator<PostgresInbox>),
+    /// In a table of DynamoDB.
+    #[cfg(feature = "aws")]
+    Dynamo(InboxOperator<DynamoInbox>),
 }
 
 impl ConsumerDatabase {
-    /// The one that `named` names, a file or a URL. A password that the URL leaves out is taken from the `environment`.
+    /// The one that `named` names: a file, a URL, or a table as `dynamodb:ledger-inbox`. A password that the URL leaves out is taken from the `environment`.
     ///
     /// # Errors
     /// [`Failure`] for a URL that cannot be read, and for a file that is not there.
     pub(crate) fn named(named: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+        #[cfg(feature = "aws")]
+        if let Some(table) = named.to_str().and_then(|text| text.strip_prefix("dynamodb:")) {
+            return Ok(Self::Dynamo(table.to_owned()));
+        }
         let url = named.to_str().filter(|text| text.starts_with("postgres://") || text.starts_with("postgresql://"));
         let Some(url) = url else {
             if named.exists() {
@@ -60,6 +75,11 @@ impl ConsumerDatabase {
         Ok(match self {
             Self::Sqlite(file) => SqliteInbox::consumers(file)?,
             Self::Postgres(options) => PostgresInbox::consumers(options).await?,
+            #[cfg(feature = "aws")]
+            Self::Dynamo(table) => {
+                let client = dynamodb::connect(&Settings::default()).await;
+                DynamoInbox::consumers(&client, table, &dynamodb::InboxOptions::default()).await?
+            }
         })
     }
 
@@ -67,13 +87,20 @@ impl ConsumerDatabase {
     ///
     /// # Errors
     /// As the store gave it.
-    pub(crate) fn inbox(&self, consumer: &str) -> Result<Inbox, Failure> {
+    #[cfg_attr(not(feature = "aws"), expect(clippy::unused_async, reason = "on AWS one asks for credentials"))]
+    pub(crate) async fn inbox(&self, consumer: &str) -> Result<Inbox, Failure> {
         Ok(match self {
             Self::Sqlite(file) => {
                 Inbox::Sqlite(InboxOperator::new(SqliteInbox::open(file, InboxOptions::new(consumer).existing())?))
             }
             Self::Postgres(options) => {
                 Inbox::Postgres(InboxOperator::new(PostgresInbox::open(ConnectOptions::clone(options), consumer)?))
+            }
+            #[cfg(feature = "aws")]
+            Self::Dynamo(table) => {
+                let client = dynamodb::connect(&Settings::default()).await;
+                let inbox = DynamoInbox::open(&client, table, consumer, dynamodb::InboxOptions::default())?;
+                Inbox::Dynamo(InboxOperator::new(inbox))
             }
         })
     }
@@ -84,6 +111,8 @@ impl fmt::Display for ConsumerDatabase {
         match self {
             Self::Sqlite(file) => write!(f, "{}", file.display()),
             Self::Postgres(options) => write!(f, "{options}"),
+            #[cfg(feature = "aws")]
+            Self::Dynamo(table) => write!(f, "dynamodb:{table}"),
         }
     }
 }
@@ -96,7 +125,7 @@ mod tests {
         let environment = |name: &str| password.filter(|_| name == "PGPASSWORD").map(str::to_owned);
         match ConsumerDatabase::named(Path::new(url), environment) {
             Ok(ConsumerDatabase::Postgres(options)) => *options,
-            Ok(ConsumerDatabase::Sqlite(file)) => panic!("{} is no file", file.display()),
+            Ok(other) => panic!("{other} is no server"),
             Err(failure) => panic!("{failure:?}"),
         }
     }

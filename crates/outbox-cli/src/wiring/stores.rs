@@ -3,11 +3,18 @@
 use std::{path::Path, sync::Arc};
 
 use outbox::{BusinessStore, Operator, Source};
+#[cfg(feature = "aws")]
+use outbox_aws::dynamodb::{self, DynamoBookkeeping, DynamoStore, SourceOptions, StreamsSource};
 use outbox_sql::{
-    postgres::{self, ConnectOptions, PostgresBookkeeping, PostgresStore, wal::WalSource},
+    postgres::{
+        self, ConnectOptions, PostgresBookkeeping, PostgresStore,
+        wal::{LogStore, WalSource},
+    },
     sqlite::{self, BookkeepingOptions, SqliteBookkeeping, SqliteStore},
 };
 
+#[cfg(feature = "aws")]
+use crate::config::DynamoConfig;
 use crate::{
     config::{BookkeepingConfig, Config, DatabaseConfig, PostgresConfig},
     exit::{Exit, Failure},
@@ -72,13 +79,35 @@ pub(crate) async fn business(config: &Config) -> Result<Business, Failure> {
             Ok(Business::of(SqliteStore::open(file, sqlite::StoreOptions::default())?))
         }
         DatabaseConfig::Postgres(database) => {
+            if let Some((mapping, log)) = database.log_alone() {
+                let (options, settings) = (database.options.clone(), log.settings.clone());
+                return Ok(Business::of(LogStore::open(options, mapping.clone(), settings).await?));
+            }
             let PostgresConfig { options, poll, notify, mapping, log: _ } = &**database;
             let listen = notify.then(|| options.clone());
             let (poll, mapping) = (*poll, mapping.clone());
             let settings = postgres::StoreOptions { poll, listen, mapping, ..postgres::StoreOptions::default() };
             Ok(Business::of(PostgresStore::open(options.clone(), settings).await?))
         }
+        #[cfg(feature = "aws")]
+        DatabaseConfig::Dynamo(config) => {
+            let store = dynamo(config).await?;
+            let streams = dynamodb::connect_streams(&config.aws).await;
+            let options = SourceOptions { recovery_share: config.recovery_share, accept_loss: config.accept_loss };
+            let source = StreamsSource::open(&store, &streams, options).await?;
+            Ok(Business { source: Arc::new(source), store: Arc::new(store) })
+        }
     }
+}
+
+/// The service's tables alone.
+///
+/// # Errors
+/// As DynamoDB says.
+#[cfg(feature = "aws")]
+pub(crate) async fn dynamo(config: &DynamoConfig) -> Result<DynamoStore, Failure> {
+    let client = dynamodb::connect(&config.aws).await;
+    Ok(DynamoStore::open(&client, &config.tables(), dynamodb::StoreOptions::default()).await?)
 }
 
 /// What a relay reads: the server's log, if the configuration says so, which begins a stream; else `source`.
@@ -88,6 +117,8 @@ pub(crate) async fn business(config: &Config) -> Result<Business, Failure> {
 pub(crate) async fn read_by(config: &Config, source: Arc<dyn Source>) -> Result<Arc<dyn Source>, Failure> {
     let DatabaseConfig::Postgres(database) = &config.store.database else { return Ok(source) };
     match &database.log {
+        // It is one already.
+        Some(_) if database.log_alone().is_some() => Ok(source),
         Some(log) => Ok(Arc::new(WalSource::open(source, database.options.clone(), log.settings.clone()).await?)),
         None => Ok(source),
     }
@@ -102,6 +133,11 @@ pub(crate) async fn is_there(bookkeeping: &BookkeepingConfig) -> Result<bool, Fa
         BookkeepingConfig::Sqlite(file) => Ok(file.exists()),
         BookkeepingConfig::Postgres { options, schema, .. } => {
             Ok(PostgresBookkeeping::is_there(options, schema).await?)
+        }
+        #[cfg(feature = "aws")]
+        BookkeepingConfig::Dynamo { table, aws } => {
+            let client = dynamodb::connect(aws).await;
+            Ok(DynamoBookkeeping::is_there(&client, table, dynamodb::BookkeepingOptions::default()).await?)
         }
     }
 }
@@ -122,6 +158,14 @@ pub(crate) async fn bookkeeping(config: &BookkeepingConfig, make: bool) -> Resul
             }
             let opened = PostgresBookkeeping::open(ConnectOptions::clone(options), schema.clone()).await?;
             Ok(Arc::new(opened.witness_file(witness)))
+        }
+        #[cfg(feature = "aws")]
+        BookkeepingConfig::Dynamo { table, aws } => {
+            let (client, options) = (dynamodb::connect(aws).await, dynamodb::BookkeepingOptions::default());
+            if make && !DynamoBookkeeping::is_there(&client, table, options.clone()).await? {
+                DynamoBookkeeping::init(&client, table, &options).await?;
+            }
+            Ok(Arc::new(DynamoBookkeeping::open(&client, table, options).await?))
         }
     }
 }

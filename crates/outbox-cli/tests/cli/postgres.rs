@@ -11,7 +11,7 @@ use crate::{
 
 /// A slot is made once every transaction that is open in the cluster has ended: who leaves one open has the cluster to
 /// themselves among those who make one.
-static LEFT_OPEN: RwLock<()> = RwLock::const_new(());
+pub(crate) static LEFT_OPEN: RwLock<()> = RwLock::const_new(());
 
 /// A service's database, and a folder with a configuration for it.
 struct Service {
@@ -114,6 +114,43 @@ async fn a_password_is_not_written_into_a_configuration() {
     assert_eq!(ran.code, 2, "{}", said(&ran));
     assert!(ran.err.contains("PGPASSWORD") && !said(&ran).contains("hush"), "{}", said(&ran));
     assert!(!place.path("outbox.toml").exists());
+}
+
+/// What a command says that knows its database by `url`, with passwords out of made-up AWS credentials.
+fn checked_with_tokens(url: &str, region: &str) -> Ran {
+    let place = Place::new();
+    let text = format!("[store]\npostgres = '{url}'\nrds_iam = '{region}'\n[[route]]\nname = 'a'\nfile = 'a.jsonl'\n");
+    place.write("outbox.toml", &text);
+    let credentials = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "not-a-secret")];
+    let output = place.command(&["check"]).envs(credentials).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_rds_is_given_a_token_in_place_of_a_password() {
+    // The one that the server asks for a password; who runs beside this may have made it.
+    let role = "DO $$ BEGIN CREATE ROLE with_password LOGIN PASSWORD 'right-one'; \
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
+    Service::beside(&[role.to_owned()]).await;
+    let url = server::url().replacen("postgres@", "with_password@", 1);
+    let ran = checked_with_tokens(&url, "eu-west-1");
+    assert_eq!(ran.code, 1, "{}", said(&ran));
+    assert!(ran.err.contains("password"), "the server was given one: {}", said(&ran));
+    assert!(!said(&ran).contains("X-Amz") && !said(&ran).contains("not-a-secret"), "{}", said(&ran));
+}
+
+#[test]
+fn tokens_beside_a_password_or_for_no_region_are_refused() {
+    for (url, region, why) in [
+        ("postgres://relay:hush@127.0.0.1:1/orders", "eu-west-1", "there is a password in the URL already"),
+        ("postgres://relay@127.0.0.1:1/orders", "Ireland", "`Ireland` is no Region"),
+    ] {
+        let ran = checked_with_tokens(url, region);
+        assert_eq!(ran.code, 2, "{}", said(&ran));
+        assert!(ran.err.contains("rds_iam") && ran.err.contains(why), "{}", said(&ran));
+        assert!(!said(&ran).contains("hush"), "{}", said(&ran));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

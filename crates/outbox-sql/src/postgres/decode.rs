@@ -18,6 +18,8 @@ use crate::decode::{Columns, Payloads, Placed, Producer, Rubbish};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Values<'a> {
     pub(crate) row: Row,
+    /// What names the row among all, where it has no id.
+    pub(crate) name: Option<&'a str>,
     /// Microseconds since 2000, as PostgreSQL counts; its largest and smallest numbers are infinite.
     pub(crate) recorded: i64,
     pub(crate) sequence: Option<i64>,
@@ -115,7 +117,7 @@ impl Decoder {
     }
 
     fn undecodable(&self, values: &Values<'_>, rubbish: &Rubbish) -> Undecodable {
-        let id = values.row.id;
+        let id = values.name.map_or_else(|| values.row.id.to_string(), str::to_owned);
         let table = self.mapped.as_ref().map_or("outbox.entries", |mapped| &mapped.table);
         Undecodable {
             id: format!("row/{id}").into(),

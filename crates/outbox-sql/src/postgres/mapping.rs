@@ -8,15 +8,20 @@
 use std::{fmt, str::FromStr};
 
 use outbox::StoreError;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, types::Type};
+
+use super::failure::store_error;
 
 mod catalog;
+mod columns;
 mod entries;
+mod log;
 mod preparation;
 mod refusal;
 mod table;
 
 pub(super) use entries::Entries;
+pub(super) use log::{Form, LogTable};
 use table::Table;
 
 /// The column that is Outbox's: which transaction wrote the row.
@@ -133,6 +138,22 @@ impl Mapping {
         self
     }
 
+    /// Without a growing id: the table cannot be polled, and [is read from the server's log](super::wal::LogStore) alone.
+    pub fn without_id(mut self) -> Self {
+        self.id = None;
+        self
+    }
+
+    /// Whether there is a growing id, by which the table can be polled.
+    pub fn has_id(&self) -> bool {
+        self.id.is_some()
+    }
+
+    /// Whether there is a column for a status that is kept.
+    pub fn has_status(&self) -> bool {
+        self.status.is_some()
+    }
+
     /// What order is kept by: one column, or several that `/` joins. Where one of them is NULL the event has no key. Without
     /// any, no event has one.
     pub fn key(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -213,11 +234,60 @@ impl Mapping {
         Ok(table.statements())
     }
 
+    /// The SQL that publishes the table to who reads the server's log, to be run by its owner, who needs the right to CREATE
+    /// in the database.
+    ///
+    /// # Errors
+    /// As [`statements`](Self::statements).
+    pub async fn publication_sql(&self, client: &Client, publication: &str) -> Result<String, StoreError> {
+        let relation = table::find_relation(client, &self.table).await?;
+        table::check_relation(&relation)?;
+        let target = super::wal::Published::new(&relation.schema, &relation.name);
+        Ok(super::wal::sql_to_publish(publication, &target))
+    }
+
+    /// The same, if there is no such publication yet.
+    ///
+    /// # Errors
+    /// As [`statements`](Self::statements).
+    pub async fn publication_statement(
+        &self,
+        client: &Client,
+        publication: &str,
+    ) -> Result<Option<String>, StoreError> {
+        const SQL: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_publication AS p WHERE p.pubname = $1)";
+        let found = client.query_typed_one(SQL, &[(&publication, Type::TEXT)]).await.and_then(|row| row.try_get(0));
+        if found.map_err(store_error("looking for the publication"))? {
+            return Ok(None);
+        }
+        let sql = self.publication_sql(client, publication).await?;
+        Ok(Some(sql.trim_end_matches(';').to_owned()))
+    }
+
+    /// Looks whether the table can be read in the server's log as the mapping says.
+    ///
+    /// # Errors
+    /// As [`statements`](Self::statements); also for a status that nobody could keep, or a time that the log does not tell
+    /// exactly.
+    pub async fn check_in_log(&self, client: &Client) -> Result<(), StoreError> {
+        self.in_log(client).await.map(drop)
+    }
+
+    /// The table as the server's log gives its rows.
+    pub(super) async fn in_log(&self, client: &Client) -> Result<LogTable, StoreError> {
+        LogTable::find(client, self).await
+    }
+
     /// What a relay's `role` needs of the table, as GRANTs to be run by its owner.
     ///
     /// # Errors
     /// As [`statements`](Self::statements).
     pub async fn grants(&self, client: &Client, role: &str) -> Result<String, StoreError> {
+        if !self.has_id() {
+            // Rows come in the log, where only the right to replicate counts.
+            let relation = table::find_relation(client, &self.table).await?;
+            return Ok(format!("GRANT USAGE ON SCHEMA {} TO {};\n", quoted(&relation.schema), quoted(role)));
+        }
         let table = Table::find(client, self).await?;
         Ok(table.grants(role))
     }
@@ -230,7 +300,7 @@ impl Mapping {
         let table = Table::find(client, self).await?;
         table.check_prepared()?;
         table.check_rights()?;
-        table.check_alone(client).await?;
+        table::check_alone(client, &table.shown()).await?;
         Ok(Entries::of(&table))
     }
 }

@@ -22,6 +22,7 @@ use outbox::{Clock, ErrorKind, Source, StoreError, System};
 
 use super::failure::of_state;
 
+mod alone;
 mod chain;
 mod frame;
 mod login;
@@ -37,10 +38,18 @@ mod slot;
 mod source;
 mod state;
 
+pub use alone::LogStore;
+pub(super) use chain::UNORDERED;
 pub use publication::{PUBLICATION, publication_sql, publish};
+pub(super) use publication::{Target as Published, sql_to_publish};
 pub use slot::Pin;
 
-use super::connection::{ConnectOptions, Connection};
+use rows::Layout;
+
+use super::{
+    connection::{ConnectOptions, Connection},
+    mapping::Mapping,
+};
 
 /// How a server's log is read.
 #[derive(Clone)]
@@ -49,6 +58,7 @@ pub struct WalSettings {
     publication: String,
     budget: u64,
     hard_cap: u64,
+    mapping: Option<Mapping>,
     clock: Arc<dyn Clock>,
 }
 
@@ -59,6 +69,7 @@ impl Default for WalSettings {
             publication: PUBLICATION.to_owned(),
             budget: 64 << 20,
             hard_cap: 4 << 30,
+            mapping: None,
             clock: Arc::new(System),
         }
     }
@@ -97,6 +108,12 @@ impl WalSettings {
         self
     }
 
+    /// Reads the rows of a mapped table, as the source that polls does: the one is given the same mapping as the other.
+    pub fn mapping(mut self, mapping: Option<Mapping>) -> Self {
+        self.mapping = mapping;
+        self
+    }
+
     /// Takes times from `clock` rather than from the machine.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -111,6 +128,7 @@ impl fmt::Debug for WalSettings {
             .field("publication", &self.publication)
             .field("budget", &self.budget)
             .field("hard_cap", &self.hard_cap)
+            .field("mapping", &self.mapping)
             .finish_non_exhaustive()
     }
 }
@@ -151,17 +169,19 @@ impl WalSource {
         settings: WalSettings,
     ) -> Result<Self, StoreError> {
         let beside = look::Beside::new(Connection::new(options.clone()), settings.publication.clone());
-        let slot = {
+        let (slot, layout) = {
             let client = beside.connection().client().await?;
             let meta = super::schema::check(&*client).await?;
-            publication::check(&*client, &settings.publication).await?;
-            settings.slot.clone().unwrap_or_else(|| format!("outbox_{}", meta.store_id))
+            let layout = Layout::of(&client, settings.mapping.as_ref()).await?;
+            publication::check(&*client, &settings.publication, &layout.target()).await?;
+            let slot = settings.slot.clone().unwrap_or_else(|| format!("outbox_{}", meta.store_id));
+            (slot, layout)
         };
         check_slot_name(&slot)?;
         slot::look(&beside, &slot).await?;
         // Whether we may replicate is known only once we try to.
         drop(replication::Replication::connect(&options).await?);
-        let shared = shared::Shared::new(table, beside, options, slot, settings);
+        let shared = shared::Shared::new(table, beside, options, slot, (layout, settings));
         Ok(Self { reader: Arc::new(source::Reader::new(shared)) })
     }
 

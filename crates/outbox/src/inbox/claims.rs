@@ -29,7 +29,7 @@ use tracing::Instrument;
 use super::{
     applied::{Applied, Waits},
     handler::Answer,
-    jobs::{ApplyJob, CompleteJob, RenewJob, Scope, SweepJob},
+    jobs::{ApplyJob, CompleteJob, RenewJob, Scope, Share, SweepJob},
     operator::InboxOperator,
     pass::{Blame, Claim, Deferring, Passed, later},
     service::{AppliedFuture, Core, Incoming, Swept, only, sweep_on_timer},
@@ -140,6 +140,19 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
 
     async fn take(&self, incoming: Vec<Incoming>) -> Result<Vec<Applied>, StoreError> {
         self.core.bind().await?;
+        let (mut applied, mut left) = (Vec::with_capacity(incoming.len()), incoming);
+        while !left.is_empty() {
+            // What was taken before it is recorded.
+            let uncertain = |error: StoreError| if applied.is_empty() { error } else { error.uncertain() };
+            let mut some = self.take_some(left).await.map_err(uncertain)?;
+            left = some.left;
+            applied.append(&mut some.applied);
+        }
+        Ok(applied)
+    }
+
+    /// Takes what one transaction takes of it, and carries out what that claims.
+    async fn take_some(&self, incoming: Vec<Incoming>) -> Result<Passed, StoreError> {
         let executor = self.deferring();
         let events: Vec<_> = incoming.iter().map(event_of).map(|event| event.map(name)).collect();
         let job = ApplyJob::new(incoming, executor, self.core.settings.clone(), self.core.clock.wall());
@@ -150,12 +163,12 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
             let waiting = |index: &usize| {
                 passed.applied[*index] == Applied::Parked(Waits::Claim) && events[*index].as_ref() == Some(&claimed)
             };
-            if let Some(index) = (0..events.len()).find(waiting) {
+            if let Some(index) = (0..passed.applied.len()).find(waiting) {
                 passed.applied[index] = applied;
             }
         }
         self.core.note(&passed);
-        failed.map_or(Ok(passed.applied), Err)
+        failed.map_or(Ok(passed), Err)
     }
 
     /// Looks at every lane that keeps events: tries what is due, and what was claimed by somebody who is gone.
@@ -202,6 +215,7 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
             now: self.core.clock.wall(),
             scope,
             blame: Blame::default(),
+            share: Share::of(&self.core.settings),
         };
         let done = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
         let mut swept = Swept { lanes: done.lanes, counts: done.passed.counts };

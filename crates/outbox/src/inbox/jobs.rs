@@ -42,13 +42,17 @@ pub(crate) struct ApplyJob<X> {
     now: Timestamp,
     /// Where it notes which kept event it is at.
     blame: Blame,
-    /// It failed over a kept event once, and leaves those to the sweeper, which counts such failures.
+    /// It leaves kept events to the sweeper: it failed over one, which the sweeper counts, or did more than one transaction
+    /// takes.
     only_arrivals: bool,
+    /// How many of `incoming` it takes; the others are left to another one.
+    taken: usize,
 }
 
 impl<X> ApplyJob<X> {
     pub(crate) fn new(incoming: Vec<Incoming>, executor: X, settings: Arc<InboxSettings>, now: Timestamp) -> Self {
-        Self { incoming, executor, settings, now, blame: Blame::default(), only_arrivals: false }
+        let taken = incoming.len();
+        Self { incoming, executor, settings, now, blame: Blame::default(), only_arrivals: false, taken }
     }
 }
 
@@ -65,10 +69,20 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for ApplyJob<X> {
         first && self.only_arrivals
     }
 
+    fn less(&mut self) -> bool {
+        if self.taken > 1 {
+            self.taken = self.taken.div_ceil(2);
+            return true;
+        }
+        !std::mem::replace(&mut self.only_arrivals, true)
+    }
+
     async fn run(&mut self, tx: &mut T, isolation: Isolation) -> Result<Passed, Abort> {
         self.blame.set(None);
         let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, isolation).blaming(&self.blame);
-        if self.only_arrivals { pass.without_draining() } else { pass }.apply(&self.incoming).await
+        let pass = if self.only_arrivals { pass.draining(0) } else { pass };
+        let (taken, left) = self.incoming.split_at(self.taken);
+        Ok(Passed { left: left.to_vec(), ..pass.apply(taken).await? })
     }
 }
 
@@ -98,6 +112,32 @@ pub(crate) struct SweepJob<X> {
     pub(crate) scope: Scope,
     /// Where it notes what it is at.
     pub(crate) blame: Blame,
+    pub(crate) share: Share,
+}
+
+/// How much one transaction of a sweep does at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Share {
+    lanes: usize,
+    /// Kept events that are tried.
+    drain: usize,
+}
+
+impl Share {
+    /// All that a sweep may do by `settings`.
+    pub(crate) fn of(settings: &InboxSettings) -> Self {
+        Self { lanes: SWEEP, drain: settings.drain }
+    }
+
+    fn less(&mut self) -> bool {
+        if self.lanes > 1 {
+            self.lanes = self.lanes.div_ceil(2);
+            return true;
+        }
+        let before = self.drain;
+        self.drain = before.div_ceil(2);
+        self.drain < before
+    }
 }
 
 impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
@@ -107,15 +147,20 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
         SWEEP
     }
 
+    fn less(&mut self) -> bool {
+        self.share.less()
+    }
+
     async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Sweep, Abort> {
         self.blame.set(None);
+        let Share { lanes: most, drain } = self.share;
         let mut lanes = match &self.scope {
-            Scope::Due => tx.due(self.now, SWEEP).await?,
+            Scope::Due => tx.due(self.now, most).await?,
             Scope::All { after } => {
-                tx.troubled(after.as_ref(), SWEEP).await?.into_iter().map(|kept| kept.lane).collect()
+                tx.troubled(after.as_ref(), most).await?.into_iter().map(|kept| kept.lane).collect()
             }
         };
-        let full = lanes.len() == SWEEP;
+        let full = lanes.len() == most;
         let after = match self.scope {
             Scope::All { .. } if full => lanes.last().cloned(),
             Scope::All { .. } | Scope::Due => None,
@@ -123,7 +168,7 @@ impl<T: InboxTx, X: Executor<T>> Job<T> for SweepJob<X> {
         lanes.sort();
         // What is kept has failed before, so each attempt stands for itself at once.
         let pass = Pass::new(tx, &mut self.executor, &self.settings, self.now, Isolation::Each).blaming(&self.blame);
-        let passed = pass.sweep(&lanes).await?;
+        let passed = pass.draining(drain).sweep(&lanes).await?;
         let more = full || passed.more;
         Ok(Sweep { passed, lanes: lanes.len() as u64, after, more })
     }

@@ -183,9 +183,13 @@ impl<S: InboxStore> InboxOperator<S> {
             let page = self.kept(after, PAGE).await?;
             let full = page.len() == PAGE;
             after = page.last().map(|kept| kept.lane.clone());
-            let targets: Vec<_> = page.into_iter().filter(|kept| chosen.matches(kept) && eligible(kept)).collect();
-            if !targets.is_empty() {
-                changed += self.store.transact(ChangeJob { targets, change, now: self.clock.wall() }).await?;
+            let mut targets: Vec<_> = page.into_iter().filter(|kept| chosen.matches(kept) && eligible(kept)).collect();
+            while !targets.is_empty() {
+                let job = ChangeJob::new(targets.clone(), change, self.clock.wall());
+                let done = self.store.transact(job).await?;
+                changed += done.lanes;
+                targets.drain(..done.taken);
+                targets.extend(done.partly);
             }
             if !full {
                 return Ok(changed);

@@ -71,6 +71,8 @@ pub(crate) struct Passed {
     pub(crate) counts: InboxCounts,
     /// Whether something kept is ready, and left to the next pass.
     pub(crate) more: bool,
+    /// What has arrived and was not taken: it is another pass's.
+    pub(crate) left: Vec<Incoming>,
 }
 
 struct Slot {
@@ -119,9 +121,9 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
         }
     }
 
-    /// Leaves what is kept and ready to the next pass.
-    pub(crate) fn without_draining(mut self) -> Self {
-        self.budget = 0;
+    /// Tries so many kept events at most, and leaves to the next pass what is ready besides.
+    pub(crate) fn draining(mut self, most: usize) -> Self {
+        self.budget = most;
         self
     }
 

@@ -18,7 +18,7 @@ use tower::Service;
 use super::{
     applied::Applied,
     handler::Handler,
-    jobs::{ApplyJob, BindJob, FailJob, PurgeIdsJob, Scope, SeedJob, Sweep, SweepJob},
+    jobs::{ApplyJob, BindJob, FailJob, PurgeIdsJob, Scope, SeedJob, Share, Sweep, SweepJob},
     metric,
     operator::InboxOperator,
     pass::{Blame, Direct, Passed, failed_with},
@@ -225,7 +225,7 @@ pub(crate) async fn sweep_on_timer<F, R>(
 /// A handler with an inbox around it: a [`tower::Service`] of events, alone or in batches.
 ///
 /// Always ready; a call waits for room in the store's queue. Cloning is cheap and gives the same inbox. A batch is one
-/// transaction, and several batches at a time share one. An error means that nothing may be acknowledged.
+/// transaction, or several where a transaction does not take so much, and several batches at a time share one. An error means that nothing may be acknowledged.
 pub struct InboxService<S, H> {
     core: Core<S>,
     handler: Arc<H>,
@@ -257,11 +257,18 @@ where
             return Ok(Vec::new());
         }
         self.core.bind().await?;
-        let executor = Direct(self.handler.clone());
-        let job = ApplyJob::new(incoming, executor, self.core.settings.clone(), self.core.clock.wall());
-        let passed = self.core.store.transact(job).await.map_err(|error| self.core.failed(error))?;
-        self.core.note(&passed);
-        Ok(passed.applied)
+        let (mut applied, mut left) = (Vec::with_capacity(incoming.len()), incoming);
+        while !left.is_empty() {
+            let executor = Direct(self.handler.clone());
+            let job = ApplyJob::new(left, executor, self.core.settings.clone(), self.core.clock.wall());
+            // What was taken before it is recorded.
+            let uncertain = |error: StoreError| if applied.is_empty() { error } else { error.uncertain() };
+            let mut passed = self.core.store.transact(job).await.map_err(|error| uncertain(self.core.failed(error)))?;
+            self.core.note(&passed);
+            left = std::mem::take(&mut passed.left);
+            applied.append(&mut passed.applied);
+        }
+        Ok(applied)
     }
 
     /// Looks at every lane that keeps events: tries what is due, applies what is ready. Forgets ids that expired.
@@ -304,6 +311,7 @@ where
                 now: self.core.clock.wall(),
                 scope: scope.clone(),
                 blame: blame.clone(),
+                share: Share::of(&self.core.settings),
             };
             match self.core.store.transact(job).await {
                 Ok(done) => break done,

@@ -49,6 +49,12 @@ pub trait Job<Tx>: Send + 'static {
         false
     }
 
+    /// Has its next run do less, after what it did was more than one transaction of the store takes. False if there is
+    /// nothing that it could leave to later.
+    fn less(&mut self) -> bool {
+        false
+    }
+
     /// Does it.
     ///
     /// # Errors

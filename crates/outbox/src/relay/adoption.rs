@@ -3,6 +3,8 @@
 //! What `outbox adopt` does, for those who embed a relay. No relay and no writer may run meanwhile: take the relay's
 //! lease first. Doing it again, after a crash in the middle of it, does no harm; it only skips an incarnation.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use crate::{
@@ -38,13 +40,27 @@ pub async fn losses(
     bookkeeping: &dyn Operator,
 ) -> Result<Vec<Loss>, StoreError> {
     let mut losses = Vec::new();
-    for partition in source.partitions().await? {
-        let witnesses = bookkeeping.witnesses(&partition.id).await?;
+    for partition in read_partitions(source, bookkeeping).await? {
+        let witnesses = bookkeeping.witnesses(&partition).await?;
         if let Agreement::Lost { agreed, lost, behind } = store.agreement(&witnesses).await? {
-            losses.push(Loss { partition: partition.id, agreed, lost: Some(lost), behind });
+            losses.push(Loss { partition, agreed, lost: Some(lost), behind });
         }
     }
     Ok(losses)
+}
+
+/// Those that there are, and those that there were when they were read: a stream that was made anew has others.
+async fn read_partitions(source: &dyn Source, bookkeeping: &dyn Operator) -> Result<BTreeSet<PartitionId>, StoreError> {
+    let mut partitions = listed(source).await?;
+    for route in bookkeeping.routes().await? {
+        let checkpoints = bookkeeping.checkpoints(&route).await?;
+        partitions.extend(checkpoints.into_iter().map(|checkpoint| checkpoint.partition));
+    }
+    Ok(partitions)
+}
+
+async fn listed(source: &dyn Source) -> Result<BTreeSet<PartitionId>, StoreError> {
+    Ok(source.partitions().await?.into_iter().map(|partition| partition.id).collect())
 }
 
 /// What is gone if somebody says that history went backwards, and nothing shows it: everything behind what the
@@ -92,9 +108,13 @@ pub async fn settle(
 /// Those of the bookkeeping, not of the store: an older copy does not know a route that is newer than itself, or has it
 /// under the name it had then.
 async fn set_back(source: &dyn Source, bookkeeping: &dyn Operator, loss: &Loss) -> Result<(), StoreError> {
-    let target = match &loss.agreed {
-        Some(agreed) => agreed.clone(),
-        None => beginning(source, &loss.partition).await?,
+    // A stream that was made anew has other partitions. What the former one shows behind the agreement is the history that
+    // was lost: it is done with there, and the route reads the table instead.
+    let is_former = !listed(source).await?.contains(&loss.partition);
+    let target = match (&loss.agreed, &loss.lost) {
+        (Some(agreed), _) => agreed.clone(),
+        (None, Some(unseen)) if is_former => unseen.behind_no_record(),
+        (None, _) => beginning(source, &loss.partition).await?,
     };
     let beyond = |position: &Position| source.order(position, &target).is_gt();
     for route in bookkeeping.routes().await? {
@@ -104,7 +124,7 @@ async fn set_back(source: &dyn Source, bookkeeping: &dyn Operator, loss: &Loss) 
             }
             // Those that are not further, too: it makes the bookkeeping forget what it saw of the lost history.
             let position = source.after_loss(&checkpoint.position, &target);
-            let checkpoint = Checkpoint { partition: checkpoint.partition, position, finished: false };
+            let checkpoint = Checkpoint { partition: checkpoint.partition, position, finished: is_former };
             bookkeeping.reset_checkpoint(&route, &checkpoint).await?;
         }
     }

@@ -16,6 +16,8 @@ pub const IN_FLIGHT: &str = "outbox_in_flight";
 pub const BACKLOG: &str = "outbox_backlog_entries";
 /// Age of the oldest entry not behind the route's checkpoint, in seconds. Gauge.
 pub const OLDEST_SECONDS: &str = "outbox_oldest_unpublished_seconds";
+/// 1 while that age is beyond half of the time after which the store deletes an entry, published or not. Gauge.
+pub const EXPIRING: &str = "outbox_expiring";
 /// Dead letters of the route. Gauge.
 pub const DEAD: &str = "outbox_dead_letters";
 /// Events that wait behind one of their key. Gauge.

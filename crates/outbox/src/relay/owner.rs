@@ -142,12 +142,10 @@ async fn start<'a>(parts: &'a Arc<Parts>, guard: &'a Guard) -> Result<Started<'a
     claim::claim(parts, guard).await?;
     let listing = listing::look(parts).await?;
     let mut partitions: BTreeSet<PartitionId> = listing.iter().map(|partition| partition.id.clone()).collect();
-    if !listing::is_lone(&listing) {
-        // What was read is told by those that are not listed any more, too.
-        for (settings, _) in &parts.routes {
-            let checkpoints = parts.bookkeeping.checkpoints(&settings.name).await?;
-            partitions.extend(checkpoints.into_iter().map(|checkpoint| checkpoint.partition));
-        }
+    // What was read is told by those that are not listed any more, too: a stream that was made anew may have but one.
+    for (settings, _) in &parts.routes {
+        let checkpoints = parts.bookkeeping.checkpoints(&settings.name).await?;
+        partitions.extend(checkpoints.into_iter().map(|checkpoint| checkpoint.partition));
     }
     for partition in &partitions {
         check_history(parts, partition).await?;

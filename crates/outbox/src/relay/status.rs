@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -187,6 +187,8 @@ pub(super) struct RouteCounts {
     pub(super) not_accepted: AtomicU64,
     pub(super) in_flight: AtomicU64,
     pub(super) troubled: AtomicU64,
+    /// Whether the oldest unpublished entry has lived for half of its time.
+    pub(super) expiring: AtomicBool,
     /// The events that the window of one partition holds.
     window: u64,
     /// Events that come again after a crash while one partition is read.

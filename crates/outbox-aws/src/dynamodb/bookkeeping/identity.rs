@@ -47,6 +47,15 @@ impl Books {
         Ok(BooksIdentity { id, version })
     }
 
+    /// Whether there is one, whatever its layout.
+    pub(super) async fn is_there(&self) -> Result<bool, StoreError> {
+        match self.calls.get(&self.table, row().key()).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(failure) if failure.code.as_deref() == Some("ResourceNotFoundException") => Ok(false),
+            Err(failure) => Err(failure.store_error(READING)),
+        }
+    }
+
     /// Gives the bookkeeping its id, if it has none.
     pub(super) async fn give_identity(&self) -> Result<(), StoreError> {
         let id = CommitId(self.calls.entropy.sixteen()).to_string();

@@ -163,7 +163,7 @@ pub(super) fn padded(number: u64) -> String {
 
 /// `prefix` and `name`, so short that it fits a sort key: the rest of a long one is told by its hash. The order of such
 /// names is always the same, and no two are.
-pub(super) fn fitting(prefix: &str, name: &str) -> String {
+pub(in crate::dynamodb) fn fitting(prefix: &str, name: &str) -> String {
     if name.len() <= LONGEST_NAME {
         return format!("{prefix}{name}");
     }
@@ -186,7 +186,7 @@ pub(super) fn identity(content: &KeptContent, partition: &str, position: &str) -
 }
 
 /// 128 bits of the hash of some texts, each with its length.
-pub(super) fn digest<const N: usize>(texts: [&str; N]) -> String {
+pub(in crate::dynamodb) fn digest<const N: usize>(texts: [&str; N]) -> String {
     let mut hash = Sha256::new();
     for text in texts {
         hash.update(text.len().to_be_bytes());

@@ -1,8 +1,7 @@
 //! From an item to the events of its entry. What a foreign writer filled with rubbish is said attribute by attribute.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use jiff::Timestamp;
 use outbox::{
@@ -10,7 +9,7 @@ use outbox::{
     Position, Record, Undecodable, event::Identity, writer::MAX_ENTRY_EVENTS,
 };
 
-use crate::dynamodb::item::{self, Item, bytes_of, number_of, text_of};
+use crate::dynamodb::attribute::{Attribute, blob_in, item_to_json, number_in, text_in};
 
 /// What an item has that is no entry, or a foreign writer gave no commit id.
 const NO_COMMIT: CommitId = CommitId([0; 16]);
@@ -20,7 +19,7 @@ const NO_COMMIT: CommitId = CommitId([0; 16]);
 pub struct NotAnEntry(String);
 
 impl NotAnEntry {
-    fn new(attribute: &str, found: impl fmt::Display) -> Self {
+    pub(super) fn new(attribute: &str, found: impl fmt::Display) -> Self {
         Self(format!("`{attribute}` {found}"))
     }
 }
@@ -51,21 +50,30 @@ impl EntryReader {
 
     /// The item as a record behind which `position` stands. One that is not an entry becomes an undecodable record, with
     /// its key where at least that can be read.
-    pub fn record(&self, item: &Item, position: Position) -> Record {
-        let commit = commit_of(item).unwrap_or(NO_COMMIT);
-        let recorded = recorded_of(item);
-        let content = match self.events(item) {
-            Ok(events) => Content::Events(events),
-            Err(error) => Content::Undecodable(undecodable(item, &error)),
+    pub fn record<A: Attribute>(&self, item: &HashMap<String, A>, position: Position) -> Record {
+        let events = match self.events(item) {
+            Ok(events) => events,
+            Err(error) => return Self::unreadable(item, position, &error),
         };
-        Record { position, commit, recorded: recorded.unwrap_or(Timestamp::UNIX_EPOCH), content }
+        let (commit, recorded) = frame(item);
+        Record { position, commit, recorded, content: Content::Events(events) }
+    }
+
+    /// The item as an undecodable record.
+    pub(super) fn unreadable<A: Attribute>(
+        item: &HashMap<String, A>,
+        position: Position,
+        error: &NotAnEntry,
+    ) -> Record {
+        let (commit, recorded) = frame(item);
+        Record { position, commit, recorded, content: Content::Undecodable(undecodable(item, error)) }
     }
 
     /// The events of the entry that `item` is.
     ///
     /// # Errors
     /// [`NotAnEntry`] names the attribute.
-    pub fn events(&self, item: &Item) -> Result<Events, NotAnEntry> {
+    pub fn events<A: Attribute>(&self, item: &HashMap<String, A>) -> Result<Events, NotAnEntry> {
         let recorded = recorded_of(item).ok_or_else(|| {
             NotAnEntry::new("recorded_at", "is not a number of milliseconds since 1970: write when the entry was made")
         })?;
@@ -73,11 +81,11 @@ impl EntryReader {
             NotAnEntry::new("commit_id", "is not 16 bytes: write random ones, the same at every retry")
         })?;
         let (key, placed) = placed(item)?;
-        let Some(Ok(list)) = item.get("events").map(AttributeValue::as_l) else {
+        let Some(list) = item.get("events").and_then(Attribute::list) else {
             return Err(NotAnEntry::new("events", "is not a list: write the events of the commit"));
         };
         let count = u32::try_from(list.len()).ok().filter(|count| (1..=MAX_ENTRY_EVENTS).contains(&(*count as usize)));
-        let Some(count) = count.filter(|count| number_of::<u32>(item, "count") == Some(*count)) else {
+        let Some(count) = count.filter(|count| number_in::<u32, A>(item, "count") == Some(*count)) else {
             let found = format!("is not the number of `events`, 1 to {MAX_ENTRY_EVENTS}: write how many there are");
             return Err(NotAnEntry::new("count", found));
         };
@@ -121,20 +129,20 @@ impl Entry<'_> {
 type Placed = (Place, Place);
 
 /// Key, place of the first event, and the place before it; nothing for an event without a key.
-fn placed(item: &Item) -> Result<(Option<Key>, Option<Placed>), NotAnEntry> {
-    let sequence: u64 = number_of(item, "sequence")
+fn placed<A: Attribute>(item: &HashMap<String, A>) -> Result<(Option<Key>, Option<Placed>), NotAnEntry> {
+    let sequence: u64 = number_in(item, "sequence")
         .filter(|sequence| i64::try_from(*sequence).is_ok())
         .ok_or_else(|| NotAnEntry::new("sequence", "is not a number from 0 to 2^63-1: write the key's next one"))?;
     if sequence == 0 {
         return Ok((None, None));
     }
-    let key = text_of(item, "key").ok_or_else(|| NotAnEntry::new("key", "is not text"))?;
+    let key = text_in(item, "key").ok_or_else(|| NotAnEntry::new("key", "is not text"))?;
     let key = Key::new(key)?;
-    let incarnation: u32 = number_of(item, "incarnation")
+    let incarnation: u32 = number_in(item, "incarnation")
         .filter(|number| *number > 0)
         .ok_or_else(|| NotAnEntry::new("incarnation", "is not a number from 1: write that of the item `store`"))?;
     let first = Place::new(incarnation, sequence, 0);
-    let after = text_of(item, "after").and_then(|after| after.parse::<Place>().ok()).ok_or_else(|| {
+    let after = text_in(item, "after").and_then(|after| after.parse::<Place>().ok()).ok_or_else(|| {
         NotAnEntry::new("after", "is not a place: write that of the key's event before, `0.0.0` for the first")
     })?;
     let in_turn = after == Place::ORIGIN || (after.incarnation >= 1 && after.sequence >= 1);
@@ -145,30 +153,35 @@ fn placed(item: &Item) -> Result<(Option<Key>, Option<Placed>), NotAnEntry> {
     Ok((Some(key), Some((first, after))))
 }
 
-fn commit_of(item: &Item) -> Option<CommitId> {
-    bytes_of(item, "commit_id")?.try_into().ok().map(CommitId)
+fn commit_of<A: Attribute>(item: &HashMap<String, A>) -> Option<CommitId> {
+    blob_in(item, "commit_id")?.try_into().ok().map(CommitId)
 }
 
-fn recorded_of(item: &Item) -> Option<Timestamp> {
-    Timestamp::from_millisecond(number_of(item, "recorded_at")?).ok()
+fn recorded_of<A: Attribute>(item: &HashMap<String, A>) -> Option<Timestamp> {
+    Timestamp::from_millisecond(number_in(item, "recorded_at")?).ok()
 }
 
-fn undecodable(item: &Item, error: &NotAnEntry) -> Undecodable {
-    let name = text_of(item, "key").unwrap_or("?");
-    let sequence: Option<u64> = number_of(item, "sequence");
+/// Commit and time, as far as the item has any.
+fn frame<A: Attribute>(item: &HashMap<String, A>) -> (CommitId, Timestamp) {
+    (commit_of(item).unwrap_or(NO_COMMIT), recorded_of(item).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+fn undecodable<A: Attribute>(item: &HashMap<String, A>, error: &NotAnEntry) -> Undecodable {
+    let name = text_in(item, "key").unwrap_or("?");
+    let sequence: Option<u64> = number_in(item, "sequence");
     let id = format!("entry/{name}/{}", sequence.map_or_else(|| "?".to_owned(), |number| number.to_string()));
     let key = sequence.filter(|sequence| *sequence > 0).and_then(|_| Key::new(name).ok());
-    let raw = serde_json::to_vec(&item::to_json(item)).unwrap_or_default();
+    let raw = serde_json::to_vec(&item_to_json(item)).unwrap_or_default();
     Undecodable { id: id.into(), key, reason: error.to_string(), raw: raw.into() }
 }
 
-fn new_event(event: &AttributeValue, key: Option<&Key>) -> Result<NewEvent, NotAnEntry> {
-    let Ok(event) = event.as_m() else { return Err(NotAnEntry::new("event", "is not a map")) };
+fn new_event<A: Attribute>(event: &A, key: Option<&Key>) -> Result<NewEvent, NotAnEntry> {
+    let Some(event) = event.map() else { return Err(NotAnEntry::new("event", "is not a map")) };
     if let Some(name) = event.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
         let shown: String = name.chars().filter(|character| !character.is_control()).take(64).collect();
         return Err(NotAnEntry::new(&shown, "is not known: further attributes stand in `attributes`"));
     }
-    let kind = text_of(event, "type").ok_or_else(|| NotAnEntry::new("type", "is not text: write what happened"))?;
+    let kind = text_in(event, "type").ok_or_else(|| NotAnEntry::new("type", "is not text: write what happened"))?;
     let mut builder = NewEvent::builder(kind);
     if let Some(key) = key {
         builder = builder.key(key.as_str());
@@ -178,41 +191,38 @@ fn new_event(event: &AttributeValue, key: Option<&Key>) -> Result<NewEvent, NotA
     }
     let attributes = match event.get("attributes") {
         None => None,
-        Some(AttributeValue::M(attributes)) => Some(attributes),
-        Some(_) => return Err(NotAnEntry::new("attributes", "is not a map")),
+        Some(attributes) => Some(attributes.map().ok_or_else(|| NotAnEntry::new("attributes", "is not a map"))?),
     };
     for (name, value) in attributes.into_iter().flatten() {
-        builder = match (name.as_str(), value) {
-            ("subject", AttributeValue::S(subject)) => builder.subject(subject),
-            ("dataschema", AttributeValue::S(schema)) => builder.schema(schema),
-            ("time", AttributeValue::S(time)) => builder.time(rfc_3339(time)?),
+        builder = match (name.as_str(), value.text()) {
+            ("subject", Some(subject)) => builder.subject(subject),
+            ("dataschema", Some(schema)) => builder.schema(schema),
+            ("time", Some(time)) => builder.time(rfc_3339(time)?),
             ("subject" | "dataschema" | "time", _) => {
                 return Err(NotAnEntry::new("attributes", format!("gives `{name}` something else than text")));
             }
-            (_, value) => builder.extension(name, extension(value)?),
+            _ => builder.extension(name, extension(value)?),
         };
     }
     let content_type = optional_text(event, "content_type")?.map(Into::into);
-    let data = match event.get("data") {
-        None => None,
-        Some(AttributeValue::S(text)) => Some(Bytes::copy_from_slice(text.as_bytes())),
-        Some(AttributeValue::B(blob)) => Some(Bytes::copy_from_slice(blob.as_ref())),
-        Some(_) => {
-            let found = "is neither text nor bytes: write JSON as text, so that it comes out as it went in";
-            return Err(NotAnEntry::new("data", found));
-        }
-    };
+    let data = event.get("data").map(payload).transpose()?;
     Ok(builder.build()?.with_payload(content_type, data)?)
 }
 
 /// What an event may have.
 const MEMBERS: [&str; 5] = ["type", "id", "content_type", "data", "attributes"];
 
-fn optional_text<'a>(event: &'a Item, name: &str) -> Result<Option<&'a str>, NotAnEntry> {
+fn payload<A: Attribute>(data: &A) -> Result<Bytes, NotAnEntry> {
+    let bytes = data.text().map(str::as_bytes).or_else(|| data.blob());
+    bytes.map(Bytes::copy_from_slice).ok_or_else(|| {
+        NotAnEntry::new("data", "is neither text nor bytes: write JSON as text, so that it comes out as it went in")
+    })
+}
+
+fn optional_text<'a, A: Attribute>(event: &'a HashMap<String, A>, name: &str) -> Result<Option<&'a str>, NotAnEntry> {
     match event.get(name) {
         None => Ok(None),
-        Some(AttributeValue::S(text)) => Ok(Some(text)),
-        Some(_) => Err(NotAnEntry::new(name, "is not text")),
+        Some(value) => value.text().map(Some).ok_or_else(|| NotAnEntry::new(name, "is not text")),
     }
 }
 
@@ -222,13 +232,17 @@ fn rfc_3339(time: &str) -> Result<Timestamp, NotAnEntry> {
     })
 }
 
-fn extension(value: &AttributeValue) -> Result<Extension, NotAnEntry> {
-    match value {
-        AttributeValue::S(text) => Ok(text.clone().into()),
-        AttributeValue::Bool(value) => Ok((*value).into()),
-        AttributeValue::N(digits) => digits.parse::<i32>().map(Into::into).map_err(|_| {
-            NotAnEntry::new("attributes", "holds a number that is not whole, or larger than 32 bits: write it as text")
-        }),
-        _ => Err(NotAnEntry::new("attributes", "holds what is neither text, nor a number, nor true or false")),
+fn extension<A: Attribute>(value: &A) -> Result<Extension, NotAnEntry> {
+    if let Some(text) = value.text() {
+        return Ok(text.to_owned().into());
     }
+    if let Some(flag) = value.flag() {
+        return Ok(flag.into());
+    }
+    let digits = value
+        .digits()
+        .ok_or_else(|| NotAnEntry::new("attributes", "holds what is neither text, nor a number, nor true or false"))?;
+    digits.parse::<i32>().map(Into::into).map_err(|_| {
+        NotAnEntry::new("attributes", "holds a number that is not whole, or larger than 32 bits: write it as text")
+    })
 }

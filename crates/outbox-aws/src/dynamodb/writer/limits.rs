@@ -14,7 +14,7 @@ const MAX_ACTIONS: usize = 100;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Refuses what DynamoDB would refuse. `names` says what the actions behind the caller's are for.
-pub(super) fn check(actions: &[TransactWriteItem], names: &[String]) -> Result<(), CommitError> {
+pub(in crate::dynamodb) fn check(actions: &[TransactWriteItem], names: &[String]) -> Result<(), CommitError> {
     if actions.len() > MAX_ACTIONS {
         return Err(CommitError::TooManyActions { actions: actions.len(), own: names.len() });
     }

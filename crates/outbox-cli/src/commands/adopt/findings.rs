@@ -34,7 +34,7 @@ pub(super) async fn gather(
     } else {
         foreign(stores, &identity, &config.relay.name, report).await?
     };
-    let mut losses = losses(stores, report).await?;
+    let mut losses = losses(stores, config, report).await?;
     if restored && losses.is_empty() {
         losses = unseen_losses(stores, report).await?;
     }
@@ -85,8 +85,23 @@ async fn foreign(
     Ok(true)
 }
 
-async fn losses(stores: &Stores, report: &mut Report) -> Result<Vec<Loss>, StoreError> {
+async fn losses(stores: &Stores, config: &Config, report: &mut Report) -> Result<Vec<Loss>, StoreError> {
     let losses = adoption::losses(&*stores.source, &*stores.business, &*stores.bookkeeping).await?;
+    if config.store.database.is_log_alone() {
+        if !losses.is_empty() {
+            report.found.push(
+                "the server's log is not whole any more: its slot was dropped, invalidated or moved on by others, its \
+                 publication was changed, or the database is an older copy; the relay's log says which"
+                    .to_owned(),
+            );
+            report.found.push(
+                "what was committed meanwhile is in the log alone, and cannot be read: find it by the service's own tables, and \
+                 publish it by hand; what the slot does hold is published from its beginning, some of it again"
+                    .to_owned(),
+            );
+        }
+        return Ok(losses);
+    }
     for Loss { agreed, lost, behind, .. } in &losses {
         let last =
             agreed.as_ref().map_or_else(|| "at no position that is still kept".to_owned(), |at| format!("up to {at}"));

@@ -20,6 +20,11 @@ pub(super) fn of(config: &Config, args: &Args) -> Result<String, Failure> {
         return Err(Failure::usage("an SQLite database has no roles")
             .help("leave --writer and --relay out; who may write the file may write events"));
     }
+    #[cfg(feature = "aws")]
+    if let DatabaseConfig::Dynamo(_) = &config.store.database {
+        return Err(Failure::usage("tables of DynamoDB grant nothing themselves")
+            .help("leave --writer and --relay out; `outbox iam writer` and `outbox iam relay` print the policies"));
+    }
     let mut grants = Grants::new();
     for role in &args.writer {
         grants = grants.writer(role);
@@ -36,6 +41,8 @@ fn books(config: &Config) -> Option<&BookkeepingSchema> {
     match &config.relay.bookkeeping {
         BookkeepingConfig::Postgres { schema, .. } => Some(schema),
         BookkeepingConfig::Sqlite(_) => None,
+        #[cfg(feature = "aws")]
+        BookkeepingConfig::Dynamo { .. } => None,
     }
 }
 
@@ -61,7 +68,7 @@ pub(super) fn statements(config: &Config, grants: &str, mapped: &str) -> Result<
         };
         parts.push(format!("-- The relay's bookkeeping, {place}, in one transaction.\n{}", schema.sql()));
     }
-    if let Some(log) = &database.log {
+    if let Some(log) = database.log.as_ref().filter(|_| database.mapping.is_none()) {
         parts.push(format!("-- What a relay reads of the server's log.\n{}", publication_sql(&log.publication)));
     }
     if !mapped.is_empty() {

@@ -25,7 +25,15 @@ pub(super) async fn preparation(config: &Config, args: &Args) -> Result<Preparat
     let DatabaseConfig::Postgres(database) = &config.store.database else { return Ok(Preparation::default()) };
     let Some(mapping) = &database.mapping else { return Ok(Preparation::default()) };
     let client = connect(&database.options).await?;
-    let statements = mapping.statements(&client).await?;
+    let mut statements = if database.log_alone().is_some() {
+        mapping.check_in_log(&client).await?;
+        Vec::new()
+    } else {
+        mapping.statements(&client).await?
+    };
+    if let Some(log) = &database.log {
+        statements.extend(mapping.publication_statement(&client, &log.publication).await?);
+    }
     let mut grants = String::new();
     for role in &args.relay {
         grants += &mapping.grants(&client, role).await?;
@@ -34,6 +42,16 @@ pub(super) async fn preparation(config: &Config, args: &Args) -> Result<Preparat
 }
 
 impl Preparation {
+    /// What to mind when they are run.
+    pub(super) fn caution(&self) -> &'static str {
+        if self.statements.iter().any(|statement| statement.starts_with("ALTER TABLE")) {
+            "They rewrite nothing. The first waits for transactions that use the table, and others wait behind it: set a \
+             short lock_timeout, and try again. Programs that insert without naming columns have to name them."
+        } else {
+            "They rewrite nothing, and writers do not wait for them."
+        }
+    }
+
     /// The statements as text, a line each.
     pub(super) fn sql(&self) -> String {
         self.statements.iter().flat_map(|statement| [statement.as_str(), ";\n"]).collect()

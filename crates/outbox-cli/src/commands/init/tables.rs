@@ -7,7 +7,12 @@ use outbox_sql::{
     sqlite,
 };
 
+#[cfg(feature = "aws")]
+use outbox_aws::dynamodb;
+
 use super::Done;
+#[cfg(feature = "aws")]
+use crate::config::DynamoConfig;
 use crate::{
     config::{Config, DatabaseConfig, PostgresConfig},
     exit::Failure,
@@ -27,6 +32,8 @@ pub(super) async fn tables(config: &Config, producer: Option<&str>, done: &mut D
     match &config.store.database {
         DatabaseConfig::Sqlite(file) => in_sqlite(file, named, done),
         DatabaseConfig::Postgres(database) => in_postgres(database, named, done).await,
+        #[cfg(feature = "aws")]
+        DatabaseConfig::Dynamo(database) => in_dynamodb(database, named, done).await,
     }
 }
 
@@ -71,11 +78,48 @@ async fn in_postgres(database: &PostgresConfig, named: Option<String>, done: &mu
             format!("the schema `outbox` of producer {}; your own tables are untouched", meta.producer)
         },
     );
-    if let Some(log) = &database.log {
+    // A mapped table is published by its owner.
+    if let Some(log) = database.log.as_ref().filter(|_| database.mapping.is_none()) {
         wal::publish(&client, &log.publication).await?;
         done.add(options, format!("the publication {}, of which a relay reads", log.publication));
     }
     Ok(Tables { store_id: meta.store_id, producer: meta.producer })
+}
+
+#[cfg(feature = "aws")]
+async fn in_dynamodb(database: &DynamoConfig, named: Option<String>, done: &mut Done) -> Result<Tables, Failure> {
+    let (client, tables) = (dynamodb::connect(&database.aws).await, database.tables());
+    let before = dynamodb::schema::check(&client, &tables).await.ok();
+    let producer = expect_producer(named.or_else(|| before.as_ref().map(|identity| identity.producer.clone())))?;
+    let options = dynamodb::InitOptions::new(producer);
+    let options = match database.expiry {
+        Some(expiry) => options.retention(expiry),
+        None => options,
+    };
+    let identity = dynamodb::schema::init(&client, &tables, &options)
+        .await
+        .map_err(|error| Failure::from(error).context(&format!("dynamodb:{}", database.prefix)))?;
+    let place = format!("tables {} and {}", tables.entries(), tables.heads());
+    done.add(
+        place,
+        if before.is_some() {
+            "are there already".to_owned()
+        } else {
+            format!("the entries of producer {}, and the heads of their keys", identity.producer)
+        },
+    );
+    if let Some(asked) = database.expiry.filter(|asked| *asked != identity.retention) {
+        let days = |age: std::time::Duration| age.as_secs() / 86_400;
+        return Err(Failure::usage(format!(
+            "store.retention is {} days, and the tables were made with {}",
+            days(asked),
+            days(identity.retention)
+        ))
+        .help(
+            "set `retention_seconds` of the item `store` in the table of heads: writers take it over within a minute",
+        ));
+    }
+    Ok(Tables { store_id: identity.store_id, producer: identity.producer })
 }
 
 fn expect_producer(producer: Option<String>) -> Result<String, Failure> {

@@ -16,9 +16,10 @@ fn layout(section: &Section<'_>, key: &'static str) -> Option<Layout> {
     section.text(key)?.parse().map_err(unknown).ok()
 }
 
-/// `[store.mapping]`: a layout and what is otherwise in it, or every column.
-pub(super) fn table(section: &Section<'_>) -> Option<Mapping> {
-    let mut mapping = if section.has("layout") { layout(section, "layout").map(Mapping::of) } else { whole(section) };
+/// `[store.mapping]`: a layout and what is otherwise in it, or every column. Who reads the log needs no id.
+pub(super) fn table(section: &Section<'_>, reads_log: bool) -> Option<Mapping> {
+    let mut mapping =
+        if section.has("layout") { layout(section, "layout").map(Mapping::of) } else { whole(section, reads_log) };
     let change = |mapping: &mut Option<Mapping>, key: &'static str, of: fn(Mapping, String) -> Mapping| {
         if let Some(text) = section.has(key).then(|| section.required_text(key, "name a column of the table")).flatten()
         {
@@ -26,7 +27,12 @@ pub(super) fn table(section: &Section<'_>) -> Option<Mapping> {
         }
     };
     change(&mut mapping, "table", Mapping::table);
-    change(&mut mapping, "id", Mapping::id);
+    let id = section.text("id");
+    mapping = mapping.map(|known| match id.as_deref() {
+        None => known,
+        Some("") => known.without_id(),
+        Some(column) => known.id(column),
+    });
     change(&mut mapping, "type", Mapping::kind);
     change(&mut mapping, "payload", Mapping::payload);
     change(&mut mapping, "content_type", Mapping::content_type);
@@ -46,12 +52,15 @@ pub(super) fn table(section: &Section<'_>) -> Option<Mapping> {
 }
 
 /// What has to be said where no layout is.
-fn whole(section: &Section<'_>) -> Option<Mapping> {
+fn whole(section: &Section<'_>, reads_log: bool) -> Option<Mapping> {
     let table = section.required_text("table", "name the table, as `table = \"app.events\"`; or a `layout`");
-    let id = section.required_text("id", "name the column of the growing id, as `id = \"id\"`");
+    if !reads_log {
+        let help = "name the column of the growing id, as `id = \"id\"`; without one, read the server's log by `read = \"wal\"`";
+        section.required_text("id", help)?;
+    }
     let kind = section.required_text("type", "name the column of the events' types, as `type = \"event_type\"`");
     let payload = section.required_text("payload", "name the column of the payloads, as `payload = \"payload\"`");
-    Some(Mapping::new(table?, id?, kind?, payload?))
+    Some(Mapping::new(table?, "", kind?, payload?).without_id())
 }
 
 /// One column, or several.

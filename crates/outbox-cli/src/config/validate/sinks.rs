@@ -10,14 +10,18 @@ use outbox::{
 use super::{MILLISECOND, MINUTE, bytes, path};
 use crate::config::{FileConfig, SinkConfig, section::Section};
 
+mod eventbridge;
+
 /// The route's one sink.
 pub(super) fn sink(folder: &Path, section: &Section<'_>) -> Option<SinkConfig> {
     let webhook = section.section("webhook");
     let file = section.section_or_text("file");
     let stdout = section.has("stdout");
-    match [section.has("webhook"), section.has("file"), stdout].iter().filter(|given| **given).count() {
+    let eventbridge = section.section_or_text("eventbridge");
+    let given = [section.has("webhook"), section.has("eventbridge"), section.has("file"), stdout];
+    match given.iter().filter(|given| **given).count() {
         0 => {
-            let help = "say where its events go: `webhook = { url = \"https://…\" }`, `file = \"events.jsonl\"` or `stdout = true`";
+            let help = "say where its events go: `webhook = { url = \"https://…\" }`, `eventbridge = \"my-bus\"`, `file = \"events.jsonl\"` or `stdout = true`";
             section.problem_here("the route has no sink", help);
             None
         }
@@ -26,20 +30,21 @@ pub(super) fn sink(folder: &Path, section: &Section<'_>) -> Option<SinkConfig> {
                 section.problem(
                     "stdout",
                     "`false` leaves the route without a sink",
-                    "write `stdout = true`, or name a webhook or file",
+                    "write `stdout = true`, or name a webhook, bus or file",
                 );
             }
             Some(SinkConfig::Stdout)
         }
-        1 => match (webhook, file) {
-            (Some(inner), _) => webhook_sink(folder, &inner).map(SinkConfig::Webhook),
-            (None, Some(file)) => file_sink(folder, section, file),
-            (None, None) => None,
+        1 => match (webhook, file, eventbridge) {
+            (Some(inner), _, _) => webhook_sink(folder, &inner).map(SinkConfig::Webhook),
+            (None, Some(file), _) => file_sink(folder, section, file),
+            (None, None, Some(bus)) => eventbridge::sink(section, bus),
+            (None, None, None) => None,
         },
         _ => {
             section.problem_here(
                 "the route has more than one sink",
-                "give it one of `webhook`, `file` and `stdout`, and make a route for each",
+                "give it one of `webhook`, `eventbridge`, `file` and `stdout`, and make a route for each",
             );
             None
         }

@@ -2,19 +2,24 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use outbox_sql::postgres::{
-    BookkeepingSchema, ConnectOptions,
+    BookkeepingSchema, ConnectOptions, Mapping,
     wal::{PUBLICATION, WalSettings},
 };
 
+#[cfg(feature = "aws")]
+use outbox_aws::rds::RdsTokens;
+
+#[cfg(feature = "aws")]
+use super::dynamodb;
 use super::{DAY, MILLISECOND, SECOND, Section, mapping, path};
 use crate::config::{BookkeepingConfig, DatabaseConfig, LogConfig, PostgresConfig, Retention, StoreConfig};
 
-const DATABASE: &str =
-    "name the service's database: `sqlite = \"orders.db\"`, or `postgres = \"postgres://relay@db.example.com/orders\"`";
+const DATABASE: &str = "name the service's database: `sqlite = \"orders.db\"`, `postgres = \"postgres://relay@db.example.com/orders\"`, or `dynamodb = \"orders\"`";
 /// What PostgreSQL's URLs begin with.
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 
@@ -25,7 +30,11 @@ pub(super) fn store(folder: &Path, section: &Section<'_>) -> Option<StoreConfig>
             .map(|()| text.to_owned())
             .map_err(|error| format!("cannot be a producer ({error}): use a URI reference, as `/orders`"))
     });
-    let retention = retention(section);
+    let retention = match &database {
+        #[cfg(feature = "aws")]
+        Some(DatabaseConfig::Dynamo(_)) => Retention::Off,
+        _ => retention(section),
+    };
     if let (Some(DatabaseConfig::Postgres(database)), Retention::Age(_)) = (&database, retention)
         && database.mapping.as_ref().is_some_and(|mapping| !mapping.has_time())
     {
@@ -37,13 +46,17 @@ pub(super) fn store(folder: &Path, section: &Section<'_>) -> Option<StoreConfig>
 }
 
 fn database(folder: &Path, section: &Section<'_>) -> Option<DatabaseConfig> {
-    match (section.has("sqlite"), section.has("postgres")) {
-        (true, true) => {
-            section.problem("postgres", "there is `sqlite` already", "name one database: leave one of the two out");
-            None
-        }
-        (false, true) => postgres(section).map(|database| DatabaseConfig::Postgres(Box::new(database))),
-        (_, false) => {
+    let sqlite = section.has("sqlite");
+    let given: Vec<_> = ["postgres", "dynamodb"].into_iter().filter(|key| section.has(key)).collect();
+    if let Some(second) = given.get(usize::from(!sqlite)) {
+        let first = if sqlite { "sqlite" } else { given[0] };
+        section.problem(second, format!("there is `{first}` already"), "name one database: leave the others out");
+        return None;
+    }
+    match given.first() {
+        Some(&"dynamodb") => in_dynamodb(section),
+        Some(_) => postgres(section).map(|database| DatabaseConfig::Postgres(Box::new(database))),
+        None => {
             if section.has("mapping") {
                 let help = "leave it out; in SQLite, events are written by the outbox tables";
                 section.problem("mapping", "is for PostgreSQL", help);
@@ -58,6 +71,17 @@ fn database(folder: &Path, section: &Section<'_>) -> Option<DatabaseConfig> {
     }
 }
 
+#[cfg(feature = "aws")]
+fn in_dynamodb(section: &Section<'_>) -> Option<DatabaseConfig> {
+    dynamodb::store(section).map(|dynamo| DatabaseConfig::Dynamo(Box::new(dynamo)))
+}
+
+#[cfg(not(feature = "aws"))]
+fn in_dynamodb(section: &Section<'_>) -> Option<DatabaseConfig> {
+    section.problem("dynamodb", "is not in this build", "build the command with the feature `aws`");
+    None
+}
+
 fn is_postgres(text: &str) -> bool {
     POSTGRES.iter().any(|scheme| text.starts_with(scheme))
 }
@@ -67,16 +91,44 @@ fn postgres(section: &Section<'_>) -> Option<PostgresConfig> {
         section.required_text("postgres", DATABASE).and_then(|url| connect_options(section, "postgres", &url));
     let poll = section.duration("poll", Duration::from_millis(75), MILLISECOND..=60 * SECOND);
     let notify = section.flag("notify", false);
-    let log = log(section);
+    let mut log = log(section);
     let mapping = match section.section_or_text("mapping") {
         None => None,
         Some(Err(_)) => Some(mapping::named(section)?),
-        Some(Ok(inner)) => Some(mapping::table(&inner)?),
+        Some(Ok(inner)) => Some(mapping::table(&inner, log.is_some())?),
     };
-    if mapping.is_some() && log.is_some() {
-        section.problem("read", "a mapped table is read by polling", "write \"poll\", or leave it out");
+    if let Some(log) = &mut log {
+        log.settings = log.settings.clone().mapping(mapping.clone());
     }
-    Some(PostgresConfig { options: options?, poll, notify, mapping, log })
+    let database = PostgresConfig { options: options?, poll, notify, mapping, log };
+    if database.log_alone().is_some() {
+        check_log_alone(section, &database);
+    }
+    Some(database)
+}
+
+/// What does nothing, or cannot be kept, where rows are read in the log alone.
+fn check_log_alone(section: &Section<'_>, database: &PostgresConfig) {
+    for key in ["poll", "notify"].into_iter().filter(|key| section.has(key)) {
+        let help = "leave it out, or name a growing id by `id` in `mapping`";
+        section.problem(key, "without an id the table is read in the server's log alone, and never polled", help);
+    }
+    if section.has("wal_cap") {
+        let help = "leave it out: beyond `wal_budget` the relay warns";
+        section.problem(
+            "wal_cap",
+            "without an id the rows are in the server's log alone, which is never let go of",
+            help,
+        );
+    }
+    if section.has("retention") {
+        let help = "leave it out: their owner removes them, at any time";
+        section.problem("retention", "without an id the rows of the mapped table are not Outbox's to remove", help);
+    }
+    if database.mapping.as_ref().is_some_and(Mapping::has_status) {
+        let help = "add `status = \"\"` to the mapping, or name a growing id by `id`";
+        section.problem("mapping", "without an id nothing names a row whose status could be kept", help);
+    }
 }
 
 /// How the server's log is read, if `read = "wal"`.
@@ -113,11 +165,41 @@ fn connect_options(section: &Section<'_>, key: &'static str, url: &str) -> Optio
         section.problem(key, what, help);
     };
     let options = ConnectOptions::parse(url).map_err(refused).ok()?;
+    if let Some(region) = section.text("rds_iam") {
+        return with_tokens(section, options, region);
+    }
     // As for every program that talks to PostgreSQL.
     match section.variable("PGPASSWORD").filter(|_| !options.has_password()) {
         Some(password) => Some(options.password(password)),
         None => Some(options),
     }
+}
+
+/// With passwords that are made of AWS credentials.
+#[cfg(feature = "aws")]
+fn with_tokens(section: &Section<'_>, options: ConnectOptions, region: String) -> Option<ConnectOptions> {
+    if options.has_password() {
+        section.problem("rds_iam", "there is a password in the URL already", "leave it out of the URL");
+        return None;
+    }
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if region.is_empty() || !region.bytes().all(is_plain) {
+        let written = section.written("rds_iam");
+        section.problem(
+            "rds_iam",
+            format!("`{written}` is no Region"),
+            "write the database's Region, as \"eu-west-1\"",
+        );
+        return None;
+    }
+    let settings = outbox_aws::Settings { region: Some(region), ..outbox_aws::Settings::default() };
+    Some(options.passwords(Arc::new(RdsTokens::new(settings))))
+}
+
+#[cfg(not(feature = "aws"))]
+fn with_tokens(section: &Section<'_>, _: ConnectOptions, _: String) -> Option<ConnectOptions> {
+    section.problem("rds_iam", "is not in this build", "build the command with the feature `aws`");
+    None
 }
 
 fn retention(section: &Section<'_>) -> Retention {
@@ -168,6 +250,10 @@ pub(super) fn bookkeeping(
             let options = Box::new(connect_options(section?, "bookkeeping", &text)?);
             Some(BookkeepingConfig::Postgres { options, schema: schema?, witness })
         }
+        #[cfg(feature = "aws")]
+        (Some(text), Some(DatabaseConfig::Dynamo(dynamo))) if text.starts_with(dynamodb::SCHEME) => {
+            Some(dynamodb::bookkeeping(section?, &text, dynamo)?)
+        }
         (Some(text), _) => Some(BookkeepingConfig::Sqlite(path(folder, &text))),
         (None, Some(DatabaseConfig::Sqlite(file))) => {
             let mut beside = file.clone().into_os_string();
@@ -177,8 +263,17 @@ pub(super) fn bookkeeping(
         (None, Some(DatabaseConfig::Postgres(database))) => {
             Some(BookkeepingConfig::Postgres { options: Box::new(database.options.clone()), schema: schema?, witness })
         }
+        #[cfg(feature = "aws")]
+        (None, Some(DatabaseConfig::Dynamo(dynamo))) => {
+            let table = format!("{}-{name}", dynamo.prefix);
+            Some(BookkeepingConfig::Dynamo { table, aws: dynamo.aws.clone() })
+        }
         (None, None) => None,
     };
+    #[cfg(feature = "aws")]
+    if let (Some(section), Some(BookkeepingConfig::Dynamo { .. })) = (section, &bookkeeping) {
+        needs_no_schema(section, is_named);
+    }
     if let (Some(section), Some(BookkeepingConfig::Sqlite(file))) = (section, &bookkeeping) {
         needs_no_schema(section, is_named);
         if store.and_then(|store| store.database.file()) == Some(file) {
@@ -192,14 +287,14 @@ pub(super) fn bookkeeping(
     bookkeeping
 }
 
-/// A file is the relay's own as it is.
+/// A file or a table is the relay's own as it is.
 fn needs_no_schema(section: &Section<'_>, has_witness: bool) {
     const HELP: &str = "leave it out; it is for a bookkeeping in PostgreSQL";
     if section.has("schema") {
-        section.problem("schema", "the bookkeeping is a file, which has no schemas", HELP);
+        section.problem("schema", "the bookkeeping is a file or a table, which has no schemas", HELP);
     }
     if has_witness {
-        section.problem("witness", "the bookkeeping is a file, which needs no witness", HELP);
+        section.problem("witness", "the bookkeeping is a file or a table, which needs no witness", HELP);
     }
 }
 

@@ -32,12 +32,25 @@ pub(super) struct Column {
     pub(super) kind: String,
     /// As `pg_type.typcategory` has it.
     pub(super) category: String,
+    /// The type's number, as it is declared.
+    pub(super) oid: u32,
     /// The type as it is declared.
     pub(super) declared: String,
     pub(super) is_required: bool,
     pub(super) default: Option<String>,
-    pub(super) is_identity: bool,
+    pub(super) given: Given,
     pub(super) may_update: bool,
+}
+
+/// Who gives a column its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    /// Who writes the row, or the default.
+    Written,
+    /// The server, of a sequence.
+    Identity,
+    /// The server, of other columns.
+    Generated,
 }
 
 /// An index that finds every row.
@@ -77,7 +90,7 @@ pub(super) async fn columns(client: &Client, relation: &Relation) -> Result<Vec<
     const SQL: &str =
         "SELECT a.attname::text, coalesce(b.typname, t.typname)::text, coalesce(b.typcategory, t.typcategory)::text,
             format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity <> '',
-            has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
+            has_column_privilege(a.attrelid, a.attnum, 'UPDATE'), a.atttypid, a.attgenerated <> ''
         FROM pg_catalog.pg_attribute AS a
         JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
         LEFT JOIN pg_catalog.pg_type AS b ON b.oid = t.typbasetype
@@ -92,8 +105,13 @@ pub(super) async fn columns(client: &Client, relation: &Relation) -> Result<Vec<
             declared: row.try_get(3)?,
             is_required: row.try_get(4)?,
             default: row.try_get(5)?,
-            is_identity: row.try_get(6)?,
+            given: match (row.try_get(6)?, row.try_get(9)?) {
+                (true, _) => Given::Identity,
+                (false, true) => Given::Generated,
+                (false, false) => Given::Written,
+            },
             may_update: row.try_get(7)?,
+            oid: row.try_get(8)?,
         })
     })
 }

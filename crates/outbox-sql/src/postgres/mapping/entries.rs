@@ -36,11 +36,9 @@ pub(in crate::postgres) struct StatusSql {
 
 impl Entries {
     pub(super) fn of(table: &Table) -> Self {
-        let is_typed = matches!(table.payload.kind.as_str(), "json" | "jsonb" | "bytea");
-        let is_json = !is_typed && outbox::cloudevents::is_json(table.content_type.as_deref());
         let reading = Reading {
-            table: format!("the mapped table {} ({})", table.shown(), roles(table)),
-            json: is_json.then(|| table.payload.name.clone()),
+            table: format!("the mapped table {} ({})", table.shown(), table.parts.roles()),
+            json: table.parts.json_column(table.content_type.as_deref()),
         };
         let status = table.status.as_ref().map(|(column, status)| StatusSql {
             column: quoted(&column.name),
@@ -52,7 +50,7 @@ impl Entries {
             reading: Arc::new(reading),
             table: table.name(),
             id: quoted(&table.id.name),
-            has_time: table.time.is_some(),
+            has_time: table.parts.time.is_some(),
             status,
         })))
     }
@@ -89,35 +87,26 @@ impl Entries {
     }
 }
 
-/// Which column is read as what, for a message.
-fn roles(table: &Table) -> String {
-    let key = table.key.iter().map(|column| ("key", column));
-    let others = [("event_id", &table.event_id), ("recorded_at", &table.time), ("attributes", &table.attributes)];
-    let others = others.iter().filter_map(|(role, column)| column.as_ref().map(|column| (*role, column)));
-    let all = [("type", &table.kind), ("data", &table.payload)].into_iter().chain(key).chain(others);
-    all.map(|(role, column)| format!("{role} = `{}`", column.name)).collect::<Vec<_>>().join(", ")
-}
-
 /// The rows with the columns that entries have. Each is as simple as it can be, so that the planner takes this for the table
 /// itself: the id is not cast, for its index to be of use.
 fn select(table: &Table) -> String {
-    let (id, kind) = (of(&table.id), text(&table.kind));
+    let (id, kind) = (of(&table.id), text(&table.parts.kind));
     let key = key(table);
-    let event_id = table.event_id.as_ref().map_or_else(none, text);
-    let recorded = match &table.time {
+    let event_id = table.parts.event_id.as_ref().map_or_else(none, text);
+    let recorded = match &table.parts.time {
         Some(time) => format!("coalesce({}::timestamptz, statement_timestamp())", of(time)),
         None => "statement_timestamp()".to_owned(),
     };
-    let (data, bytes) = match table.payload.kind.as_str() {
-        "bytea" => (none(), of(&table.payload)),
-        _ => (text(&table.payload), "NULL::bytea".to_owned()),
+    let (data, bytes) = match table.parts.payload.kind.as_str() {
+        "bytea" => (none(), of(&table.parts.payload)),
+        _ => (text(&table.parts.payload), "NULL::bytea".to_owned()),
     };
-    let content_type = match (&table.content_type, table.payload.kind.as_str()) {
+    let content_type = match (&table.content_type, table.parts.payload.kind.as_str()) {
         (Some(media), _) => format!("{}::text", literal(media)),
         (None, "bytea") => "'application/octet-stream'::text".to_owned(),
         (None, _) => none(),
     };
-    let attributes = table.attributes.as_ref().map_or_else(none, text);
+    let attributes = table.parts.attributes.as_ref().map_or_else(none, text);
     let status = table.status.as_ref().map_or_else(none, |(column, _)| text(column));
     format!(
         "SELECT {id} AS id, t.{XID} AS xid, {recorded} AS recorded_at, NULL::bigint AS sequence, \
@@ -131,17 +120,20 @@ fn select(table: &Table) -> String {
 
 /// What tells a row from another one that has its id in another history: not what may be changed later, as its status.
 fn fingerprint(table: &Table) -> String {
-    let event_id = table.event_id.iter().map(text);
-    let time = table.time.iter().map(|time| format!("extract(epoch FROM {})::text", of(time)));
-    let all =
-        [text(&table.id), text(&table.kind)].into_iter().chain(event_id).chain(time).chain(table.key.iter().map(text));
+    let event_id = table.parts.event_id.iter().map(text);
+    let time = table.parts.time.iter().map(|time| format!("extract(epoch FROM {})::text", of(time)));
+    let all = [text(&table.id), text(&table.parts.kind)]
+        .into_iter()
+        .chain(event_id)
+        .chain(time)
+        .chain(table.parts.key.iter().map(text));
     let parts: Vec<_> = all.map(|part| format!("coalesce({part}, '')")).collect();
     let whole = format!("sha256(convert_to(concat_ws(chr(31), {}), 'UTF8'))", parts.join(", "));
     format!("encode(substring({whole} FROM 1 FOR 16), 'hex')::uuid")
 }
 
 fn key(table: &Table) -> String {
-    let parts: Vec<_> = table.key.iter().map(text).collect();
+    let parts: Vec<_> = table.parts.key.iter().map(text).collect();
     if parts.is_empty() { none() } else { parts.join(" || '/' || ") }
 }
 

@@ -82,13 +82,14 @@ impl Standing {
     /// Where to begin instead of here, where nothing was read yet, so that reading comes to `end` exactly.
     pub(crate) fn leading_to(&self, end: &Self) -> Self {
         let beyond = end.end();
-        let further = !end.passed.sees_all_of(&beyond);
+        // Not only where it sees more: what ends with a later snapshot comes later, though nothing may be in between.
+        let further = beyond > end.passed;
         let (to, then) = if self.passed.sees_all_of(&end.passed) {
             (beyond, None)
         } else {
             (end.passed.clone(), further.then_some(beyond))
         };
-        if self.passed.sees_all_of(&to) {
+        if self.passed >= to {
             return self.clone();
         }
         let reading = Reading::Range { to, last: self.last(), then };

@@ -17,6 +17,7 @@ pub(super) const COLUMNS: &str = "e.id::bigint, e.xid, e.recorded_at, e.sequence
 pub(super) fn values(row: &tokio_postgres::Row) -> Result<Values<'_>, tokio_postgres::Error> {
     Ok(Values {
         row: Row { id: row.try_get(0)?, xid: row.try_get::<_, Eight>(1)?.0.cast_unsigned() },
+        name: None,
         recorded: row.try_get::<_, Eight>(2)?.0,
         sequence: row.try_get(3)?,
         incarnation: row.try_get(4)?,

@@ -60,7 +60,7 @@ impl Inner {
     }
 
     /// The latest claim, as the database has it.
-    pub(super) async fn check_latest_claim(&self) -> Result<(), StoreError> {
+    pub(in crate::postgres) async fn check_latest_claim(&self) -> Result<(), StoreError> {
         let identity = self.identity().await?;
         self.check_store(&identity.id)?;
         self.check_claim(identity.claim.as_ref())

@@ -8,6 +8,7 @@ use crate::postgres::{
     failure::store_error,
     position::{Reading, Snapshot, Standing},
     source::Param,
+    wal::UNORDERED,
 };
 
 const KEEPING: &str = "keeping the status of published rows";
@@ -48,17 +49,26 @@ impl Inner {
         let mut progress = self.status.lock().await;
         let kept = progress.kept.clone().unwrap_or(Snapshot::EMPTY);
         if !kept.sees_all_of(&passed.passed) {
-            return self.up_to(&mut progress, kept, &passed.passed).await;
+            let is_full = self.up_to(&mut progress, kept, &passed.passed).await?;
+            return Ok(is_full || passed.last().is_some());
         }
-        let Reading::Range { to, last: Some(last), .. } = &passed.reading else { return Ok(false) };
-        let above = progress.within.as_ref().filter(|(known, _)| known == to).map_or(i64::MIN, |(_, through)| *through);
-        if above >= last.id {
+        let (to, last) = match &passed.reading {
+            Reading::Range { to, last: Some(last), .. } => (to.clone(), last.id),
+            // What is read in the log stands within its last transaction until another one comes.
+            Reading::Log { inside: Some((last, number)) } if *number < UNORDERED => {
+                (passed.passed.and(last.xid), last.id)
+            }
+            Reading::Rest | Reading::Range { last: None, .. } | Reading::Log { .. } => return Ok(false),
+        };
+        let above =
+            progress.within.as_ref().filter(|(known, _)| *known == to).map_or(i64::MIN, |(_, through)| *through);
+        if above >= last {
             return Ok(false);
         }
-        let part = Part { seen: to, but: &passed.passed, above, through: last.id, from: None };
+        let part = Part { seen: &to, but: &passed.passed, above, through: last, from: None };
         let (highest, is_full) = self.update(&part).await?;
-        let through = if is_full { highest.unwrap_or(last.id) } else { last.id };
-        progress.within = Some((to.clone(), through));
+        let through = if is_full { highest.unwrap_or(last) } else { last };
+        progress.within = Some((to, through));
         Ok(is_full)
     }
 

@@ -28,7 +28,7 @@ const MOST_BYTES: usize = 4 << 20;
 const MOST_RECORDS: usize = 8_192;
 /// Added to the number of a row whose id is not above those of its transaction before it: then ids do not tell which rows
 /// were read, and whoever counts them in the table finds another number.
-const UNORDERED: u64 = 1 << 40;
+pub(in crate::postgres) const UNORDERED: u64 = 1 << 40;
 
 struct Buffered {
     record: Arc<Record>,

@@ -16,6 +16,8 @@ pub(crate) enum Change {
     Begin {
         /// Where its commit is in the log.
         commit: Lsn,
+        /// When it committed, in microseconds since 2000.
+        time: i64,
         /// The lower half of the transaction's id.
         xid: u32,
     },
@@ -92,8 +94,8 @@ pub(crate) fn read(mut message: Bytes) -> Result<Change, Malformed> {
     let change = match message.try_get_u8().map_err(|_| SHORT)? {
         b'B' => {
             let commit = Lsn(message.try_get_u64().map_err(|_| SHORT)?);
-            let _time = message.try_get_i64().map_err(|_| SHORT)?;
-            Change::Begin { commit, xid: message.try_get_u32().map_err(|_| SHORT)? }
+            let time = message.try_get_i64().map_err(|_| SHORT)?;
+            Change::Begin { commit, time, xid: message.try_get_u32().map_err(|_| SHORT)? }
         }
         b'C' => {
             let _flags = message.try_get_u8().map_err(|_| SHORT)?;

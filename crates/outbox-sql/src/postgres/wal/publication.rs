@@ -1,7 +1,10 @@
 //! What the server has to be set to, and what it has to publish, so that its log tells of every entry.
 
 use outbox::{ErrorKind, StoreError};
-use tokio_postgres::{GenericClient, types::Type};
+use tokio_postgres::{
+    GenericClient,
+    types::{ToSql, Type},
+};
 
 use super::replication::{identifier, literal};
 use crate::postgres::failure::store_error;
@@ -11,12 +14,40 @@ const CHECKING: &str = "looking whether the log tells of the entries";
 /// The publication's name, unless another one is chosen.
 pub const PUBLICATION: &str = "outbox";
 
+/// The table whose rows are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::postgres) struct Target {
+    pub(super) schema: String,
+    pub(super) table: String,
+    /// Its name in a statement.
+    sql: String,
+}
+
+impl Target {
+    /// The entries of Outbox.
+    pub(super) fn entries() -> Self {
+        Self { schema: "outbox".to_owned(), table: "entries".to_owned(), sql: "outbox.entries".to_owned() }
+    }
+
+    /// A mapped table.
+    pub(in crate::postgres) fn new(schema: &str, table: &str) -> Self {
+        let sql = format!("{}.{}", identifier(schema), identifier(table));
+        Self { schema: schema.to_owned(), table: table.to_owned(), sql }
+    }
+}
+
 /// The SQL that publishes the entries, to be run by the owner of the schema, who needs the right to CREATE in the
 /// database.
 pub fn publication_sql(name: &str) -> String {
+    sql_to_publish(name, &Target::entries())
+}
+
+/// The same for any table.
+pub(in crate::postgres) fn sql_to_publish(name: &str, target: &Target) -> String {
     format!(
-        "CREATE PUBLICATION {} FOR TABLE outbox.entries WITH (publish = 'insert', publish_via_partition_root = true);",
-        identifier(name)
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert', publish_via_partition_root = true);",
+        identifier(name),
+        target.sql
     )
 }
 
@@ -56,24 +87,30 @@ struct Part {
     some_columns: bool,
 }
 
-/// Makes sure that the log tells of every entry.
+/// Makes sure that the log tells of every row of `target`.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] with the SQL that sets it right; otherwise as the server says.
-pub(super) async fn check(client: &(impl GenericClient + Sync), name: &str) -> Result<(), StoreError> {
-    let found = find(client, name).await.map_err(store_error(CHECKING))?;
-    judge(&found, name).map_err(|message| StoreError::new(ErrorKind::Invalid, message))
+pub(super) async fn check(client: &(impl GenericClient + Sync), name: &str, target: &Target) -> Result<(), StoreError> {
+    let found = find(client, name, target).await.map_err(store_error(CHECKING))?;
+    judge(&found, name, target).map_err(|message| StoreError::new(ErrorKind::Invalid, message))
 }
 
-async fn find(client: &(impl GenericClient + Sync), name: &str) -> Result<Found, tokio_postgres::Error> {
+async fn find(
+    client: &(impl GenericClient + Sync),
+    name: &str,
+    target: &Target,
+) -> Result<Found, tokio_postgres::Error> {
     const SQL: &str = "SELECT current_setting('wal_level'), p.pubinsert, p.pubviaroot, t.tablename IS NOT NULL, \
         t.rowfilter IS NOT NULL, \
-        (SELECT count(*) FROM pg_attribute AS a WHERE a.attrelid = 'outbox.entries'::regclass AND a.attnum > 0 \
-            AND NOT a.attisdropped AND a.attname <> ALL (t.attnames)) > 0 \
+        (SELECT count(*) FROM pg_attribute AS a WHERE a.attrelid = $4::text::regclass AND a.attnum > 0 \
+            AND NOT a.attisdropped AND a.attgenerated = '' AND a.attname <> ALL (t.attnames)) > 0 \
         FROM (SELECT) AS one \
         LEFT JOIN pg_publication AS p ON p.pubname = $1 \
-        LEFT JOIN pg_publication_tables AS t ON t.pubname = p.pubname AND t.schemaname = 'outbox' AND t.tablename = 'entries'";
-    let row = client.query_typed_one(SQL, &[(&name, Type::TEXT)]).await?;
+        LEFT JOIN pg_publication_tables AS t ON t.pubname = p.pubname AND t.schemaname = $2 AND t.tablename = $3";
+    let params: [(&(dyn ToSql + Sync), Type); 4] =
+        [(&name, Type::TEXT), (&target.schema, Type::TEXT), (&target.table, Type::TEXT), (&target.sql, Type::TEXT)];
+    let row = client.query_typed_one(SQL, &params).await?;
     let inserts: Option<bool> = row.try_get(1)?;
     let publication = match inserts {
         None => None,
@@ -90,7 +127,7 @@ async fn find(client: &(impl GenericClient + Sync), name: &str) -> Result<Found,
 }
 
 /// What is wrong, with the SQL that sets it right.
-fn judge(found: &Found, name: &str) -> Result<(), String> {
+fn judge(found: &Found, name: &str, target: &Target) -> Result<(), String> {
     if found.wal_level != "logical" {
         return Err(format!(
             "the server's `wal_level` is `{}`, so its log does not tell of rows: run ALTER SYSTEM SET wal_level = 'logical'; and restart it (on Amazon RDS, set rds.logical_replication to 1), or read by polling",
@@ -101,7 +138,7 @@ fn judge(found: &Found, name: &str) -> Result<(), String> {
     let Some(published) = &found.publication else {
         return Err(format!(
             "there is no publication {name} in this database: have the owner of the schema run {}",
-            publication_sql(name.trim_matches('"'))
+            sql_to_publish(name.trim_matches('"'), target)
         ));
     };
     if !published.via_root {
@@ -114,16 +151,17 @@ fn judge(found: &Found, name: &str) -> Result<(), String> {
             "publication {name} does not publish new rows: run ALTER PUBLICATION {name} SET (publish = 'insert');"
         ));
     }
-    let whole = format!("ALTER PUBLICATION {name} SET TABLE outbox.entries;");
+    let table = &target.sql;
+    let whole = format!("ALTER PUBLICATION {name} SET TABLE {table};");
     match &published.entries {
-        None => Err(format!(
-            "publication {name} does not publish outbox.entries: run ALTER PUBLICATION {name} ADD TABLE outbox.entries;"
-        )),
+        None => {
+            Err(format!("publication {name} does not publish {table}: run ALTER PUBLICATION {name} ADD TABLE {table};"))
+        }
         Some(Part { some_rows: true, .. }) => Err(format!(
-            "publication {name} publishes only the entries that a WHERE takes, and the others would be lost: run {whole}"
+            "publication {name} publishes only the rows that a WHERE takes, and the others would be lost: run {whole}"
         )),
         Some(Part { some_columns: true, .. }) => {
-            Err(format!("publication {name} publishes only some columns of the entries: run {whole}"))
+            Err(format!("publication {name} publishes only some columns of {table}: run {whole}"))
         }
         Some(Part { some_rows: false, some_columns: false }) => Ok(()),
     }

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::{
     ROUND,
     chain::Chain,
+    lsn::Lsn,
     publication,
     replication::Replication,
     shared::Shared,
@@ -97,7 +98,7 @@ async fn let_go(shared: &Shared, pin: Option<Pin>) -> Result<(), StoreError> {
 async fn session(shared: &Arc<Shared>) -> Result<Infallible, Ended> {
     {
         let client = shared.beside.connection().client().await?;
-        publication::check(&*client, &shared.settings.publication).await?;
+        publication::check(&*client, &shared.settings.publication, &shared.layout.target()).await?;
     }
     let (found, held) = slot::look(&shared.beside, &shared.slot).await?;
     if held.whole > shared.settings.hard_cap {
@@ -121,7 +122,7 @@ async fn session(shared: &Arc<Shared>) -> Result<Infallible, Ended> {
     }
     let mut replication = Replication::connect(&shared.options).await?;
     let timeline = replication.timeline().await?;
-    let mut streaming = replication.start(&shared.slot, &shared.settings.publication).await?;
+    let mut streaming = replication.start(&shared.slot, &shared.settings.publication, Lsn(0)).await?;
     // Whatever the slot does not give any more was seen once, so it is seen now.
     let look = shared.beside.look_at_flushed().await?;
     let mut chain = Chain::new(look.snapshot.clone(), LogPlace { timeline, lsn: look.written.0 });

@@ -120,14 +120,14 @@ impl Replication {
         timeline.and_then(|text| text.parse().ok()).ok_or_else(|| strange("a system without a timeline"))
     }
 
-    /// Begins to stream what `publication` publishes, from where `slot` has confirmed. Each row comes once its
+    /// Begins to stream what `publication` publishes, from where `slot` has confirmed, or `from` a later place. Each row comes once its
     /// transaction is committed, in the order of the commits.
     ///
     /// # Errors
     /// As the server says: no such slot, or it is in use, or was lost.
-    pub(super) async fn start(mut self, slot: &str, publication: &str) -> Result<Streaming, StoreError> {
+    pub(super) async fn start(mut self, slot: &str, publication: &str, from: Lsn) -> Result<Streaming, StoreError> {
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}, binary 'true')",
+            "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, binary 'true')",
             identifier(slot),
             literal(&identifier(publication)),
         );

@@ -1,12 +1,64 @@
 //! Rows of the entries, as the log gives them.
 
-use outbox::{ErrorKind, Position, Record, StoreError};
+use std::sync::Arc;
 
-use super::pgoutput::{Relation, Tuple, Value};
+use outbox::{ErrorKind, Position, Record, StoreError};
+use tokio_postgres::Client;
+
+use super::{
+    lsn::Lsn,
+    pgoutput::{Relation, Tuple, Value},
+    publication::Target,
+};
 use crate::postgres::{
     decode::{Decoder, Values},
+    mapping::{LogTable, Mapping},
     position::Row,
 };
+
+mod mapped;
+
+use mapped::Mapped;
+
+/// Which table's rows are read. Cheap to clone.
+#[derive(Clone)]
+pub(super) enum Layout {
+    /// The entries of Outbox.
+    Entries,
+    /// A table that is laid out otherwise.
+    Mapped(Arc<LogTable>),
+}
+
+impl Layout {
+    /// That of `mapping`, or of Outbox without one.
+    ///
+    /// # Errors
+    /// If the table is not as the mapping says.
+    pub(super) async fn of(client: &Client, mapping: Option<&Mapping>) -> Result<Self, StoreError> {
+        match mapping {
+            None => Ok(Self::Entries),
+            Some(mapping) => Ok(Self::Mapped(Arc::new(mapping.in_log(client).await?))),
+        }
+    }
+
+    /// The table.
+    pub(super) fn target(&self) -> Target {
+        match self {
+            Self::Entries => Target::entries(),
+            Self::Mapped(table) => Target::new(&table.schema, &table.name),
+        }
+    }
+}
+
+/// Where in the log a row is: what names it that has no id.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InLog {
+    /// Of its transaction's commit.
+    pub(super) commit: Lsn,
+    pub(super) xid: u64,
+    /// Which of its transaction's rows it is, from 1.
+    pub(super) number: u64,
+}
 
 /// A column that is read. The others, as `previous_id` and what a team added, are passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,17 +109,39 @@ const TIMESTAMPTZ: u32 = 1184;
 const UUID: u32 = 2950;
 const XID8: u32 = 5069;
 
-/// Decodes the rows of the entries.
+/// Decodes the rows of the table that is read.
 pub(super) struct Rows {
     decoder: Decoder,
     /// The number by which rows name the entries, and what their columns are.
     entries: Option<(u32, Vec<Option<Field>>)>,
+    /// In place of the entries.
+    mapped: Option<Mapped>,
+    /// When the transaction that comes in committed.
+    committed: i64,
 }
 
 impl Rows {
     /// For the events of `producer`.
-    pub(super) fn new(producer: &str) -> Self {
-        Self { decoder: Decoder::new(producer), entries: None }
+    pub(super) fn new(producer: &str, layout: Layout) -> Self {
+        let (decoder, mapped) = match layout {
+            Layout::Entries => (Decoder::new(producer), None),
+            Layout::Mapped(table) => (Decoder::mapped(producer, table.reading.clone()), Some(Mapped::new(table))),
+        };
+        Self { decoder, entries: None, mapped, committed: 0 }
+    }
+
+    /// Whether `relation` is the table that is read.
+    pub(super) fn is_of(&self, relation: u32) -> bool {
+        match (&self.mapped, &self.entries) {
+            (Some(mapped), _) => mapped.is_of(relation),
+            (None, Some((entries, _))) => *entries == relation,
+            (None, None) => false,
+        }
+    }
+
+    /// The rows that follow are of a transaction that committed at `time`, in microseconds since 2000.
+    pub(super) fn begin(&mut self, time: i64) {
+        self.committed = time;
     }
 
     /// Takes note of a table's columns, if it is that of the entries.
@@ -75,6 +149,9 @@ impl Rows {
     /// # Errors
     /// [`ErrorKind::Incompatible`] if a column is missing or has another type.
     pub(super) fn relation(&mut self, relation: &Relation) -> Result<(), StoreError> {
+        if let Some(mapped) = &mut self.mapped {
+            return mapped.relation(relation);
+        }
         if (&*relation.schema, &*relation.name) != ("outbox", "entries") {
             return Ok(());
         }
@@ -97,11 +174,20 @@ impl Rows {
         Ok(())
     }
 
-    /// The row's id and record, which has no position yet; `None` if the row is another table's.
+    /// The row's id and record, which has no position yet; `None` if the row is another table's. A row without an id is
+    /// named by where it is.
     ///
     /// # Errors
     /// [`ErrorKind::Incompatible`] if its values are not of their columns' types.
-    pub(super) fn decode(&mut self, relation: u32, tuple: &Tuple) -> Result<Option<(i64, Record)>, StoreError> {
+    pub(super) fn decode(
+        &mut self,
+        relation: u32,
+        tuple: &Tuple,
+        at: Option<InLog>,
+    ) -> Result<Option<(i64, Record)>, StoreError> {
+        if let Some(mapped) = &self.mapped {
+            return mapped.decode(&mut self.decoder, (relation, tuple), at, self.committed);
+        }
         let Some((id, fields)) = &self.entries else { return Ok(None) };
         if *id != relation {
             return Ok(None);
@@ -178,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_table_without_a_column_or_with_another_type_is_refused() {
-        let mut rows = Rows::new("/orders");
+        let mut rows = Rows::new("/orders", Layout::Entries);
         rows.relation(&entries(columns())).unwrap();
         let mut other = columns();
         other[0].kind = TEXT;

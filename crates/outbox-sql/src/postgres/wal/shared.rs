@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64
 use outbox::{PartitionId, Source, StoreError};
 use tokio::sync::{Notify, watch};
 
-use super::{WalSettings, WalStatus, look::Beside, slot::Held, state::State};
+use super::{WalSettings, WalStatus, look::Beside, rows::Layout, slot::Held, state::State};
 use crate::postgres::{connection::ConnectOptions, schema};
 
 /// See the module.
@@ -14,6 +14,7 @@ pub(super) struct Shared {
     pub(super) beside: Beside,
     pub(super) options: ConnectOptions,
     pub(super) slot: String,
+    pub(super) layout: Layout,
     pub(super) settings: WalSettings,
     phase: Mutex<Phase>,
     pub(super) partition: OnceLock<PartitionId>,
@@ -41,13 +42,14 @@ impl Shared {
         beside: Beside,
         options: ConnectOptions,
         slot: String,
-        settings: WalSettings,
+        (layout, settings): (Layout, WalSettings),
     ) -> Self {
         Self {
             table,
             beside,
             options,
             slot,
+            layout,
             settings,
             phase: Mutex::new(Phase::Polling("nothing was read yet".to_owned())),
             partition: OnceLock::new(),

@@ -71,17 +71,48 @@ pub(super) enum Change {
 
 /// Changes lanes that still are as they were when they were chosen.
 pub(super) struct ChangeJob {
-    pub(super) targets: Vec<KeptLane>,
-    pub(super) change: Change,
-    pub(super) now: Timestamp,
+    targets: Vec<KeptLane>,
+    change: Change,
+    now: Timestamp,
+    /// How many of the targets it takes.
+    taken: usize,
+    /// Of one lane it erases so many events at most.
+    erased: usize,
+}
+
+/// What a [`ChangeJob`] did.
+pub(super) struct Changed {
+    /// Lanes that were changed.
+    pub(super) lanes: u64,
+    /// Targets that it took.
+    pub(super) taken: usize,
+    /// A lane of which only a part was erased, as it is now.
+    pub(super) partly: Option<KeptLane>,
+}
+
+impl ChangeJob {
+    pub(super) fn new(targets: Vec<KeptLane>, change: Change, now: Timestamp) -> Self {
+        let taken = targets.len();
+        Self { targets, change, now, taken, erased: usize::MAX }
+    }
 }
 
 impl<T: InboxTx> Job<T> for ChangeJob {
-    type Output = u64;
+    type Output = Changed;
 
-    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<u64, Abort> {
-        let mut changes = Vec::new();
-        for target in &self.targets {
+    fn less(&mut self) -> bool {
+        if self.taken > 1 {
+            self.taken = self.taken.div_ceil(2);
+            return true;
+        }
+        let before = self.erased;
+        self.erased = before.min(ERASED_AT_FIRST * 2).div_ceil(2);
+        matches!(self.change, Change::Erase) && self.erased < before
+    }
+
+    async fn run(&mut self, tx: &mut T, _: Isolation) -> Result<Changed, Abort> {
+        let (mut changes, mut partly) = (Vec::new(), None);
+        for target in &self.targets[..self.taken] {
             let before = load(tx, &target.lane).await?;
             let first = tx.first(&target.lane).await?;
             if before.trouble != target.record.trouble || first.is_none_or(|first| first.id != target.first.id) {
@@ -93,10 +124,8 @@ impl<T: InboxTx> Job<T> for ChangeJob {
                 Change::WaitAgain => wait_again(&mut now, self.now),
                 Change::Discard => drop_first(tx, &target.lane, &mut now, &target.first).await?,
                 Change::Erase => {
-                    while let Some(first) = tx.first(&target.lane).await? {
-                        drop_first(tx, &target.lane, &mut now, &first).await?;
-                    }
-                    now.trouble = None;
+                    let left = erase(tx, &target.lane, &mut now, self.erased).await?;
+                    partly = left.map(|first| KeptLane { lane: target.lane.clone(), record: now.clone(), first });
                 }
             }
             if matches!(self.change, Change::Discard) {
@@ -105,8 +134,36 @@ impl<T: InboxTx> Job<T> for ChangeJob {
             changes.push(LaneChange { lane: target.lane.clone(), before, now });
         }
         tx.save(&changes).await?;
-        Ok(changes.len() as u64)
+        let lanes = changes.len() as u64 - u64::from(partly.is_some());
+        Ok(Changed { lanes, taken: self.taken, partly })
     }
+}
+
+/// A store whose transactions take few changes erases a lane in parts, the first of which is this large.
+const ERASED_AT_FIRST: usize = 32;
+
+/// Erases the first events of a lane, `most` of them. Gives the first that is left: nobody tries it meanwhile.
+async fn erase<T: InboxTx>(
+    tx: &mut T,
+    lane: &LaneId,
+    now: &mut LaneRecord,
+    most: usize,
+) -> Result<Option<InboxKept>, StoreError> {
+    let mut erased = 0;
+    while let Some(first) = tx.first(lane).await? {
+        if erased == most {
+            if let Some(trouble) = &mut now.trouble {
+                trouble.state = TroubleState::Dead;
+                trouble.due = None;
+                "it is being erased".clone_into(&mut trouble.reason);
+            }
+            return Ok(Some(first));
+        }
+        drop_first(tx, lane, now, &first).await?;
+        erased += 1;
+    }
+    now.trouble = None;
+    Ok(None)
 }
 
 async fn load<T: InboxTx>(tx: &mut T, lane: &LaneId) -> Result<LaneRecord, StoreError> {

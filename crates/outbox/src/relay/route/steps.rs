@@ -224,6 +224,27 @@ impl Task {
         count(metric::BACKLOG, entries);
         let age = oldest.map_or(0.0, |oldest| self.parts.clock.wall().duration_since(oldest).as_secs_f64());
         gauge(metric::OLDEST_SECONDS, age.max(0.0));
+        gauge(metric::EXPIRING, f64::from(self.is_expiring(age)));
+    }
+
+    /// Whether what waits for longest, `age` seconds by now, has lived for half of the time after which the store deletes it,
+    /// published or not. Said when it begins and when it ends.
+    fn is_expiring(&self, age: f64) -> bool {
+        let Some(expires) = self.parts.store.expires_after() else { return false };
+        let is_expiring = age > expires.as_secs_f64() / 2.0;
+        if self.counts.expiring.swap(is_expiring, Ordering::Relaxed) != is_expiring {
+            let (route, oldest) = (&self.name, Duration::try_from_secs_f64(age).unwrap_or_default());
+            if is_expiring {
+                tracing::error!(
+                    %route, ?oldest, ?expires,
+                    "unpublished entries have lived for half of the time after which the store deletes them: mend the \
+                     route's sink before they are lost"
+                );
+            } else {
+                tracing::info!(%route, ?oldest, "unpublished entries are no longer about to be deleted by the store");
+            }
+        }
+        is_expiring
     }
 
     pub(super) fn in_flight(&self) -> u64 {

@@ -25,7 +25,7 @@ fn relation_message() -> Vec<u8> {
 
 #[test]
 fn a_transaction_is_read_message_by_message() {
-    assert_eq!(read(begin(0x10, 5).into()), Ok(Change::Begin { commit: Lsn(0x10), xid: 5 }));
+    assert_eq!(read(begin(0x10, 5).into()), Ok(Change::Begin { commit: Lsn(0x10), time: 0, xid: 5 }));
     assert_eq!(read(commit(0x20).into()), Ok(Change::Commit { end: Lsn(0x20) }));
     let columns = vec![Column { name: "id".into(), kind: 20 }, Column { name: "key".into(), kind: 25 }];
     let relation = Relation { id: 7, schema: "outbox".into(), name: "entries".into(), columns };

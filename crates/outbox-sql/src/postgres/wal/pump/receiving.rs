@@ -32,7 +32,7 @@ struct Told {
 
 /// Takes in what the server sends, and tells it how far we are.
 pub(super) async fn receive(shared: &Shared, streaming: &mut Streaming) -> Result<Infallible, StoreError> {
-    let mut rows = Rows::new(&shared.producer().await?);
+    let mut rows = Rows::new(&shared.producer().await?, shared.layout.clone());
     let mut ticks = interval(ROUND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = Told { confirmed: Lsn(0), at: Instant::now(), heard: Instant::now() };
@@ -92,11 +92,14 @@ fn change(state: &mut State, rows: &mut Rows, message: bytes::Bytes) -> Result<b
     let change = pgoutput::read(message)
         .map_err(|error| StoreError::new(ErrorKind::Incompatible, format!("reading the log: {error}")))?;
     match change {
-        Change::Begin { commit, xid } => state.chain.begin(commit, xid),
+        Change::Begin { commit, time, xid } => {
+            rows.begin(time);
+            state.chain.begin(commit, xid);
+        }
         Change::Commit { end } => state.commit(end),
         Change::Relation(relation) => rows.relation(&relation)?,
         Change::Insert { relation, row } if state.chain.wants_rows() => {
-            if let Some((id, record)) = rows.decode(relation, &row)? {
+            if let Some((id, record)) = rows.decode(relation, &row, None)? {
                 return Ok(state.chain.row(id, record));
             }
         }

@@ -1,0 +1,119 @@
+//! From when on a route lacks what the stream does not remember.
+
+use std::collections::BTreeSet;
+
+use outbox::{PartitionId, StoreError, bookkeeping::Checkpoint, store::Registration};
+
+use super::{
+    Inner,
+    place::{InScan, InShard},
+    recovery, start,
+    stream::{self, Listing},
+};
+
+/// What is known of where a route stands.
+struct Standing<'a> {
+    checkpoints: &'a [Checkpoint],
+    listing: &'a Listing,
+}
+
+impl Standing<'_> {
+    fn has(&self, partition: &PartitionId) -> bool {
+        self.checkpoints.iter().any(|checkpoint| checkpoint.partition == *partition)
+    }
+
+    /// Whether a shard is listed of which the route does not know what came before it.
+    fn has_unknown(&self) -> bool {
+        self.listing.roots().any(|root| !self.has(&self.listing.partition(root)))
+    }
+
+    /// Whether something may follow a shard that was read to its end, and was not read itself.
+    fn is_unfollowed(&self, before: &[Listing], partition: &PartitionId) -> Result<bool, StoreError> {
+        let (label, shard) = stream::parts(partition)?;
+        let current = label == self.listing.stream.label;
+        let lineage = if current { Some(self.listing) } else { before.iter().find(|one| one.stream.label == label) };
+        let Some(lineage) = lineage.filter(|lineage| lineage.shards.contains_key(shard)) else {
+            return Ok(self.has_unknown());
+        };
+        let mut children = lineage.children(shard).peekable();
+        // The last shards of a stream that was disabled are followed by what no stream has.
+        let is_last = !current && children.peek().is_none();
+        Ok(is_last || children.any(|child| !self.has(&lineage.partition(child))))
+    }
+}
+
+impl Inner {
+    /// The time, in milliseconds since 1970, up to which a route has all that the stream does not remember, before the slack.
+    ///
+    /// Of its checkpoints those count that are moved behind the recovery: `skip` is from when on shards are read then, in
+    /// seconds. What follows the others is still in the stream. Where none is moved, though something was forgotten, all
+    /// count, and where there is none, its start.
+    pub(super) async fn lost_since(
+        &self,
+        listing: &Listing,
+        skip: i64,
+        registration: &Registration,
+        checkpoints: &[Checkpoint],
+    ) -> Result<i64, StoreError> {
+        let standing = Standing { checkpoints, listing };
+        let (mut behind, mut all, mut recovered) = (Vec::new(), Vec::new(), None);
+        let before = self.lineages_before(&standing).await?;
+        for checkpoint in checkpoints {
+            if checkpoint.partition.is_recovery() {
+                let started = recovery::Name::parse(&checkpoint.partition)?.started;
+                if checkpoint.finished {
+                    recovered = recovered.max(Some(started));
+                } else {
+                    // What it has not read yet is behind, whatever the shards say.
+                    behind.push(InScan::parse(&checkpoint.position)?.begin);
+                }
+                continue;
+            }
+            let place = InShard::parse(&checkpoint.position)?;
+            let time = place.since.saturating_mul(1000);
+            all.push(time);
+            let is_behind = if checkpoint.finished {
+                standing.is_unfollowed(&before, &checkpoint.partition)?
+            } else {
+                self.is_moved(listing, skip, &checkpoint.partition, &place)?
+            };
+            if is_behind {
+                behind.push(time);
+            }
+        }
+        let from_start = start::start_of(registration)?.unwrap_or(i64::MIN);
+        let earliest = |times: Vec<i64>| times.into_iter().min();
+        Ok(earliest(behind).or_else(|| earliest(all)).or(recovered).unwrap_or(from_start))
+    }
+
+    /// What is still known of streams that were disabled and of which the route has checkpoints.
+    async fn lineages_before(&self, standing: &Standing<'_>) -> Result<Vec<Listing>, StoreError> {
+        let shards = standing.checkpoints.iter().filter(|checkpoint| !checkpoint.partition.is_recovery());
+        let labels: BTreeSet<&str> = shards
+            .map(|checkpoint| stream::parts(&checkpoint.partition).map(|(label, _)| label))
+            .collect::<Result<_, _>>()?;
+        let mut found = Vec::new();
+        for label in labels.into_iter().filter(|label| *label != standing.listing.stream.label) {
+            let arn = self.arn(label).await?;
+            if let Some(described) = self.describe(&arn).await? {
+                let stream = stream::Stream { label: label.to_owned(), arn, ..standing.listing.stream.clone() };
+                found.push(Listing { stream, shards: described.shards });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a route that stands there goes on behind the recovery instead: [`Place::order`](super::place::Place::order).
+    fn is_moved(
+        &self,
+        listing: &Listing,
+        skip: i64,
+        partition: &PartitionId,
+        place: &InShard,
+    ) -> Result<bool, StoreError> {
+        let (label, shard) = stream::parts(partition)?;
+        let is_gone = label != listing.stream.label || !listing.shards.contains_key(shard);
+        let forgotten = self.shards.known(partition).and_then(|known| known.forgotten);
+        Ok(is_gone || place.since < skip || forgotten.is_some_and(|forgotten| forgotten >= place.since))
+    }
+}

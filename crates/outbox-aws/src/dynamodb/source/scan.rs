@@ -1,0 +1,156 @@
+//! Reading the table again: each key's entries together and in their order, for the sort key is a number.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+use outbox::{Page, PartitionId, Position, Record, StoreError, source::Limit};
+
+use super::{
+    Inner,
+    capacity::{Budget, Capacity},
+    place::InScan,
+    recovery,
+};
+use crate::dynamodb::{
+    calls::{attempted, names, values},
+    failure::Failure,
+    item::{Item, number},
+    position::EntryName,
+};
+
+/// The recoveries that are under way, each read on from one place.
+#[derive(Default)]
+pub(super) struct Scans {
+    lines: Mutex<HashMap<PartitionId, Line>>,
+    budget: Budget,
+}
+
+/// What was read of the table and not handed out yet.
+struct Line {
+    /// Behind what was handed out.
+    place: InScan,
+    buffer: VecDeque<(InScan, Arc<Record>)>,
+    /// Behind what was read.
+    reached: InScan,
+    /// The table was read to its end.
+    done: bool,
+    capacity: Capacity,
+}
+
+impl Scans {
+    fn take(&self, partition: &PartitionId, place: &InScan) -> Option<Line> {
+        let line = self.lines.lock().unwrap_or_else(PoisonError::into_inner).remove(partition);
+        line.filter(|line| line.place == *place)
+    }
+
+    fn put(&self, partition: &PartitionId, line: Line) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.insert(partition.clone(), line);
+    }
+}
+
+impl Inner {
+    pub(super) async fn read_table(
+        &self,
+        partition: &PartitionId,
+        after: &Position,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
+        recovery::Name::parse(partition)?;
+        let place = InScan::parse(after)?;
+        let mut line = match self.scans.take(partition, &place) {
+            Some(line) => line,
+            None => Line {
+                buffer: VecDeque::new(),
+                reached: place.clone(),
+                place,
+                done: false,
+                capacity: self.capacity().await?,
+            },
+        };
+        if line.buffer.is_empty() && !line.done {
+            self.scan(&mut line).await?;
+            // Nothing is handed out to a relay that another one has followed.
+            self.store.claimed().check().await?;
+        }
+        let page = line.hand_out(limit);
+        if !page.end {
+            self.scans.put(partition, line);
+        }
+        Ok(page)
+    }
+
+    /// One page of the table, when the budget allows.
+    async fn scan(&self, line: &mut Line) -> Result<(), StoreError> {
+        let clock = &self.calls.clock;
+        tokio::time::sleep(self.scans.budget.wait(clock.moment())).await;
+        let scan = self.calls.client().scan().table_name(self.store.tables().entries()).consistent_read(true);
+        let scan = scan.return_consumed_capacity(ReturnConsumedCapacity::Total).set_limit(line.capacity.page());
+        let scan = scan.set_exclusive_start_key(line.reached.row.as_ref().map(EntryName::primary_key));
+        // An item without a time is no entry, and is to be seen: it becomes a dead letter.
+        let scan = match line.place.begin {
+            i64::MIN => scan,
+            begin => scan
+                .filter_expression("#recorded_at >= :begin OR (NOT attribute_type(#recorded_at, :number))")
+                .set_expression_attribute_names(Some(names(["recorded_at"])))
+                .set_expression_attribute_values(Some(values([
+                    (":begin", number(begin)),
+                    (":number", AttributeValue::S("N".to_owned())),
+                ]))),
+        };
+        let output = self.calls.call(|| scan.clone().send()).await.map_err(Failure::of_reading);
+        let output = output.map_err(attempted("reading the table again"))?;
+        let units = output.consumed_capacity.as_ref().and_then(|consumed| consumed.capacity_units).unwrap_or(1.0);
+        self.scans.budget.take(clock.moment(), units, &line.capacity);
+        line.take_in(output.items.unwrap_or_default(), output.last_evaluated_key.as_ref(), |item, place| {
+            self.reader.record(item, place.position())
+        });
+        Ok(())
+    }
+}
+
+impl Line {
+    fn take_in(&mut self, items: Vec<Item>, last: Option<&Item>, record: impl Fn(&Item, &InScan) -> Record) {
+        for item in items {
+            let (begin, rows) = (self.place.begin, self.reached.rows + 1);
+            self.reached = InScan { begin, rows, row: EntryName::of(&item) };
+            let found = record(&item, &self.reached);
+            self.buffer.push_back((self.reached.clone(), Arc::new(found)));
+        }
+        match last {
+            None => self.done = true,
+            Some(last) => {
+                let row = EntryName::of(last);
+                if self.reached.row.as_ref().map(EntryName::primary_key) != row.as_ref().map(EntryName::primary_key) {
+                    self.reached = InScan { rows: self.reached.rows + 1, row, ..self.reached.clone() };
+                }
+            }
+        }
+    }
+
+    fn hand_out(&mut self, limit: Limit) -> Page {
+        let mut records = Vec::new();
+        let (mut events, mut bytes) = (0, 0);
+        while let Some((place, record)) = self.buffer.front() {
+            events += record.len();
+            bytes += record.weight();
+            if !records.is_empty() && (events > limit.events || bytes > limit.bytes) {
+                break;
+            }
+            self.place = place.clone();
+            records.push(record.clone());
+            self.buffer.pop_front();
+        }
+        let end = self.done && self.buffer.is_empty();
+        let next = if let Some(last) = records.last() {
+            last.position.clone()
+        } else {
+            self.place = self.reached.clone();
+            self.place.position_between()
+        };
+        Page { records, next, more: !end, end }
+    }
+}

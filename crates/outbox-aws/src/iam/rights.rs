@@ -1,0 +1,126 @@
+//! Who needs what of which thing.
+
+use super::{
+    Role::{self, Inbox, Init, Relay, Writer},
+    Thing,
+};
+
+/// What a role needs of a thing.
+#[derive(Clone, Copy, Debug)]
+pub struct Right {
+    /// Who.
+    pub role: Role,
+    /// Of what.
+    pub thing: Thing,
+    /// The actions, sorted, as IAM calls them. A transaction needs those of its parts.
+    pub actions: &'static [&'static str],
+}
+
+const fn right(role: Role, thing: Thing, actions: &'static [&'static str]) -> Right {
+    Right { role, thing, actions }
+}
+
+/// Every right that there is.
+pub const RIGHTS: &[Right] = &[
+    right(
+        Init,
+        Thing::Entries,
+        &["dynamodb:CreateTable", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:UpdateTimeToLive"],
+    ),
+    right(
+        Init,
+        Thing::Heads,
+        &[
+            "dynamodb:CreateTable",
+            "dynamodb:DescribeTable",
+            "dynamodb:DescribeTimeToLive",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+        ],
+    ),
+    right(
+        Init,
+        Thing::Bookkeeping,
+        &[
+            "dynamodb:CreateTable",
+            "dynamodb:DescribeTable",
+            "dynamodb:DescribeTimeToLive",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+        ],
+    ),
+    right(
+        Init,
+        Thing::Inbox,
+        &[
+            "dynamodb:CreateTable",
+            "dynamodb:DescribeTable",
+            "dynamodb:DescribeTimeToLive",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:UpdateTimeToLive",
+        ],
+    ),
+    right(Init, Thing::AssumedRole, &["sts:AssumeRole"]),
+    right(Writer, Thing::Entries, &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"]),
+    right(Writer, Thing::Heads, &["dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:UpdateItem"]),
+    right(Writer, Thing::AssumedRole, &["sts:AssumeRole"]),
+    right(
+        Relay,
+        Thing::Entries,
+        &[
+            "dynamodb:BatchGetItem",
+            "dynamodb:DescribeTable",
+            "dynamodb:DescribeTimeToLive",
+            "dynamodb:GetItem",
+            "dynamodb:Query",
+            "dynamodb:Scan",
+            "dynamodb:UpdateItem",
+        ],
+    ),
+    right(Relay, Thing::Stream, &["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]),
+    right(
+        Relay,
+        Thing::Heads,
+        &[
+            "dynamodb:DescribeTable",
+            "dynamodb:DescribeTimeToLive",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:UpdateItem",
+        ],
+    ),
+    right(
+        Relay,
+        Thing::Bookkeeping,
+        &[
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:DescribeTable",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        ],
+    ),
+    right(Relay, Thing::Bus, &["events:DescribeEventBus", "events:PutEvents"]),
+    // HeadBucket asks for the right to list.
+    right(Relay, Thing::Bucket, &["s3:ListBucket"]),
+    right(Relay, Thing::Objects, &["s3:PutObject"]),
+    right(Relay, Thing::Key, &["kms:GenerateDataKey"]),
+    right(Relay, Thing::AssumedRole, &["sts:AssumeRole"]),
+    right(
+        Inbox,
+        Thing::Inbox,
+        &[
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:Scan",
+            "dynamodb:UpdateItem",
+        ],
+    ),
+];

@@ -1,0 +1,85 @@
+//! What can be wrong about a store on DynamoDB.
+
+use super::{Mistake, check, mistake};
+
+const MISTAKES: &[Mistake] = &[
+    mistake(
+        "[store]\ndynamodb = 'a b' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.dynamodb",
+        "cannot name tables",
+        "letters, digits",
+    ),
+    mistake(
+        "[store]\nsqlite = 'a.db'\ndynamodb = 'a' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.dynamodb",
+        "there is `sqlite` already",
+        "leave the others out",
+    ),
+    mistake(
+        "[store]\npostgres = 'postgres://a@localhost/a'\ndynamodb = 'a' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.dynamodb",
+        "there is `postgres` already",
+        "leave the others out",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\nregion = 'Ireland' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.region",
+        "is not a region",
+        "eu-west-1",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\nrecovery_share = '0%' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.recovery_share",
+        "is no share",
+        "1% to 100%",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\nretention = 'off' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.retention",
+        "is no age",
+        "{ age = \"30d\" }",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\nretention = { newest = 3 } # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.retention",
+        "names no `age`",
+        "{ age = \"30d\" }",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\nretention = { age = '1h' } # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.retention.age",
+        "out of range",
+        "1d",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\nmapping = 'debezium' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.mapping",
+        "is for PostgreSQL",
+        "tables of Outbox",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\npoll = '1s' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.poll",
+        "unknown key",
+        "known here",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\n[relay]\nbookkeeping = 'dynamodb:a-heads' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "relay.bookkeeping",
+        "one of the service's own tables",
+        "a table of its own",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\n[relay]\nschema = 'relay' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "relay.schema",
+        "has no schemas",
+        "PostgreSQL",
+    ),
+];
+
+#[test]
+fn every_mistake_about_a_store_on_dynamodb_names_its_place_and_remedy() {
+    for mistake in MISTAKES {
+        check(mistake, mistake.text);
+    }
+}

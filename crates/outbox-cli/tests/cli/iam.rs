@@ -1,0 +1,91 @@
+//! `outbox iam`: the least rights on AWS, for a configuration.
+
+use crate::place::Place;
+
+fn place(routes: &str) -> Place {
+    let place = Place::new();
+    place.write("outbox.toml", &format!("[store]\nsqlite = 'a.db'\n{routes}\n"));
+    place
+}
+
+const BUS: &str = "[[route]]\nname = 'bus'\neventbridge = { bus = 'carts', region = 'eu-west-1', claim_check = \
+                   { bucket = 'carts-events', prefix = 'events/' } }";
+
+#[test]
+fn a_route_to_a_bus_needs_the_bus_and_its_bucket_and_nothing_else() {
+    let ran = place(BUS).run(&["iam", "--account", "111122223333"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.out, include_str!("iam/bus.json"));
+}
+
+#[test]
+fn a_key_is_in_the_policy_once_it_is_configured() {
+    let key = "arn:aws:kms:eu-west-1:111122223333:key/one";
+    let configured = BUS.replace("prefix = 'events/'", &format!("kms_key = '{key}'"));
+    let policy = place(&configured).json(&["iam", "--account", "111122223333"]);
+    let statements = policy["Statement"].as_array().unwrap();
+    let of_key = statements.iter().find(|statement| statement["Sid"] == "ClaimCheckKey").unwrap();
+    assert_eq!((&of_key["Action"][0], &of_key["Resource"][0]), (&"kms:GenerateDataKey".into(), &key.into()));
+    let objects = statements.iter().find(|statement| statement["Sid"] == "ClaimCheckObjects").unwrap();
+    assert_eq!(objects["Resource"][0], "arn:aws:s3:::carts-events/*");
+}
+
+#[test]
+fn a_role_that_is_assumed_has_a_policy_of_its_own() {
+    let role = "arn:aws:iam::111122223333:role/publisher";
+    let place = place(&format!(
+        "[[route]]\nname = 'a'\neventbridge = {{ bus = 'a', region = 'eu-west-1', role = '{role}' }}\n\
+         [[route]]\nname = 'b'\neventbridge = {{ bus = 'b', region = 'eu-west-1' }}"
+    ));
+    let of = |args: &[&str]| {
+        let policy = place.json(args);
+        let statements = policy["Statement"].as_array().unwrap().clone();
+        let one = |statement: &serde_json::Value| format!("{} {}", statement["Action"][0], statement["Resource"]);
+        statements.iter().map(one).collect::<Vec<_>>()
+    };
+    let bus =
+        |name: &str| format!(r#""events:DescribeEventBus" ["arn:aws:events:eu-west-1:111122223333:event-bus/{name}"]"#);
+    assert_eq!(of(&["iam"]), [bus("b"), format!(r#""sts:AssumeRole" ["{role}"]"#)]);
+    assert_eq!(of(&["iam", "--assumed", role]), [bus("a")]);
+    let ran = place.run(&["iam", "--assumed", "arn:aws:iam::1:role/other"]);
+    assert!(ran.code == 3 && ran.err.contains(role), "{}", ran.err);
+}
+
+#[test]
+fn what_is_missing_for_an_arn_is_asked_for_by_name() {
+    let place = place("[[route]]\nname = 'a'\neventbridge = 'carts'");
+    let ran = place
+        .command(&["iam", "--account", "111122223333"])
+        .env_remove("AWS_REGION")
+        .env_remove("AWS_DEFAULT_REGION")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.code() == Some(2) && said.contains("--region"), "{said}");
+    let ran = place.run(&["iam", "--region", "eu-west-1"]);
+    assert!(ran.code == 2 && ran.err.contains("--account 111122223333"), "{}", ran.err);
+    let ran = place.run(&["iam", "--region", "eu-west-1", "--account", "1"]);
+    assert!(ran.code == 2 && ran.err.contains("twelve digits"), "{}", ran.err);
+}
+
+#[test]
+fn each_role_needs_its_own_of_the_tables() {
+    let place = Place::new();
+    let route = "[[route]]\nname = 'a'\nstdout = true";
+    place.write("outbox.toml", &format!("[store]\ndynamodb = 'carts'\nregion = 'eu-west-1'\n{route}\n"));
+    let sids = |args: &[&str]| {
+        let policy = place.json(&[&["iam", "--account", "111122223333", "--region", "eu-west-1"], args].concat());
+        let statements = policy["Statement"].as_array().unwrap();
+        statements.iter().map(|statement| statement["Sid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(sids(&["relay"]), ["Entries", "Stream", "Heads", "Bookkeeping"]);
+    assert_eq!(sids(&["writer"]), ["Entries", "Heads"]);
+    assert_eq!(sids(&["init"]), ["Entries", "Heads", "Bookkeeping"]);
+    assert_eq!(sids(&["inbox", "--inbox", "ledger-inbox"]), ["Inbox"]);
+}
+
+#[test]
+fn a_configuration_with_nothing_on_aws_needs_no_policy() {
+    let ran = place("[[route]]\nname = 'a'\nstdout = true").run(&["iam"]);
+    assert!(ran.code == 3 && ran.err.contains("needs no rights on AWS"), "{}", ran.err);
+}
