@@ -56,6 +56,7 @@ impl Position {
     }
 
     /// The same place, behind no record: what stands from the first `@` on, or the whole text.
+    #[cfg(feature = "relay")]
     pub(crate) fn behind_no_record(&self) -> Self {
         let text = self.as_str();
         text.find('@').map_or_else(|| self.clone(), |at| Self::new(&text[at..]))

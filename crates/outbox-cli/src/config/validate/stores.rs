@@ -2,7 +2,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -193,7 +192,7 @@ fn with_tokens(section: &Section<'_>, options: ConnectOptions, region: String) -
         return None;
     }
     let settings = outbox_aws::Settings { region: Some(region), ..outbox_aws::Settings::default() };
-    Some(options.passwords(Arc::new(RdsTokens::new(settings))))
+    Some(options.passwords(std::sync::Arc::new(RdsTokens::new(settings))))
 }
 
 #[cfg(not(feature = "aws"))]
