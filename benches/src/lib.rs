@@ -10,6 +10,7 @@
 )]
 
 pub mod postgres;
+pub mod stop_watch;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

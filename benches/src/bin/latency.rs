@@ -11,40 +11,9 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use outbox::{Batch, Event, Outcome, Sink, SinkError, SinkLimits};
+use benches::stop_watch::{StopWatch, nanos};
 
 const EVENTS: usize = 500;
-
-fn nanos() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap()
-}
-
-/// Prints how long ago each event says that its commit returned.
-struct StopWatch;
-
-#[async_trait]
-impl Sink for StopWatch {
-    fn limits(&self) -> SinkLimits {
-        SinkLimits { ordered_calls: true, max_events: 100, max_bytes: 1 << 20, max_event_bytes: 1 << 20, max_calls: 1 }
-    }
-
-    fn size(&self, _: &Event) -> usize {
-        100
-    }
-
-    async fn check(&self) -> Result<(), SinkError> {
-        Ok(())
-    }
-
-    async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
-        let now = nanos();
-        for event in &batch.events {
-            println!("{} {now}", event.json::<u64>().unwrap());
-        }
-        Ok(vec![Outcome::Accepted; batch.events.len()])
-    }
-}
 
 fn main() {
     let argument = std::env::args().nth(1);

@@ -6,9 +6,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use benches::postgres::{Database, Reads, be_relay_if_asked};
-use outbox::{Batch, Event, Outcome, Sink, SinkError, SinkLimits};
+use benches::{
+    postgres::{Database, Reads, be_relay_if_asked},
+    stop_watch::{StopWatch, nanos},
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     sync::mpsc,
@@ -20,36 +21,6 @@ const SECONDS: u64 = 20;
 const WARMING_UP: u64 = 2_000;
 const IDLE: Duration = Duration::from_secs(10);
 const FIRSTS: u64 = 20;
-
-fn nanos() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap()
-}
-
-/// Prints when each event came.
-struct StopWatch;
-
-#[async_trait]
-impl Sink for StopWatch {
-    fn limits(&self) -> SinkLimits {
-        SinkLimits { ordered_calls: true, max_events: 100, max_bytes: 1 << 20, max_event_bytes: 1 << 20, max_calls: 1 }
-    }
-
-    fn size(&self, _: &Event) -> usize {
-        100
-    }
-
-    async fn check(&self) -> Result<(), SinkError> {
-        Ok(())
-    }
-
-    async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
-        let now = nanos();
-        for event in &batch.events {
-            println!("{} {now}", event.json::<u64>().unwrap());
-        }
-        Ok(vec![Outcome::Accepted; batch.events.len()])
-    }
-}
 
 /// Writes at a steady rate from some clients; tells of each number when its commit returned.
 async fn write(database: &Database, first: u64, numbers: u64, committed: mpsc::UnboundedSender<(u64, u64)>) {
