@@ -9,7 +9,10 @@
     reason = "a benchmark measures real time, and may fail"
 )]
 
+pub mod dynamodb;
+pub mod function;
 pub mod postgres;
+pub mod running;
 pub mod stop_watch;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -1,9 +1,9 @@
 //! A PostgreSQL server to measure on, databases filled with entries, and relays on them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use outbox::{
-    Bookkeeping as _, BusinessStore, Position, Relay, RouteName, RouteSettings, Sink, Source, relay::RelayHandle,
+    Bookkeeping as _, BusinessStore, Position, Relay, RouteName, RouteSettings, Sink, Source, relay::RelayBuilder,
 };
 use outbox_sql::{
     postgres::{
@@ -13,7 +13,6 @@ use outbox_sql::{
     sqlite::{BookkeepingOptions, SqliteBookkeeping},
 };
 use tempfile::TempDir;
-use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_postgres::{Client, NoTls};
 
 /// How a relay finds what is new.
@@ -131,11 +130,16 @@ impl Database {
 
     /// A relay with one route to `sink`, whose bookkeeping is a file: what is measured is the reading.
     pub async fn relay(&self, reads: Reads, sink: Arc<dyn Sink>) -> Relay {
+        self.relay_to(reads, [("bench", sink)]).await
+    }
+
+    /// The same with these routes.
+    pub async fn relay_to(&self, reads: Reads, routes: impl IntoIterator<Item = (&str, Arc<dyn Sink>)>) -> Relay {
         let store = Arc::new(self.store().await);
         let path = self.bookkeeping.join("relay.db");
         let options = BookkeepingOptions { create: true, ..BookkeepingOptions::default() };
         let bookkeeping = Arc::new(SqliteBookkeeping::open(path, options).unwrap());
-        build(self.source(reads, &store).await, store, bookkeeping, sink)
+        build(self.source(reads, &store).await, store, bookkeeping, routes)
     }
 
     /// As [`relay`](Self::relay), with its bookkeeping in the same database.
@@ -145,7 +149,7 @@ impl Database {
         PostgresBookkeeping::init(&options, &schema).await.unwrap();
         let bookkeeping = PostgresBookkeeping::open(options, schema).await.unwrap();
         let bookkeeping = Arc::new(bookkeeping.witness_file(self.bookkeeping.join("witness")));
-        build(self.source(reads, &store).await, store, bookkeeping, sink)
+        build(self.source(reads, &store).await, store, bookkeeping, [("bench", sink)])
     }
 
     async fn source(&self, reads: Reads, store: &Arc<PostgresStore>) -> Arc<dyn Source> {
@@ -171,14 +175,17 @@ impl Database {
     }
 }
 
-fn build(
+fn build<'a>(
     source: Arc<dyn Source>,
     store: Arc<dyn BusinessStore>,
     bookkeeping: Arc<dyn outbox::Operator>,
-    sink: Arc<dyn Sink>,
+    routes: impl IntoIterator<Item = (&'a str, Arc<dyn Sink>)>,
 ) -> Relay {
-    let route = RouteSettings::new(RouteName::new("bench").unwrap());
-    Relay::builder().source(source).store(store).bookkeeping(bookkeeping).route(route, sink).build().unwrap()
+    let relay = Relay::builder().source(source).store(store).bookkeeping(bookkeeping);
+    let add = |relay: RelayBuilder, (name, sink): (&str, Arc<dyn Sink>)| {
+        relay.route(RouteSettings::new(RouteName::new(name).unwrap()), sink)
+    };
+    routes.into_iter().fold(relay, add).build().unwrap()
 }
 
 /// Runs a relay to `sink` for ever, if this process was started by [`Database::relay_process`].
@@ -189,49 +196,6 @@ pub async fn be_relay_if_asked(sink: Arc<dyn Sink>) {
     let reads = if reads == "poll" { Reads::Poll } else { Reads::Wal };
     let database = Database::of_parent(url, bookkeeping).await;
     database.relay_beside(reads, sink).await.run(std::future::pending()).await.unwrap();
-}
-
-/// A relay that runs.
-pub struct Running {
-    handle: RelayHandle,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    /// Starts it.
-    pub fn start(relay: Relay) -> Self {
-        let handle = relay.handle();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            relay
-                .run(async {
-                    let _ = stopped.await;
-                })
-                .await
-                .unwrap();
-        });
-        Self { handle, stop, task }
-    }
-
-    /// How many events it has published.
-    pub fn published(&self) -> u64 {
-        self.handle.status().routes.first().map_or(0, |route| route.published)
-    }
-
-    /// Waits until it has published so many.
-    pub async fn until(&self, published: u64) {
-        while self.published() < published {
-            assert!(!self.task.is_finished(), "the relay has ended");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    /// Stops it in order.
-    pub async fn stop(self) {
-        let _ = self.stop.send(());
-        self.task.await.unwrap();
-    }
 }
 
 /// Seconds of processor time: of this process, and of the server with all that it has started.

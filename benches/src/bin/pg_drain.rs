@@ -13,7 +13,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use benches::postgres::{Database, Processor, Reads, Running};
+use benches::{
+    postgres::{Database, Processor, Reads},
+    running::Running,
+};
 use outbox::sinks::NullSink;
 use tokio_postgres::{Client, Row};
 

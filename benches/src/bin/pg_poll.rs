@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use benches::postgres::{Database, Reads, Running};
+use benches::{
+    postgres::{Database, Reads},
+    running::Running,
+};
 use outbox::{Source, sinks::NullSink, source::Limit};
 
 const RETAINED: usize = 4_000_000;

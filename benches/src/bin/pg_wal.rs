@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use benches::postgres::{Database, Processor, Reads, Running};
+use benches::{
+    postgres::{Database, Processor, Reads},
+    running::Running,
+};
 use outbox::sinks::NullSink;
 use outbox_sql::postgres::wal::PUBLICATION;
 

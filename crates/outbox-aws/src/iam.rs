@@ -22,6 +22,10 @@ pub enum Role {
     Writer,
     /// A relay, and the commands that look at it and mend it.
     Relay,
+    /// The function that publishes what the stream hands in, and the mapping that invokes it. Its log comes besides.
+    Forwarder,
+    /// The function that retries and replays what is kept. Its log comes besides.
+    Keeper,
     /// A consumer's inbox. What its handlers do in their own tables comes besides.
     Inbox,
 }

@@ -84,6 +84,9 @@ pub(crate) enum Command {
     Inbox(inbox::Command),
     /// Go on after a restored backup, or a lost or doubled file
     Adopt(adopt::Args),
+    /// Publish from the table what its stream forgot before a function of Lambda got it
+    #[cfg(feature = "aws")]
+    Recover(crate::commands::recover::Args),
     /// Remove published entries, or erase what is kept of a key
     Purge(purge::Args),
     /// Print the least rights that this configuration needs on AWS, as a policy

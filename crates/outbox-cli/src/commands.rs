@@ -20,6 +20,8 @@ pub(crate) mod inbox;
 pub(crate) mod init;
 mod lease;
 pub(crate) mod purge;
+#[cfg(feature = "aws")]
+pub(crate) mod recover;
 pub(crate) mod relay;
 pub(crate) mod replay;
 pub(crate) mod route;
@@ -54,6 +56,8 @@ pub(crate) async fn run(global: &Global, out: Output, command: Command) -> Outco
         Command::Adopt(args) => adopt::run(configured(global)?, out, &args).await,
         #[cfg(feature = "aws")]
         Command::Iam(args) => iam::run(&configured(global)?, out, &args),
+        #[cfg(feature = "aws")]
+        Command::Recover(args) => Box::pin(recover::run(configured(global)?, out, &args)).await,
         Command::Purge(args) => purge::run(configured(global)?, out, args).await,
         // `main` has done these before.
         Command::Demo(_) | Command::Hidden(_) | Command::Completions { .. } | Command::Simulate(_) => Ok(Exit::Ok),

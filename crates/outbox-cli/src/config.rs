@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, read, validated into a typed value, and only then built (`wiring`).
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,8 +14,9 @@ use outbox_aws::eventbridge::EventBridgeSettings;
 mod database;
 pub(crate) mod document;
 #[cfg(test)]
+#[cfg(feature = "command")]
 mod mistakes;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(all(feature = "command", any(test, feature = "testing")))]
 pub(crate) mod properties;
 mod section;
 mod substitute;
@@ -23,7 +25,9 @@ mod validate;
 
 #[cfg(feature = "aws")]
 pub(crate) use database::DynamoConfig;
-pub(crate) use database::{BookkeepingConfig, DatabaseConfig, LogConfig, PostgresConfig};
+pub(crate) use database::{BookkeepingConfig, DatabaseConfig};
+#[cfg(feature = "sql")]
+pub(crate) use database::{LogConfig, PostgresConfig};
 pub(crate) use document::Problems;
 use document::Secrets;
 
@@ -41,6 +45,8 @@ pub(crate) struct Config {
     pub relay: RelayConfig,
     /// `[[route]]`, in the order of the file; at least one.
     pub routes: Vec<RouteConfig>,
+    /// `[lambda]`: by route, the function that publishes its events. Empty where a relay does.
+    pub forwarders: BTreeMap<String, String>,
 }
 
 /// The business store.
@@ -83,7 +89,8 @@ pub(crate) struct RelayConfig {
 }
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "command", derive(clap::ValueEnum))]
 pub(crate) enum LogFormat {
     /// For people.
     Text,
@@ -188,6 +195,7 @@ impl Config {
     }
 
     /// The same, reading the tables of Outbox alone.
+    #[cfg(feature = "sql")]
     pub(crate) fn without_mapping(&self) -> Self {
         let mut config = self.clone();
         if let DatabaseConfig::Postgres(database) = &mut config.store.database {
@@ -203,6 +211,7 @@ impl Config {
 }
 
 #[cfg(test)]
+#[cfg(feature = "command")]
 mod tests {
     use super::*;
 

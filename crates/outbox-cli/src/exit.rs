@@ -1,11 +1,13 @@
 //! How a command ends: exit codes, and failures as people and programs read them.
 
-use std::{error::Error, fmt::Write as _, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
 use outbox::{ErrorKind, StoreError};
-use serde_json::json;
 
-use crate::{config::Problems, output::Paint};
+use crate::config::Problems;
+
+#[cfg(feature = "command")]
+mod shown;
 
 /// What the process tells its parent. Documented in `--help` and `docs/configuration.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,33 +130,6 @@ impl Failure {
     pub(crate) fn remedy(&self) -> Option<&str> {
         self.0.help.as_deref()
     }
-
-    /// As people read it: `error: …`, causes, `help: …`.
-    pub(crate) fn shown(&self, paint: Paint) -> String {
-        if let Some(problems) = &self.0.problems {
-            return problems.to_string().replace("error: ", &format!("{} ", paint.bad("error:")));
-        }
-        let mut text = format!("{} {}", paint.bad("error:"), self.0.message);
-        for cause in &self.0.causes {
-            let _ = write!(text, "\n  cause: {cause}");
-        }
-        if let Some(help) = &self.0.help {
-            let _ = write!(text, "\n  {} {help}", paint.strong("help:"));
-        }
-        text
-    }
-
-    /// As programs read it.
-    pub(crate) fn json(&self) -> serde_json::Value {
-        match &self.0.problems {
-            Some(problems) => {
-                json!({ "error": { "exit": self.0.exit.code(), "message": self.0.message, "problems": problems.list } })
-            }
-            None => json!({ "error": {
-                "exit": self.0.exit.code(), "message": self.0.message, "causes": self.0.causes, "help": self.0.help,
-            } }),
-        }
-    }
 }
 
 impl From<Problems> for Failure {
@@ -190,14 +165,6 @@ impl From<StoreError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failure_reads_as_error_causes_and_help() {
-        let disk = std::io::Error::other("disk I/O error");
-        let error = StoreError::new(ErrorKind::Full, "orders.db cannot be written").because(disk);
-        let shown = Failure::from(error).help("make room").shown(Paint::plain());
-        assert_eq!(shown, "error: orders.db cannot be written\n  cause: disk I/O error\n  help: make room");
-    }
 
     #[test]
     fn what_needs_an_operator_has_its_own_exit_code() {

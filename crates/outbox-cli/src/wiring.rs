@@ -15,12 +15,18 @@ use crate::{
     exit::Failure,
 };
 
+#[cfg(feature = "aws")]
+mod dynamo;
+#[cfg(feature = "command")]
 mod inboxes;
+#[cfg(feature = "command")]
 mod stores;
 
-pub(crate) use inboxes::{ConsumerDatabase, Inbox};
 #[cfg(feature = "aws")]
-pub(crate) use stores::dynamo;
+pub(crate) use dynamo::{dynamo, watermarks};
+#[cfg(feature = "command")]
+pub(crate) use inboxes::{ConsumerDatabase, Inbox};
+#[cfg(feature = "command")]
 pub(crate) use stores::{Business, Stores, bookkeeping, business, is_there, read_by, stores};
 
 /// Makes the sink of `route`. Connects nowhere yet.

@@ -222,6 +222,11 @@ impl EventRef {
         ((index as usize) < record.events().len()).then_some(Self { record, index })
     }
 
+    /// The position behind the event's record, and which of its events this is.
+    pub fn origin(&self) -> (&Position, u32) {
+        (&self.record.position, self.index)
+    }
+
     /// When the event's entry was recorded.
     pub fn recorded(&self) -> Timestamp {
         self.record.recorded

@@ -15,8 +15,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::{
-    bookkeeping::{KeptContent, Lane},
+    bookkeeping::{Front, FrontState, KeptContent, Lane},
     clock::Moment,
     entry::{EventRef, Position, Record},
     event::{Event, Key},
@@ -28,6 +30,7 @@ use crate::{
 };
 
 mod answers;
+mod apart;
 mod checkpoint;
 mod dispatch;
 pub(crate) mod health;
@@ -259,6 +262,18 @@ pub struct FrontDraft {
     pub failed_for: Duration,
     /// What was said the last time.
     pub reason: String,
+}
+
+impl FrontDraft {
+    /// The front as it is stored: with wall times, where it is `wall` now.
+    pub fn at(&self, wall: Timestamp) -> Front {
+        let state = match self.retry_in {
+            Some(delay) => FrontState::Retrying { due: wall.saturating_add(delay).unwrap_or(wall) },
+            None => FrontState::Dead,
+        };
+        let failed_since = wall.saturating_sub(self.failed_for).unwrap_or(wall);
+        Front { state, attempts: self.attempts, failed_since, reason: self.reason.clone() }
+    }
 }
 
 /// Whether a route's events flow.

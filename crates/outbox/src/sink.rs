@@ -122,6 +122,17 @@ impl SinkError {
         self
     }
 
+    /// What happened, with its causes behind it.
+    pub fn with_causes(&self) -> String {
+        let mut told = self.message.clone();
+        let mut cause = self.cause.as_deref().map(|cause| cause as &dyn Error);
+        while let Some(next) = cause {
+            told = format!("{told}: {next}");
+            cause = next.source();
+        }
+        told
+    }
+
     /// Adds what caused it.
     pub fn because(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());

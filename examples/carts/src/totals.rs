@@ -2,7 +2,8 @@
 //!
 //! A relay sends events to `/events` as signed webhooks. Each one is written to a log first, as it came; then the inbox
 //! applies it once, in the order of its cart, and its effect commits together with the inbox's record in one
-//! `TransactWriteItems`. `GET /totals/{customer}/{currency}` answers the sums.
+//! `TransactWriteItems`. `GET /totals/{customer}/{currency}` answers the sums. Events that come over a bus are read from a queue
+//! in place of webhooks, by `Queue`.
 
 use std::{
     path::Path,
@@ -36,11 +37,15 @@ use tower::{Layer as _, Service};
 use crate::{cart::Cart, carts::CartsError, problem::Problem, tables::make};
 
 mod log;
+#[cfg(feature = "queue")]
+mod queue;
 
 use log::EventLog;
+#[cfg(feature = "queue")]
+pub use queue::{Queue, client as queue_client, event as queued_event};
 
 /// How the inbox calls this consumer.
-const CONSUMER: &str = "totals";
+pub const CONSUMER: &str = "totals";
 /// How often the inbox looks at what it keeps.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -78,7 +83,8 @@ impl Consumer {
         let said = |error: StoreError| CartsError::Store(error.to_string());
         let (table, inboxes) = (format!("{prefix}-totals"), format!("{prefix}-inboxes"));
         make(client, &table).await?;
-        let options = InboxOptions::default();
+        // The handler reads nothing, so it may be asked before what came earlier is committed: a call less for each batch.
+        let options = InboxOptions { takes_marks_for_granted: true, ..InboxOptions::default() };
         DynamoInbox::init(client, &inboxes, CONSUMER, &options).await.map_err(said)?;
         let store = DynamoInbox::open(client, &inboxes, CONSUMER, options).map_err(said)?;
         let log = EventLog::open(log).map_err(|error| {
@@ -91,9 +97,12 @@ impl Consumer {
 
     /// The HTTP side: events, believed if `verifier` does, and the sums.
     pub fn router(&self, verifier: Verifier) -> Router {
-        let events = receiver::router(self.clone(), receiver::ReceiverSettings::signed(verifier));
-        let totals = Router::new().route("/totals/{customer}/{currency}", get(totals)).with_state(self.clone());
-        events.merge(totals)
+        receiver::router(self.clone(), receiver::ReceiverSettings::signed(verifier)).merge(self.sums())
+    }
+
+    /// The sums alone, where events do not come as webhooks.
+    pub fn sums(&self) -> Router {
+        Router::new().route("/totals/{customer}/{currency}", get(totals)).with_state(self.clone())
     }
 
     /// Looks after what the inbox keeps, until `end`.

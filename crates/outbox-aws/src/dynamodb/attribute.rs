@@ -31,6 +31,11 @@ pub(super) fn text_in<'a, A: Attribute>(item: &'a HashMap<String, A>, name: &str
     item.get(name)?.text()
 }
 
+/// The number in attribute `name`, as its digits.
+pub(super) fn digits_in<'a, A: Attribute>(item: &'a HashMap<String, A>, name: &str) -> Option<&'a str> {
+    item.get(name)?.digits()
+}
+
 /// The whole number in attribute `name`.
 pub(super) fn number_in<T: FromStr, A: Attribute>(item: &HashMap<String, A>, name: &str) -> Option<T> {
     item.get(name)?.digits()?.parse().ok()

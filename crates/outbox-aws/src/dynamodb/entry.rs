@@ -12,7 +12,6 @@ use super::item::{self, Item, bytes, number, text};
 mod change;
 mod read;
 
-pub(super) use change::position_in;
 pub use change::{Change, ChangeKind};
 pub use read::{EntryReader, NotAnEntry};
 

@@ -10,14 +10,15 @@ use jiff::Timestamp;
 use outbox::Position;
 
 use super::item::{self, Item, number, number_of, text, text_of};
+use crate::dynamodb::attribute::digits_in;
 
 /// Which item of the table of entries a record is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct EntryName {
     /// The item's partition key.
     pub(super) key: String,
-    /// Its sort key.
-    pub(super) sequence: u64,
+    /// Its sort key, as DynamoDB writes it: of an entry a whole number, of what is none any.
+    pub(super) sequence: String,
     /// When it expires, in seconds since 1970, as the item says.
     pub(super) expires: Option<i64>,
 }
@@ -25,8 +26,8 @@ pub(super) struct EntryName {
 impl EntryName {
     /// The name of an item as it was read, if it has a key that can be read.
     pub(super) fn of(item: &Item) -> Option<Self> {
-        let (key, sequence) = (text_of(item, "key")?.to_owned(), number_of(item, "sequence")?);
-        Some(Self { key, sequence, expires: number_of(item, "expires_at") })
+        let (key, sequence) = (text_of(item, "key")?, digits_in(item, "sequence")?);
+        Some(Self { key: key.to_owned(), sequence: sequence.to_owned(), expires: number_of(item, "expires_at") })
     }
 
     /// The name in a position, if it has one.
@@ -35,7 +36,9 @@ impl EntryName {
         let mut parts = name.splitn(3, '/');
         let (sequence, expires, key) = (parts.next()?, parts.next()?, parts.next()?);
         let expires = if expires.is_empty() { None } else { Some(expires.parse().ok()?) };
-        Some(Self { key: unescaped(key)?, sequence: sequence.parse().ok()?, expires })
+        let is_number = sequence.bytes().any(|byte| byte.is_ascii_digit())
+            && sequence.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+        is_number.then_some(Self { key: unescaped(key)?, sequence: sequence.to_owned(), expires })
     }
 
     /// A position with this name.
@@ -45,7 +48,7 @@ impl EntryName {
 
     /// The item's primary key.
     pub(super) fn primary_key(&self) -> Item {
-        item::item([("key", text(&self.key)), ("sequence", number(self.sequence))])
+        item::item([("key", text(&self.key)), ("sequence", number(&self.sequence))])
     }
 
     /// Whether the item may have been deleted because its time had come: deletions come late, clocks go wrong by less than
@@ -95,9 +98,13 @@ mod tests {
 
     #[test]
     fn a_name_comes_back_from_its_position() {
-        for (key, expires) in [("cart/42", Some(1_795_000_000)), ("a@b%40/c", None), ("", Some(-1)), ("100%", Some(0))]
-        {
-            let name = EntryName { key: key.to_owned(), sequence: u64::MAX, expires };
+        for (key, sequence, expires) in [
+            ("cart/42", "18446744073709551615", Some(1_795_000_000)),
+            ("a@b%40/c", "-1", None),
+            ("", "1.5", Some(-1)),
+            ("100%", "1E+30", Some(0)),
+        ] {
+            let name = EntryName { key: key.to_owned(), sequence: sequence.to_owned(), expires };
             let position = name.at("111/222");
             assert_eq!(EntryName::in_position(&position), Some(name.clone()), "{position}");
             assert_eq!(position.record(), name.to_string(), "the name is what stands before the first @");
@@ -106,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_position_behind_no_record_has_no_name() {
-        for text in ["", "@", "@111", "7", "7/1@2", "x/1/key@2", "1//%4@2"] {
+        for text in ["", "@", "@111", "7", "7/1@2", "x/1/key@2", "/1/key@2", "-/1/key@2", "1//%4@2"] {
             assert_eq!(EntryName::in_position(&Position::new(text)), None, "{text}");
         }
     }
@@ -114,7 +121,7 @@ mod tests {
     #[test]
     fn an_item_may_have_expired_from_an_hour_before_its_time_on() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let name = EntryName { key: "a".to_owned(), sequence: 1, expires: Some(100_000) };
+        let name = EntryName { key: "a".to_owned(), sequence: "1".to_owned(), expires: Some(100_000) };
         assert!(name.may_have_expired(at(100_000)) && name.may_have_expired(at(96_400)));
         assert!(!name.may_have_expired(at(96_399)));
         assert!(!EntryName { expires: None, ..name }.may_have_expired(at(1_000_000)));

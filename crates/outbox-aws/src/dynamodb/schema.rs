@@ -10,8 +10,11 @@ use outbox::{Clock, CommitId, Entropy, ErrorKind, StoreError, System, event::che
 use super::{
     calls::{Calls, attempted, names},
     item::{self, Item, number, number_of, text, text_of},
+    mapping::Mapping,
+    position::EntryName,
 };
 
+mod mapped;
 mod table;
 
 use table::{Shape, Table};
@@ -36,17 +39,41 @@ pub(super) const STORE: &str = "store";
 pub struct Tables {
     pub(super) entries: Arc<str>,
     pub(super) heads: Arc<str>,
+    /// How the entries are laid out, if not as Outbox does it.
+    pub(super) mapping: Option<Arc<Mapping>>,
 }
 
 impl Tables {
     /// `PREFIX-entries` and `PREFIX-heads`.
     pub fn with_prefix(prefix: &str) -> Self {
-        Self { entries: format!("{prefix}-entries").into(), heads: format!("{prefix}-heads").into() }
+        Self { entries: format!("{prefix}-entries").into(), heads: format!("{prefix}-heads").into(), mapping: None }
+    }
+
+    /// The table of `mapping` in place of entries, and beside it `PREFIX-heads`: of heads it has none, but the item `store`.
+    /// Such tables can be read, and not be written by a [`Writer`](super::Writer).
+    pub fn mapped(prefix: &str, mapping: Mapping) -> Self {
+        let entries = mapping.table().into();
+        Self { entries, heads: format!("{prefix}-heads").into(), mapping: Some(Arc::new(mapping)) }
     }
 
     /// Tables of these names.
     pub fn named(entries: &str, heads: &str) -> Self {
-        Self { entries: entries.into(), heads: heads.into() }
+        Self { entries: entries.into(), heads: heads.into(), mapping: None }
+    }
+
+    /// How the entries are laid out, if not as Outbox does it.
+    pub fn mapping(&self) -> Option<&Mapping> {
+        self.mapping.as_deref()
+    }
+
+    /// The name of an item of the table of entries, or of its primary key, if that can be read.
+    pub(super) fn name(&self, item: &Item) -> Option<EntryName> {
+        self.mapping().map_or_else(|| EntryName::of(item), |mapping| mapping.name(item))
+    }
+
+    /// The primary key of the entry with this name.
+    pub(super) fn primary_key(&self, name: &EntryName) -> Item {
+        self.mapping().map_or_else(|| name.primary_key(), |mapping| mapping.primary_key(name))
     }
 
     /// The table of entries.
@@ -136,6 +163,7 @@ pub async fn init(client: &Client, tables: &Tables, options: &InitOptions) -> Re
     for (name, shape) in shapes(tables) {
         Table { calls: &calls, name }.make(&shape).await?;
     }
+    check_mapped(&calls, tables).await?;
     let identity = give_identity(&calls, tables, options).await?;
     if identity.producer != options.producer {
         let message = format!(
@@ -157,10 +185,19 @@ pub async fn check(client: &Client, tables: &Tables) -> Result<Identity, StoreEr
     for (name, shape) in shapes(tables) {
         Table { calls: &calls, name }.check(&shape).await?;
     }
+    check_mapped(&calls, tables).await?;
     identity(&calls, tables).await
 }
 
-fn shapes(tables: &Tables) -> [(&str, Shape); 2] {
+/// Makes sure that a table that others lay out is as the mapping says.
+pub(super) async fn check_mapped(calls: &Calls, tables: &Tables) -> Result<(), StoreError> {
+    let Some(mapping) = tables.mapping() else { return Ok(()) };
+    mapping.check()?;
+    Table { calls, name: &tables.entries }.check_mapped(mapping).await
+}
+
+/// The tables that are Outbox's own.
+fn shapes(tables: &Tables) -> Vec<(&str, Shape)> {
     let entries = Shape {
         partition: "key",
         sort: Some(("sequence", table::NUMBER)),
@@ -168,7 +205,8 @@ fn shapes(tables: &Tables) -> [(&str, Shape); 2] {
         expiry: Some("expires_at"),
     };
     let heads = Shape { partition: "id", sort: None, stream: None, expiry: None };
-    [(&tables.entries, entries), (&tables.heads, heads)]
+    let entries = tables.mapping.is_none().then_some((&*tables.entries, entries));
+    entries.into_iter().chain([(&*tables.heads, heads)]).collect()
 }
 
 /// The table of a bookkeeping.

@@ -28,7 +28,7 @@ use outbox::{
 
 use super::{
     calls::{Calls, attempted},
-    entry::{EntryReader, position_in},
+    entry::EntryReader,
     item::{item, number, text},
     store::DynamoStore,
 };
@@ -45,8 +45,11 @@ mod scan;
 mod shards;
 mod start;
 mod stream;
+mod table;
+mod unread;
 
 pub(super) use start::position_now;
+pub use table::TableSource;
 
 use place::{InShard, Place};
 use shards::Shards;
@@ -122,7 +125,7 @@ impl StreamsSource {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT.min(calls.patience)).build();
         let config = streams.config().to_builder().retry_config(RetryConfig::disabled()).timeout_config(timeouts);
         let inner = Inner {
-            reader: EntryReader::new(&identity.producer),
+            reader: EntryReader::of(store.tables(), &identity.producer),
             streams: Client::from_conf(config.build()),
             options,
             listing: Mutex::default(),
@@ -188,6 +191,7 @@ impl Source for StreamsSource {
 
     async fn read(&self, partition: &PartitionId, after: &Position, limit: Limit) -> Result<Page, StoreError> {
         if partition.is_recovery() {
+            recovery::Name::parse(partition)?;
             return self.inner.read_table(partition, after, limit).await;
         }
         self.inner.read_shard(partition, after, limit).await
@@ -199,7 +203,7 @@ impl Source for StreamsSource {
         let fetch = sequences.iter().map(async |sequence| {
             let primary = item([("key", text(key.as_str())), ("sequence", number(sequence))]);
             let found = inner.calls.get(table, primary).await.map_err(attempted("reading an entry of a key"))?;
-            Ok(found.map(|item| Arc::new(inner.reader.record(&item, position_in(&item, "")))))
+            Ok(found.map(|item| Arc::new(inner.reader.record(&item, inner.reader.position(&item, "")))))
         });
         try_join_all(fetch).await
     }

@@ -70,6 +70,7 @@ impl DynamoStore {
     pub async fn open(client: &Client, tables: &Tables, options: StoreOptions) -> Result<Self, StoreError> {
         let calls = Calls::new(client, options.clock, options.entropy, options.patience);
         let identity = schema::identity(&calls, tables).await?;
+        schema::check_mapped(&calls, tables).await?;
         let claimed = Claimed::new(calls.clone(), tables.clone(), &identity.store_id);
         let inner = Inner {
             client: client.clone(),
@@ -107,9 +108,9 @@ impl DynamoStore {
         &self.inner.tables
     }
 
-    /// How long after its commit an entry expires.
-    pub fn retention(&self) -> Duration {
-        self.inner.retention
+    /// How long after its commit an entry expires; `None` if never, as in a mapped table without such an attribute.
+    pub fn retention(&self) -> Option<Duration> {
+        self.inner.expires().then_some(self.inner.retention)
     }
 
     /// The claim that reads depend on.
@@ -120,6 +121,13 @@ impl DynamoStore {
     /// How its tables are called.
     pub(super) fn calls(&self) -> &Calls {
         &self.inner.calls
+    }
+}
+
+impl Inner {
+    /// Whether entries expire.
+    fn expires(&self) -> bool {
+        self.tables.mapping().is_none_or(|mapping| mapping.expiry().is_some())
     }
 }
 
@@ -142,7 +150,9 @@ impl BusinessStore for DynamoStore {
     }
 
     async fn register(&self, registration: Registration) -> Result<Registration, StoreError> {
-        self.inner.register(registration).await
+        // Items without places: nobody can tell whether one is missing.
+        let gapless = registration.gapless && self.inner.tables.mapping().is_none();
+        self.inner.register(Registration { gapless, ..registration }).await
     }
 
     async fn rename_route(&self, from: &RouteName, to: &RouteName) -> Result<(), StoreError> {
@@ -159,7 +169,7 @@ impl BusinessStore for DynamoStore {
     }
 
     fn expires_after(&self) -> Option<Duration> {
-        Some(self.inner.retention)
+        self.inner.expires().then_some(self.inner.retention)
     }
 
     async fn agreement(&self, witnesses: &[Witness]) -> Result<Agreement, StoreError> {

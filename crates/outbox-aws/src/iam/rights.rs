@@ -1,7 +1,7 @@
 //! Who needs what of which thing.
 
 use super::{
-    Role::{self, Inbox, Init, Relay, Writer},
+    Role::{self, Forwarder, Inbox, Init, Keeper, Relay, Writer},
     Thing,
 };
 
@@ -19,6 +19,16 @@ pub struct Right {
 const fn right(role: Role, thing: Thing, actions: &'static [&'static str]) -> Right {
     Right { role, thing, actions }
 }
+
+/// What a function does in the bookkeeping.
+const KEEPS_BOOKS: &[&str] = &[
+    "dynamodb:ConditionCheckItem",
+    "dynamodb:DeleteItem",
+    "dynamodb:GetItem",
+    "dynamodb:PutItem",
+    "dynamodb:Query",
+    "dynamodb:UpdateItem",
+];
 
 /// Every right that there is.
 pub const RIGHTS: &[Right] = &[
@@ -109,6 +119,34 @@ pub const RIGHTS: &[Right] = &[
     right(Relay, Thing::Objects, &["s3:PutObject"]),
     right(Relay, Thing::Key, &["kms:GenerateDataKey"]),
     right(Relay, Thing::AssumedRole, &["sts:AssumeRole"]),
+    // What the stream left out is looked up.
+    right(Forwarder, Thing::Entries, &["dynamodb:GetItem"]),
+    // The mapping reads the stream as the function.
+    right(
+        Forwarder,
+        Thing::Stream,
+        &["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"],
+    ),
+    right(Forwarder, Thing::Heads, &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]),
+    right(Forwarder, Thing::Bookkeeping, KEEPS_BOOKS),
+    right(Forwarder, Thing::Bus, &["events:DescribeEventBus", "events:PutEvents"]),
+    right(Forwarder, Thing::Objects, &["s3:PutObject"]),
+    right(Forwarder, Thing::Key, &["kms:GenerateDataKey"]),
+    right(Forwarder, Thing::AssumedRole, &["sts:AssumeRole"]),
+    // A replay reads the table.
+    right(
+        Keeper,
+        Thing::Entries,
+        &["dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Scan"],
+    ),
+    // It looks whether the stream holds what is not handed in.
+    right(Keeper, Thing::Stream, &["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]),
+    right(Keeper, Thing::Heads, &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]),
+    right(Keeper, Thing::Bookkeeping, KEEPS_BOOKS),
+    right(Keeper, Thing::Bus, &["events:DescribeEventBus", "events:PutEvents"]),
+    right(Keeper, Thing::Objects, &["s3:PutObject"]),
+    right(Keeper, Thing::Key, &["kms:GenerateDataKey"]),
+    right(Keeper, Thing::AssumedRole, &["sts:AssumeRole"]),
     right(
         Inbox,
         Thing::Inbox,

@@ -99,6 +99,28 @@ async fn a_stream_that_is_new_begins_with_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn items_whose_number_is_none_of_an_entry_are_dead_letters_each_and_a_recovery_passes_them() {
+    use outbox::Bookkeeping as _;
+    let (rig, sink) = (Rig::new().await, sink());
+    rig.server.disable();
+    for number in ["-2", "-1"] {
+        let mut rubbish = rig.server.entry("cart/1", 1);
+        rubbish["sequence"] = serde_json::json!({ "N": number });
+        rig.server.put(&rubbish);
+    }
+    write(&rig, 1..=3);
+    rig.clock.pass(HOUR);
+    rig.server.enable();
+    rig.server.habits(Habits { items: 1, ..Habits::default() });
+    let relay = rig.run(&sink).await;
+    rig.published(&sink).await;
+    rig.assert_complete(&sink);
+    let route = crate::rig::route();
+    eventually("both are dead letters", async || rig.bookkeeping.kept_counts(&route).await.unwrap().dead == 2).await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_recovery_goes_on_where_it_was_when_its_relay_died() {
     let (rig, sink) = (Rig::new().await, sink());
     rig.server.disable();

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outbox::{Source, memory::MemorySink};
+use outbox::{Clock as _, Source, System, memory::MemorySink};
 use outbox_aws::testing::streams::Habits;
 
 use crate::rig::{HOUR, PLENTY, Rig, begin, eventually, ids};
@@ -188,6 +188,28 @@ async fn an_idle_shard_is_asked_four_times_a_second_at_most_and_its_position_sta
     assert_eq!(rig.server.calls("GetShardIterator"), iterators, "an iterator is used on");
     assert_eq!(rig.checkpoints().await, checkpoints, "an idle relay writes nothing");
     relay.stop().await;
+}
+
+/// As when a relay begins, and its first look at the backlog comes while the shard is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_read_at_one_place_at_once_have_it_asked_no_more_often_from_then_on() {
+    let rig = Rig::new().await;
+    let source = rig.source().await;
+    let (partition, beginning) = begin(&source).await;
+    let read = async || source.read(&partition, &beginning, PLENTY).await.unwrap();
+    tokio::join!(read(), read());
+    let read_for = async |time: Duration| {
+        let began = System.moment();
+        while System.moment().since(began) < time {
+            read().await;
+        }
+    };
+    // From then on the pauses are as long as they get within a minute.
+    read_for(Duration::from_secs(1)).await;
+    let before = rig.server.calls("GetRecords");
+    read_for(Duration::from_secs(3)).await;
+    let asked = rig.server.calls("GetRecords") - before;
+    assert!((3..=13).contains(&asked), "{asked} requests in three seconds");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,9 @@ use crate::{
     wiring::{self, Stores},
 };
 
+#[cfg(feature = "aws")]
+mod mappings;
+
 /// What to check.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -95,6 +98,10 @@ pub(crate) async fn run(global: &Global, out: Output, args: &Args) -> Outcome {
         log(&config, stores, &mut findings).await;
     }
     listen(&config, running, &mut findings).await;
+    #[cfg(feature = "aws")]
+    if !args.offline {
+        mappings::check(&config, &mut findings).await;
+    }
     let reached = if args.offline { Vec::new() } else { reach(&config, running).await };
     for (index, route) in config.routes.iter().enumerate() {
         let subject = format!("route {}", route.settings.name);
@@ -191,7 +198,8 @@ async fn tables(config: &Config, findings: &mut Findings) {
         Ok::<_, Failure>(store.retention())
     };
     match checked.await {
-        Ok(lives) => {
+        Ok(None) => findings.ok("tables", "keys, stream and rights are as they have to be; an item lives for ever"),
+        Ok(Some(lives)) => {
             let days = lives.as_secs() / 86_400;
             let text = format!("keys, stream, expiry and rights are as they have to be; an entry lives {days} days");
             findings.ok("tables", text);

@@ -40,6 +40,10 @@ pub(crate) struct Args {
 enum Actor {
     /// A relay, and the commands that look at it and mend it
     Relay,
+    /// The function that publishes what the stream hands in, besides its log
+    Forwarder,
+    /// The function that retries and replays what is kept, besides its log
+    Keeper,
     /// A service that writes events, besides what it does in its own tables
     Writer,
     /// `outbox init`
@@ -52,6 +56,8 @@ impl From<Actor> for Role {
     fn from(actor: Actor) -> Self {
         match actor {
             Actor::Relay => Self::Relay,
+            Actor::Forwarder => Self::Forwarder,
+            Actor::Keeper => Self::Keeper,
             Actor::Writer => Self::Writer,
             Actor::Init => Self::Init,
             Actor::Inbox => Self::Inbox,

@@ -71,6 +71,9 @@ pub(crate) struct Inbox {
     /// Which consumer's, if the database holds several inboxes
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
+    /// A PostgreSQL server on RDS: its Region, as eu-west-1. The password is then a token made of AWS credentials
+    #[arg(long, value_name = "REGION")]
+    rds_iam: Option<String>,
 }
 
 /// Carries out `command`.
@@ -107,7 +110,7 @@ impl Command {
 impl Inbox {
     /// Opens the inbox, which has to be there.
     async fn open(&self) -> Result<wiring::Inbox, Failure> {
-        let database = ConsumerDatabase::named(&self.db, |name| std::env::var(name).ok())?;
+        let database = ConsumerDatabase::named(&self.db, self.rds_iam.as_deref(), |name| std::env::var(name).ok())?;
         let consumers = database.consumers().await?;
         let known = listed(consumers.iter().map(String::as_str));
         let consumer = match (&self.consumer, consumers.as_slice()) {

@@ -31,6 +31,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(config: Config, args: &Args) -> Outcome {
     #[cfg(feature = "aws")]
     let config = accepting(config, args)?;
+    if !config.forwarders.is_empty() {
+        let help = "functions of Lambda publish its routes: leave `[lambda]` out once their mappings are gone";
+        return Err(Failure::usage("no relay runs beside functions: `[lambda]` is configured").help(help));
+    }
     // First of all: a taken port is a mistake of whoever starts it, and nothing has happened yet.
     let endpoint = match config.relay.listen {
         Some(address) => Some(Endpoint::bind(address).await?),

@@ -82,18 +82,18 @@ enum Command {
 
 /// What one route would get.
 #[derive(Debug, Default, Serialize)]
-struct Found {
+pub(super) struct Found {
     route: String,
-    replay: Option<String>,
-    events: u64,
+    pub(super) replay: Option<String>,
+    pub(super) events: u64,
     bytes: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
 }
 
 /// A replay to be, and how its events are recognised.
-struct Plan {
-    replay: Replay,
+pub(super) struct Plan {
+    pub(super) replay: Replay,
     registration: Registration,
     wanted: Matcher,
     routed: Matcher,
@@ -186,16 +186,21 @@ async fn cancel(config: &Config, stores: &Stores, out: Output, id: &str) -> Outc
     Ok(Exit::Ok)
 }
 
-fn time(option: &str, text: Option<&str>) -> Result<Option<Timestamp>, Failure> {
+pub(super) fn time(option: &str, text: Option<&str>) -> Result<Option<Timestamp>, Failure> {
     let parsed = text.map(|text| units::time(text, System.wall()).map_err(|wrong| (text, wrong))).transpose();
     parsed.map_err(|(text, wrong)| Failure::usage(format!("{option}: `{text}` {wrong}")))
 }
 
 async fn routes(stores: &Stores, args: &Args) -> Result<Vec<Registration>, Failure> {
-    let registrations = stores.business.routes().await?;
     if args.all {
-        return Ok(registrations);
+        return Ok(stores.business.routes().await?);
     }
+    registered(stores, &args.route).await
+}
+
+/// The routes of these names.
+pub(super) async fn registered(stores: &Stores, names: &[String]) -> Result<Vec<Registration>, Failure> {
+    let registrations = stores.business.routes().await?;
     let pick = |wanted: &String| {
         let found = registrations.iter().find(|registration| registration.route.as_str() == wanted);
         found.cloned().ok_or_else(|| {
@@ -204,10 +209,10 @@ async fn routes(stores: &Stores, args: &Args) -> Result<Vec<Registration>, Failu
                 .help(format!("registered: {known}"))
         })
     };
-    args.route.iter().map(pick).collect()
+    names.iter().map(pick).collect()
 }
 
-async fn plan(
+pub(super) async fn plan(
     stores: &Stores,
     registration: Registration,
     filter: &Filter,
@@ -256,7 +261,7 @@ impl Plan {
 }
 
 /// Reads what the replay would read.
-async fn count(stores: &Stores, out: Output, plan: &Plan) -> Result<Found, Failure> {
+pub(super) async fn count(stores: &Stores, out: Output, plan: &Plan) -> Result<Found, Failure> {
     let mut found = Found { route: plan.replay.route.to_string(), ..Found::default() };
     let total = standing::left_of_replay(stores, &plan.registration, &plan.replay).await?;
     let bar = out.progress(Some(total), &format!("reading for {}", plan.replay.route));
@@ -285,6 +290,12 @@ async fn count(stores: &Stores, out: Output, plan: &Plan) -> Result<Found, Failu
 }
 
 impl Found {
+    /// What `replay` publishes.
+    #[cfg(feature = "aws")]
+    pub(super) fn of(self, replay: &Replay) -> Self {
+        Self { replay: Some(replay.id.clone()), ..self }
+    }
+
     fn add(&mut self, event: &Event, recorded: Timestamp) {
         self.events += 1;
         self.bytes += event.data().map_or(0, |data| data.len() as u64);
@@ -294,14 +305,19 @@ impl Found {
 }
 
 /// Waits until a relay has carried out all of `plans`.
-async fn wait(config: &Config, stores: &Stores, out: Output, plans: &[&Plan]) -> Result<(), Failure> {
+pub(super) async fn wait(config: &Config, stores: &Stores, out: Output, plans: &[&Plan]) -> Result<(), Failure> {
     let mut total = 0;
     for plan in plans {
         total += standing::left_of_replay(stores, &plan.registration, &plan.replay).await?;
     }
     let bar: ProgressBar = out.progress(Some(total), "replaying");
     if stores.bookkeeping.lease(&config.relay.name).await?.released && !out.json {
-        bar.suspend(|| eprintln!("no relay runs: it begins once one does (Ctrl-C leaves it to that)"));
+        let who = if config.forwarders.is_empty() {
+            "no relay runs: it begins once one does"
+        } else {
+            "the keeper carries it out: it begins with its next invocation"
+        };
+        bar.suspend(|| eprintln!("{who} (Ctrl-C leaves it to that)"));
     }
     loop {
         let unfinished: Vec<_> = stores
@@ -340,7 +356,7 @@ async fn nothing_was_cancelled(stores: &Stores, plans: &[&Plan]) -> Result<(), F
     Ok(())
 }
 
-fn show(out: Output, found: &[Found], asked: bool) {
+pub(super) fn show(out: Output, found: &[Found], asked: bool) {
     if out.json {
         out.value(&json!({ "dry_run": !asked, "routes": found }));
         return;

@@ -33,7 +33,7 @@ end everything has to have come right. The same seed gives the same run, to the 
 fewest incidents that still go wrong, by number, and the command that plays them again.
 
 It needs no configuration and touches no file. A long run goes on where another ended: give it the seed behind the last. \
-Ctrl-C shows what was found until then, and that seed; a second one ends it at once. From 5,000 schedules on a fault that \
+Ctrl-C shows what was found until then, and that seed; another one, a second later, ends it at once. From 5,000 schedules on a fault that \
 never struck is a failure. So is a schedule that panics, or takes longer than 20 s.")]
 pub(crate) struct Args {
     /// How many schedules [default: 10000, or 1 with --trace or --only]

@@ -17,6 +17,8 @@ use super::{Config, LogFormat, RelayConfig, RouteConfig, SinkConfig, StoreConfig
 mod aws;
 #[cfg(feature = "aws")]
 mod dynamodb;
+mod lambda;
+#[cfg(feature = "sql")]
 mod mapping;
 mod sinks;
 mod stores;
@@ -54,7 +56,9 @@ pub(crate) fn config(file: &Path, root: &Section<'_>) -> Option<Config> {
         repeated_name(&names, index, section);
         repeated_file(&routes, index, section);
     }
+    let forwarders = lambda::forwarders(root, &names, store.as_ref());
     Some(Config {
+        forwarders: forwarders?,
         file: file.to_owned(),
         store: store?,
         relay: relay?,

@@ -128,7 +128,7 @@ impl Plan {
 }
 
 /// Kills, spread over the run: each somewhere in its own share of it, so that they don't all fall together.
-fn kills(random: &mut fastrand::Rng, level: Level, work: u64) -> Vec<Incident> {
+pub(crate) fn kills(random: &mut fastrand::Rng, level: Level, work: u64) -> Vec<Incident> {
     let (fewest, most) = level.kills();
     let count = random.u64(fewest..=most);
     (0..count)

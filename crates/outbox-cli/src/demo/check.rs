@@ -26,12 +26,12 @@ pub(crate) struct Differences {
 }
 
 impl Differences {
-    fn add(&mut self, difference: impl FnOnce() -> String) {
+    pub(crate) fn add(&mut self, difference: impl FnOnce() -> String) {
         if self.named.len() < NAMED { self.named.push(difference()) } else { self.more += 1 }
     }
 
     /// Notes that `what` is `found` and not `expected`, if that is so.
-    fn expect<T: PartialEq + std::fmt::Display + Copy>(&mut self, what: &str, found: T, expected: T) {
+    pub(crate) fn expect<T: PartialEq + std::fmt::Display + Copy>(&mut self, what: &str, found: T, expected: T) {
         if found != expected {
             self.add(|| format!("{what}: {found}, not {expected}"));
         }

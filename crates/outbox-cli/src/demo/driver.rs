@@ -118,20 +118,20 @@ impl Driver {
 }
 
 /// Purchases by date. One whose customer is being served waits for that customer's worker, behind the earlier ones.
-struct Queue {
+pub(crate) struct Queue {
     coming: std::vec::IntoIter<Purchase>,
     served: HashMap<String, VecDeque<Purchase>>,
 }
 
 impl Queue {
-    fn new(mut purchases: Vec<Purchase>) -> Self {
+    pub(crate) fn new(mut purchases: Vec<Purchase>) -> Self {
         // Stable: a customer's purchases of one day stay in the order of the file.
         purchases.sort_by(|a, b| a.date.cmp(&b.date));
         Self { coming: purchases.into_iter(), served: HashMap::new() }
     }
 
     /// The next purchase of a customer that nobody serves.
-    fn next(&mut self) -> Option<Purchase> {
+    pub(crate) fn next(&mut self) -> Option<Purchase> {
         for purchase in self.coming.by_ref() {
             match self.served.entry(purchase.customer.clone()) {
                 Entry::Occupied(mut served) => served.get_mut().push_back(purchase),
@@ -145,7 +145,7 @@ impl Queue {
     }
 
     /// The next purchase of the customer that was just served, if it has one waiting; otherwise it is free.
-    fn next_of(&mut self, customer: &str) -> Option<Purchase> {
+    pub(crate) fn next_of(&mut self, customer: &str) -> Option<Purchase> {
         let next = self.served.get_mut(customer)?.pop_front();
         if next.is_none() {
             self.served.remove(customer);

@@ -60,7 +60,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 }
 
 /// Standard input is a pipe that nobody writes to: it ends when the demo does, even by SIGKILL.
-fn end_with_parent() {
+pub(crate) fn end_with_parent() {
     std::thread::spawn(|| {
         let _end = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
@@ -70,8 +70,8 @@ fn end_with_parent() {
 /// The ordinary relay, as `outbox relay --config FILE`.
 fn relay(args: &Args) -> ExitCode {
     let global = Global { config: args.folder.join("outbox.toml"), json: false, verbose: 0, log: None };
-    let outcome = crate::run(&global, Command::Relay(crate::commands::relay::Args::default()));
-    crate::finish(&global, outcome)
+    let outcome = crate::process::run(&global, Command::Relay(crate::commands::relay::Args::default()));
+    crate::process::finish(&global, outcome)
 }
 
 async fn serve(args: Args) -> Result<(), String> {
@@ -102,7 +102,7 @@ async fn router(args: &Args) -> Result<Router, String> {
     }
 }
 
-async fn bind(port: u16) -> Result<TcpListener, String> {
+pub(crate) async fn bind(port: u16) -> Result<TcpListener, String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let bound = tokio::time::timeout(PORT_LIMIT, async {
         loop {

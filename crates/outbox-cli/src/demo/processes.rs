@@ -2,6 +2,7 @@
 
 use std::{
     fs::OpenOptions,
+    path::PathBuf,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -23,6 +24,8 @@ use super::{
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at whether it does.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long a process may take to end once its leash is cut.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Something for the live view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +59,33 @@ impl News {
     }
 }
 
+/// What a process is, over all its lives.
+pub(crate) trait Part: Clone + Send + Sync + 'static {
+    /// What it is called.
+    fn name(&self) -> &'static str;
+    /// Where it writes its errors and logs.
+    fn log(&self) -> PathBuf;
+    /// Where it answers once it has started.
+    fn health(&self) -> String;
+    /// What is asked with, and who is told.
+    fn reporter(&self) -> (&reqwest::Client, &News);
+    /// Its arguments and environment.
+    fn describe(&self, command: &mut Command);
+    /// Whether it looks after a process of its own, and has to be left the time to end it.
+    fn is_guardian(&self) -> bool {
+        false
+    }
+    /// How far everything is, for people.
+    fn so_far(&self) -> String;
+    /// Waits until it is so far.
+    fn until(&self, at: u64) -> impl Future<Output = ()> + Send;
+    /// Lets it refuse everything, or not any more.
+    ///
+    /// # Errors
+    /// That it did not do so.
+    fn set_broken(&self, broken: bool) -> impl Future<Output = Result<(), String>> + Send;
+}
+
 /// What all processes share.
 #[derive(Clone, Debug)]
 pub(crate) struct Company {
@@ -70,38 +100,83 @@ pub(crate) struct Company {
     pub progress: watch::Receiver<Progress>,
 }
 
-impl Company {
-    /// Waits until the process is so far.
-    async fn until(&self, role: Role, at: u64) {
-        let progress = self.progress.clone();
-        match role {
-            Role::Orders => reaches(self.placed.clone(), |placed| *placed >= at).await,
-            Role::Relay => reaches(progress, |now| now.sent() >= at).await,
-            Role::Ledger | Role::Notifications => reaches(progress, |now| now.of(role).arrived.first >= at).await,
+/// One of the company.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub role: Role,
+    pub company: Company,
+}
+
+impl Part for Member {
+    fn name(&self) -> &'static str {
+        self.role.name()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.company.stage.log(self.role)
+    }
+
+    fn health(&self) -> String {
+        self.company.stage.url(self.role, "/health")
+    }
+
+    fn reporter(&self) -> (&reqwest::Client, &News) {
+        (&self.company.client, &self.company.news)
+    }
+
+    fn describe(&self, command: &mut Command) {
+        let stage = &self.company.stage;
+        command.args(["demo-process", self.role.name(), "--folder"]).arg(stage.folder());
+        command.arg("--port").arg(stage.port(self.role).to_string());
+        if self.role == Role::Ledger
+            && let Some(limit) = *self.company.refuse_above.borrow()
+        {
+            command.arg("--refuse-above").arg(limit.to_string());
         }
+        command.envs(stage.environment());
+    }
+
+    fn so_far(&self) -> String {
+        let published = self.company.progress.borrow().sent();
+        format!("{} orders placed, {published} events published", *self.company.placed.borrow())
+    }
+
+    async fn until(&self, at: u64) {
+        let progress = self.company.progress.clone();
+        match self.role {
+            Role::Orders => reaches(self.company.placed.clone(), |placed| *placed >= at).await,
+            Role::Relay => reaches(progress, |now| now.sent() >= at).await,
+            Role::Ledger | Role::Notifications => reaches(progress, |now| now.of(self.role).arrived.first >= at).await,
+        }
+    }
+
+    async fn set_broken(&self, broken: bool) -> Result<(), String> {
+        put(&self.company, self.role, "/outage", &json!({ "broken": broken })).await?;
+        let what = if broken { "breaks: 503 to everything" } else { "works again" };
+        self.company.news.add(format!("the webhook of {} {what}", self.role));
+        Ok(())
     }
 }
 
 /// One process, over all its lives.
 #[derive(Debug)]
-pub(crate) struct Process {
-    role: Role,
-    company: Company,
+pub(crate) struct Process<P> {
+    part: P,
     child: Child,
     /// The child lives as long as this is open; waiting for it would close it if it were left in there.
     leash: Option<ChildStdin>,
     kills: u64,
 }
 
-impl Process {
+impl<P: Part> Process<P> {
     /// Starts it, and waits until it answers.
     ///
     /// # Errors
     /// What it said before it ended, or that it does not answer.
-    pub(crate) async fn start(role: Role, company: Company) -> Result<Self, String> {
-        let mut child = spawn(role, &company)?;
+    pub(crate) async fn start(part: P) -> Result<Self, String> {
+        let mut child = spawn(&part)?;
         let leash = child.stdin.take();
-        let mut process = Self { role, company, child, leash, kills: 0 };
+        let mut process = Self { part, child, leash, kills: 0 };
         process.wait_until_it_answers().await?;
         Ok(process)
     }
@@ -118,16 +193,16 @@ impl Process {
     ) -> Result<u64, String> {
         for incident in incidents {
             tokio::select! {
-                () = self.company.until(self.role, incident.at) => {}
+                () = self.part.until(incident.at) => {}
                 status = self.child.wait() => return Err(self.ended(status)),
                 () = reaches(stop.clone(), |stop| *stop) => return self.end().await,
             }
             match incident.action {
                 Action::Kill => self.kill().await?,
                 Action::Break => {
-                    self.set_broken(true).await?;
+                    self.part.set_broken(true).await?;
                     tokio::time::sleep(OUTAGE).await;
-                    self.set_broken(false).await?;
+                    self.part.set_broken(false).await?;
                 }
             }
         }
@@ -138,35 +213,33 @@ impl Process {
         }
     }
 
-    /// Ends it for good. What it left undone would be done by its next life: there is nothing to be gentle about.
+    /// Ends it for good. What it left undone would be done by its next life: there is nothing to be gentle about, unless it
+    /// looks after a process of its own.
     async fn end(mut self) -> Result<u64, String> {
-        self.child.kill().await.map_err(|error| format!("cannot end {}: {error}", self.role))?;
+        if self.part.is_guardian() {
+            drop(self.leash.take());
+            if tokio::time::timeout(END_LIMIT, self.child.wait()).await.is_ok() {
+                return Ok(self.kills);
+            }
+        }
+        self.child.kill().await.map_err(|error| format!("cannot end {}: {error}", self.part.name()))?;
         Ok(self.kills)
     }
 
     /// SIGKILL, and a new start.
     async fn kill(&mut self) -> Result<(), String> {
-        self.child.kill().await.map_err(|error| format!("cannot kill {}: {error}", self.role))?;
+        self.child.kill().await.map_err(|error| format!("cannot kill {}: {error}", self.part.name()))?;
         self.kills += 1;
-        let placed = *self.company.placed.borrow();
-        let published = self.company.progress.borrow().sent();
-        let when = format!("{placed} orders placed, {published} events published");
-        self.company.news.add(format!("kill -9 {} (no. {}): {when}", self.role, self.kills));
-        self.child = spawn(self.role, &self.company)?;
+        let when = self.part.so_far();
+        self.part.reporter().1.add(format!("kill -9 {} (no. {}): {when}", self.part.name(), self.kills));
+        self.child = spawn(&self.part)?;
         self.leash = self.child.stdin.take();
         self.wait_until_it_answers().await
     }
 
-    async fn set_broken(&self, broken: bool) -> Result<(), String> {
-        put(&self.company, self.role, "/outage", &json!({ "broken": broken })).await?;
-        let what = if broken { "breaks: 503 to everything" } else { "works again" };
-        self.company.news.add(format!("the webhook of {} {what}", self.role));
-        Ok(())
-    }
-
     async fn wait_until_it_answers(&mut self) -> Result<(), String> {
-        let url = self.company.stage.url(self.role, "/health");
-        let client = self.company.client.clone();
+        let url = self.part.health();
+        let client = self.part.reporter().0.clone();
         let answers = async {
             while client.get(&url).send().await.is_err() {
                 tokio::time::sleep(LOOK).await;
@@ -176,22 +249,22 @@ impl Process {
             () = answers => Ok(()),
             status = self.child.wait() => Err(self.ended(status)),
             () = tokio::time::sleep(START_LIMIT) => {
-                Err(format!("{} does not answer on {url} after {} s", self.role, START_LIMIT.as_secs()))
+                Err(format!("{} does not answer on {url} after {} s", self.part.name(), START_LIMIT.as_secs()))
             }
         }
     }
 
     fn ended(&self, status: std::io::Result<std::process::ExitStatus>) -> String {
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        let log = std::fs::read_to_string(self.company.stage.log(self.role)).unwrap_or_default();
+        let log = std::fs::read_to_string(self.part.log()).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(5).collect();
         let tail: Vec<_> = lines.into_iter().rev().collect();
-        format!("{} ended by itself ({status}); its last lines:\n  {}", self.role, tail.join("\n  "))
+        format!("{} ended by itself ({status}); its last lines:\n  {}", self.part.name(), tail.join("\n  "))
     }
 }
 
 /// Waits until the watched value is as wanted; for ever, if nobody is left to make it so.
-async fn reaches<T>(mut watched: watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
+pub(crate) async fn reaches<T>(mut watched: watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
     if watched.wait_for(wanted).await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -219,31 +292,23 @@ pub(crate) fn own_binary() -> std::io::Result<Command> {
     Ok(command)
 }
 
-fn spawn(role: Role, company: &Company) -> Result<Child, String> {
-    let failed = |error: std::io::Error| format!("cannot start {role}: {error}");
-    let stage = &company.stage;
-    let log = OpenOptions::new().create(true).append(true).open(stage.log(role)).map_err(failed)?;
+fn spawn<P: Part>(part: &P) -> Result<Child, String> {
+    let failed = |error: std::io::Error| format!("cannot start {}: {error}", part.name());
+    let log = OpenOptions::new().create(true).append(true).open(part.log()).map_err(failed)?;
     let mut command = own_binary().map_err(failed)?;
-    command.args(["demo-process", role.name(), "--folder"]).arg(stage.folder());
-    command.arg("--port").arg(stage.port(role).to_string());
-    if role == Role::Ledger
-        && let Some(limit) = *company.refuse_above.borrow()
-    {
-        command.arg("--refuse-above").arg(limit.to_string());
-    }
+    part.describe(&mut command);
     // An interrupt on the terminal is the demo's to handle, not its processes'.
     #[cfg(unix)]
     command.process_group(0);
     command
-        .envs(stage.environment())
-        // The relay's webhooks go to this machine, whatever proxy the user has.
+        // What goes to this machine goes there, whatever proxy the user has.
         .env("NO_PROXY", "127.0.0.1")
         .env("no_proxy", "127.0.0.1")
         // The child ends when this pipe does: so no process outlives the demo, however that ends.
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(log)
-        .kill_on_drop(true)
+        .kill_on_drop(!part.is_guardian())
         .spawn()
         .map_err(failed)
 }

@@ -26,8 +26,7 @@ const PORTS: std::ops::Range<u16> = 12_000..30_000;
 /// The demo's place in the file system and on the network. Removed when dropped, unless it is to be kept.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    folder: PathBuf,
-    keep: bool,
+    folder: Folder,
     ports: [u16; 4],
     secret: Secret,
     /// Where the orders are, unless in a file of the folder.
@@ -49,22 +48,16 @@ impl Stage {
     /// # Errors
     /// What is wrong and what to do.
     pub(crate) fn set_up(keep: Option<&Path>, server: Option<Server>, entropy: &dyn Entropy) -> Result<Self, String> {
-        let folder = match keep {
-            Some(folder) => folder.to_owned(),
-            None => std::env::temp_dir().join(format!("outbox-demo-{:016x}", entropy.seed())),
-        };
-        make_empty_folder(&folder)?;
         // From here on the folder goes away with the stage, whatever fails.
-        let mut stage =
-            Self { folder, keep: keep.is_some(), ports: [0; 4], secret: Secret(new_secret(entropy)), server };
-        stage.ports = free_ports(entropy)?;
+        let folder = Folder::make(keep, entropy)?;
+        let stage = Self { folder, ports: free_ports(entropy)?, secret: Secret(new_secret(entropy)), server };
         fs::write(stage.config(), stage.config_text())
             .map_err(|error| format!("cannot write {}: {error}", stage.config().display()))?;
         Ok(stage)
     }
 
     pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        &self.folder.path
     }
 
     /// Where the orders are, unless in a file of the folder.
@@ -80,12 +73,12 @@ impl Stage {
 
     /// The relay's configuration file.
     pub(crate) fn config(&self) -> PathBuf {
-        self.folder.join("outbox.toml")
+        self.folder.path.join("outbox.toml")
     }
 
     /// Where a process writes its errors and logs.
     pub(crate) fn log(&self, role: Role) -> PathBuf {
-        self.folder.join(format!("{role}.log"))
+        self.folder.path.join(format!("{role}.log"))
     }
 
     /// Where a process listens.
@@ -127,21 +120,43 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+/// A folder of the demo's own. Removed when dropped, unless it is to be kept.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    pub path: PathBuf,
+    keep: bool,
+}
+
+impl Folder {
+    /// Makes it: the one that is to be kept, which has to be new or empty, or one among the temporary ones.
+    ///
+    /// # Errors
+    /// What is wrong and what to do.
+    pub(crate) fn make(keep: Option<&Path>, entropy: &dyn Entropy) -> Result<Self, String> {
+        let path = match keep {
+            Some(folder) => folder.to_owned(),
+            None => std::env::temp_dir().join(format!("outbox-demo-{:016x}", entropy.seed())),
+        };
+        make_empty_folder(&path)?;
+        Ok(Self { path, keep: keep.is_some() })
+    }
+}
+
+impl Drop for Folder {
     fn drop(&mut self) {
         if self.keep {
             return;
         }
         // A process that is only just being killed may still make a file.
         let removed = (0..10).any(|_| {
-            let removed = fs::remove_dir_all(&self.folder).is_ok() || !self.folder.exists();
+            let removed = fs::remove_dir_all(&self.path).is_ok() || !self.path.exists();
             if !removed {
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
             removed
         });
         if !removed {
-            eprintln!("could not remove {}: remove it by hand", self.folder.display());
+            eprintln!("could not remove {}: remove it by hand", self.path.display());
         }
     }
 }
@@ -183,25 +198,23 @@ fn base64(bytes: &[u8; 24]) -> String {
     bytes.chunks(3).flat_map(group).collect()
 }
 
-/// Ports that nobody listens on now.
-fn free_ports(entropy: &dyn Entropy) -> Result<[u16; 4], String> {
+/// So many ports that nobody listens on now.
+pub(crate) fn free_ports<const N: usize>(entropy: &dyn Entropy) -> Result<[u16; N], String> {
     let mut random = fastrand::Rng::with_seed(entropy.seed());
     // All are held until all are found, so that none is found twice.
-    let mut held = Vec::with_capacity(4);
+    let mut held = Vec::with_capacity(N);
     for _ in 0..1_000 {
-        match TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, random.u16(PORTS))) {
-            Ok(listener) => held.push(listener),
+        if let Ok(held) = <[(TcpListener, u16); N]>::try_from(std::mem::take(&mut held)).map_err(|few| held = few) {
+            return Ok(held.map(|(_, port)| port));
+        }
+        let port = random.u16(PORTS);
+        match TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
+            Ok(listener) => held.push((listener, port)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(format!("cannot listen on 127.0.0.1: {error}")),
         }
-        if let [orders, relay, ledger, notifications] = held.as_slice() {
-            let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-            let ports = [port(orders), port(relay), port(ledger), port(notifications)];
-            let [Ok(orders), Ok(relay), Ok(ledger), Ok(notifications)] = ports else { break };
-            return Ok([orders, relay, ledger, notifications]);
-        }
     }
-    Err(format!("no four free ports from {} to {} on 127.0.0.1", PORTS.start, PORTS.end))
+    Err(format!("no {N} free ports from {} to {} on 127.0.0.1", PORTS.start, PORTS.end))
 }
 
 #[cfg(test)]

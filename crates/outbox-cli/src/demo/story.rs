@@ -23,7 +23,7 @@ use super::{
     consumer,
     driver::{self, Driven},
     observer::{self, Observer, Progress},
-    processes::{Company, News, Process, put},
+    processes::{Company, Member, News, Process, put},
     purchases::{Purchase, Truth, history, refused_above},
     report::{Expected, Report},
     server::Server,
@@ -32,11 +32,11 @@ use super::{
 };
 
 /// How long everything may stand still before the demo gives up.
-const STALL: Duration = Duration::from_secs(60);
+pub(crate) const STALL: Duration = Duration::from_secs(60);
 /// How long everything has to stand still in the end: whatever is still under way would arrive in this time.
-const QUIET: Duration = Duration::from_secs(1);
+pub(crate) const QUIET: Duration = Duration::from_secs(1);
 /// Between two pictures of the live view.
-const PICTURE: Duration = Duration::from_millis(200);
+pub(crate) const PICTURE: Duration = Duration::from_millis(200);
 /// Between two looks at the dead letters.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -130,7 +130,7 @@ async fn cast(
     };
     let mut throughs = Vec::new();
     for role in Role::ALL {
-        let process = Process::start(role, company.clone()).await?;
+        let process = Process::start(Member { role, company: company.clone() }).await?;
         let (through, over) = oneshot::channel();
         throughs.push(over);
         let life = process.live(plan.of(role).to_vec(), through, stopped.clone());
@@ -142,7 +142,7 @@ async fn cast(
         ending = story.play(placed, throughs) => ending,
         failure = first_failure(processes) => Err(failure),
         never = watch_server(stage) => never,
-        stalled = show(View::new(total, Arc::clone(clock)), &company, clock) => Err(stalled),
+        stalled = show(View::new(&LABELS, total, Arc::clone(clock)), &company, clock) => Err(stalled),
     }
 }
 
@@ -155,7 +155,7 @@ async fn watch_server(stage: &Stage) -> Result<Ending, String> {
 }
 
 /// The client of the driver and of everything else that asks the processes something.
-fn client() -> Result<reqwest::Client, String> {
+pub(crate) fn client() -> Result<reqwest::Client, String> {
     reqwest::Client::builder()
         .no_proxy()
         .connect_timeout(Duration::from_secs(2))
@@ -164,7 +164,7 @@ fn client() -> Result<reqwest::Client, String> {
         .map_err(|error| format!("no HTTP client: {error}"))
 }
 
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     let terminated = async {
         #[cfg(unix)]
         if let Ok(mut signal) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -191,6 +191,19 @@ async fn first_failure(processes: &mut Lives) -> String {
     std::future::pending().await
 }
 
+/// What the live view counts.
+const LABELS: [&str; 5] = ["placed", "committed", "published", "ledger", "notifications"];
+
+fn counts(placed: u64, progress: &Progress) -> Vec<u64> {
+    let applied = [progress.ledger.applied, progress.notifications.applied];
+    vec![placed, progress.committed, progress.published(), applied[0], applied[1]]
+}
+
+/// Events that are committed and not yet applied everywhere.
+fn backlog(progress: &Progress) -> u64 {
+    progress.committed.saturating_sub(progress.ledger.applied.min(progress.notifications.applied))
+}
+
 /// Draws the live view until it is dropped; gives up when nothing moves any more.
 async fn show(mut view: View, company: &Company, clock: &Arc<dyn Clock>) -> String {
     let mut last = (0, Progress::default());
@@ -199,7 +212,7 @@ async fn show(mut view: View, company: &Company, clock: &Arc<dyn Clock>) -> Stri
         tokio::time::sleep(PICTURE).await;
         let now = (*company.placed.borrow(), company.progress.borrow().clone());
         let news = company.news.take();
-        view.show(now.0, &now.1, &news);
+        view.show(counts(now.0, &now.1), backlog(&now.1), &news);
         if now != last || !news.is_empty() {
             (moved, last) = (clock.moment(), now);
         } else if clock.moment() - moved > STALL {
@@ -363,6 +376,13 @@ async fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_backlog_is_what_the_slower_consumer_has_not_applied() {
+        let mut progress = Progress { committed: 10, ..Progress::default() };
+        (progress.ledger.applied, progress.notifications.applied) = (4, 9);
+        assert_eq!(backlog(&progress), 6);
+    }
 
     #[test]
     fn what_stands_behind_a_refused_order_waits_and_other_customers_do_not() {

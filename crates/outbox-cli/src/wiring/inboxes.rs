@@ -16,7 +16,7 @@ use outbox_sql::{
     sqlite::{InboxOptions, SqliteInbox},
 };
 
-use crate::exit::Failure;
+use crate::{exit::Failure, rds};
 
 /// A consumer's own database. Shown without a password.
 pub(crate) enum ConsumerDatabase {
@@ -41,16 +41,25 @@ pub(crate) enum Inbox {
 }
 
 impl ConsumerDatabase {
-    /// The one that `named` names: a file, a URL, or a table as `dynamodb:ledger-inbox`. A password that the URL leaves out is taken from the `environment`.
+    /// The one that `named` names: a file, a URL, or a table as `dynamodb:ledger-inbox`. A password that the URL leaves out is
+    /// a token of RDS, if its Region is given, or taken from the `environment`.
     ///
     /// # Errors
-    /// [`Failure`] for a URL that cannot be read, and for a file that is not there.
-    pub(crate) fn named(named: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+    /// [`Failure`] for a URL that cannot be read, for a file that is not there, and for a Region of what is not on RDS.
+    pub(crate) fn named(
+        named: &Path,
+        rds_iam: Option<&str>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Failure> {
+        let url = named.to_str().filter(|text| text.starts_with("postgres://") || text.starts_with("postgresql://"));
+        if rds_iam.is_some() && url.is_none() {
+            return Err(Failure::usage("--rds-iam: only a PostgreSQL server takes tokens of RDS")
+                .help("name one with --db, as postgres://ledger@host/ledger, or leave the option out"));
+        }
         #[cfg(feature = "aws")]
         if let Some(table) = named.to_str().and_then(|text| text.strip_prefix("dynamodb:")) {
             return Ok(Self::Dynamo(table.to_owned()));
         }
-        let url = named.to_str().filter(|text| text.starts_with("postgres://") || text.starts_with("postgresql://"));
         let Some(url) = url else {
             if named.exists() {
                 return Ok(Self::Sqlite(named.to_owned()));
@@ -59,6 +68,13 @@ impl ConsumerDatabase {
                 .help("name the consumer's database with --db"));
         };
         let options = ConnectOptions::parse(url).map_err(|error| Failure::usage(format!("--db: {error}")))?;
+        if let Some(region) = rds_iam {
+            let options = rds::with_tokens(options, region).map_err(|refused| {
+                let (what, help) = refused.told(region);
+                Failure::usage(format!("--rds-iam: {what}")).help(help)
+            })?;
+            return Ok(Self::Postgres(Box::new(options)));
+        }
         // As for every program that talks to PostgreSQL.
         let password = environment("PGPASSWORD").filter(|_| !options.has_password());
         Ok(Self::Postgres(Box::new(match password {
@@ -123,7 +139,7 @@ mod tests {
 
     fn options(url: &str, password: Option<&str>) -> ConnectOptions {
         let environment = |name: &str| password.filter(|_| name == "PGPASSWORD").map(str::to_owned);
-        match ConsumerDatabase::named(Path::new(url), environment) {
+        match ConsumerDatabase::named(Path::new(url), None, environment) {
             Ok(ConsumerDatabase::Postgres(options)) => *options,
             Ok(other) => panic!("{other} is no server"),
             Err(failure) => panic!("{failure:?}"),
@@ -141,7 +157,37 @@ mod tests {
     fn a_file_is_not_made_by_looking_for_an_inbox_in_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.db");
-        assert!(ConsumerDatabase::named(&file, |_| None).is_err());
+        assert!(ConsumerDatabase::named(&file, None, |_| None).is_err());
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_region_of_rds_is_refused_for_what_is_no_server() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [folder.path().to_str().unwrap(), "dynamodb:ledger-inbox"] {
+            let Err(refused) = ConsumerDatabase::named(Path::new(name), Some("eu-west-1"), |_| None) else {
+                panic!("{name}")
+            };
+            assert!(refused.message().contains("--rds-iam"), "{refused:?}");
+        }
+    }
+
+    #[cfg(feature = "aws")]
+    #[test]
+    fn a_token_of_rds_takes_the_place_of_a_password_and_goes_with_none() {
+        let named = |url: &str, region: &str| {
+            ConsumerDatabase::named(Path::new(url), Some(region), |_| Some("hush".to_owned()))
+        };
+        let Ok(ConsumerDatabase::Postgres(options)) = named("postgres://ledger@localhost/ledger", "eu-west-1") else {
+            panic!("it is taken")
+        };
+        assert!(!options.has_password(), "the environment's is not taken");
+        for (url, region, why) in [
+            ("postgres://ledger:hush@localhost/ledger", "eu-west-1", "there is a password"),
+            ("postgres://ledger@localhost/ledger", "Ireland", "`Ireland` is no Region"),
+        ] {
+            let Err(refused) = named(url, region) else { panic!("{url} {region}") };
+            assert!(refused.message().contains(why), "{refused:?}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use outbox::{BusinessStore, Operator, Source};
 #[cfg(feature = "aws")]
-use outbox_aws::dynamodb::{self, DynamoBookkeeping, DynamoStore, SourceOptions, StreamsSource};
+use outbox_aws::dynamodb::{self, DynamoBookkeeping, SourceOptions, StreamsSource, TableSource};
 use outbox_sql::{
     postgres::{
         self, ConnectOptions, PostgresBookkeeping, PostgresStore,
@@ -14,7 +14,7 @@ use outbox_sql::{
 };
 
 #[cfg(feature = "aws")]
-use crate::config::DynamoConfig;
+use super::dynamo;
 use crate::{
     config::{BookkeepingConfig, Config, DatabaseConfig, PostgresConfig},
     exit::{Exit, Failure},
@@ -69,6 +69,8 @@ pub(crate) async fn stores(config: &Config, make: bool) -> Result<Stores, Failur
 /// # Errors
 /// As the store gave it.
 pub(crate) async fn business(config: &Config) -> Result<Business, Failure> {
+    #[cfg(feature = "aws")]
+    let forwarders = &config.forwarders;
     match &config.store.database {
         DatabaseConfig::Sqlite(file) => {
             // Never there, rather than gone: then nothing was lost.
@@ -94,20 +96,14 @@ pub(crate) async fn business(config: &Config) -> Result<Business, Failure> {
             let store = dynamo(config).await?;
             let streams = dynamodb::connect_streams(&config.aws).await;
             let options = SourceOptions { recovery_share: config.recovery_share, accept_loss: config.accept_loss };
-            let source = StreamsSource::open(&store, &streams, options).await?;
-            Ok(Business { source: Arc::new(source), store: Arc::new(store) })
+            let stream = StreamsSource::open(&store, &streams, options).await?;
+            // What functions publish, nobody reads here: only replays do, from the table.
+            let is_forwarded = !forwarders.is_empty();
+            let source: Arc<dyn Source> =
+                if is_forwarded { Arc::new(TableSource::of(&stream)) } else { Arc::new(stream) };
+            Ok(Business { source, store: Arc::new(store) })
         }
     }
-}
-
-/// The service's tables alone.
-///
-/// # Errors
-/// As DynamoDB says.
-#[cfg(feature = "aws")]
-pub(crate) async fn dynamo(config: &DynamoConfig) -> Result<DynamoStore, Failure> {
-    let client = dynamodb::connect(&config.aws).await;
-    Ok(DynamoStore::open(&client, &config.tables(), dynamodb::StoreOptions::default()).await?)
 }
 
 /// What a relay reads: the server's log, if the configuration says so, which begins a stream; else `source`.

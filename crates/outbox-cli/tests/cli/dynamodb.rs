@@ -22,6 +22,9 @@ use crate::{
     place::{Place, Ran},
 };
 
+mod functions;
+mod mapping;
+
 type Item = HashMap<String, AttributeValue>;
 
 /// A service's tables, and a folder with a configuration for them.
@@ -188,6 +191,37 @@ async fn a_loss_can_be_accepted_where_entries_expire_alone() {
     let service = Service::initialised().await;
     let ran = service.run(&["purge", "--keep", "1", "--yes"]);
     assert!(ran.code == 2 && ran.err.contains("DynamoDB"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_the_service_is_never_taken_for_a_bookkeeping() {
+    use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+
+    // A relay that is called as one of the service's tables is: by default its bookkeeping is another one.
+    let service = Service::new().await;
+    let mut config = service.place.read("outbox.toml");
+    config = config.replace("[relay]\n", "[relay]\nname = 'carts'\n");
+    service.place.write("outbox.toml", &config);
+    let (own, books) = (format!("{}-carts", service.prefix), format!("{}-carts-bookkeeping", service.prefix));
+    let id = AttributeDefinition::builder().attribute_name("id").attribute_type(ScalarAttributeType::S).build();
+    let key = KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build();
+    let make = service.client.create_table().table_name(&own).billing_mode(BillingMode::PayPerRequest);
+    make.attribute_definitions(id.unwrap()).key_schema(key.unwrap()).send().await.unwrap();
+    assert_eq!(service.run(&["init"]).code, 0);
+    assert!(!service.items(&books).await.is_empty(), "the bookkeeping is in a table of its own");
+    assert_eq!(service.run(&["check"]).code, 0);
+
+    // One that is named is refused, by its name and with the remedy.
+    service
+        .place
+        .write("outbox.toml", &config.replace("[relay]\n", &format!("[relay]\nbookkeeping = 'dynamodb:{own}'\n")));
+    for command in ["init", "check", "relay", "status"] {
+        let ran = service.run(&[command]);
+        let told = format!("{}{}", ran.out, ran.err).split_whitespace().collect::<Vec<_>>().join(" ");
+        let is_told = told.contains(&format!("`{own}`")) && told.contains("`bookkeeping` in `[relay]`");
+        assert!(ran.code != 0 && is_told, "{command}: {} {told}", ran.code);
+    }
+    assert!(service.items(&own).await.is_empty(), "nothing was written into it");
 }
 
 /// Order `sequence` of a customer.

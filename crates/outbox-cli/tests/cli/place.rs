@@ -180,9 +180,15 @@ impl Running {
     /// Presses Ctrl-C and waits for the end.
     #[cfg(target_os = "linux")]
     pub(crate) fn interrupt(self) -> Ran {
+        self.press_ctrl_c();
+        self.wait()
+    }
+
+    /// Presses Ctrl-C.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn press_ctrl_c(&self) {
         let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
-        self.wait()
     }
 
     /// Kills it as `kill -9` does.

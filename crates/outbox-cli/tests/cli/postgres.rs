@@ -258,12 +258,14 @@ async fn how_a_database_is_read_can_be_changed_and_changed_back() {
         service.configure(&format!("read = '{read}'"));
         let ran = service.place.run(&["init"]);
         assert_eq!(ran.code, 0, "{}", said(&ran));
-        assert_eq!(service.place.run(&["check"]).code, 0);
+        let ran = service.place.run(&["check"]);
+        assert_eq!(ran.code, 0, "{}", said(&ran));
         service.write(20).await;
         let relay = service.place.relay();
         service.write(20).await;
         service.place.wait_until(|status| status["routes"][0]["backlog"] == 0);
-        assert_eq!(relay.stop().code, 0);
+        let ran = relay.stop();
+        assert_eq!(ran.code, 0, "{}", said(&ran));
     }
     let text = service.place.read("ledger.jsonl");
     let places: Vec<_> = text.lines().filter_map(|line| line.split("\"id\":\"").nth(1)?.split('"').next()).collect();

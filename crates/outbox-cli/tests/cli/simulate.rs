@@ -88,6 +88,20 @@ fn an_interrupted_run_says_where_to_go_on_and_that_it_was_interrupted() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_ctrl_c_that_comes_twice_at_once_is_one() {
+    let place = Place::new();
+    let running = place.spawn(&["simulate", "--schedules", "100000000"]);
+    place.until("the run hears of Ctrl-C", |_| running.catches_interrupts().then_some(()));
+    for _ in 0..4 {
+        running.press_ctrl_c();
+    }
+    let ran = running.interrupt();
+    assert_eq!(ran.code, 130, "{}\n{}", ran.out, ran.err);
+    assert!(ran.out.contains("go on with --seed ") && !ran.err.contains("is not told"), "{}\n{}", ran.out, ran.err);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn output_that_cannot_be_written_is_an_error() {
     let place = Place::new();
     for args in

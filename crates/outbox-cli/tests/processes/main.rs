@@ -5,6 +5,10 @@
 
 mod adopting;
 mod arrivals;
+#[cfg(feature = "aws")]
+#[path = "../../../outbox-aws/tests/dynamodb/server.rs"]
+#[allow(clippy::expect_used, dead_code, reason = "others use all of it")]
+mod aws;
 mod bookkeeping;
 mod crashes;
 mod databases;
@@ -20,4 +24,6 @@ mod routes;
 mod rubbish;
 mod said;
 mod stdout;
+#[cfg(feature = "aws")]
+mod streams;
 mod target;

@@ -29,6 +29,10 @@ mod login;
 mod look;
 mod lsn;
 mod pgoutput;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+#[expect(clippy::panic, reason = "a property that does not hold is told by a panic")]
+pub mod properties;
 mod publication;
 mod pump;
 mod replication;

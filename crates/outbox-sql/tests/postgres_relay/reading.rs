@@ -51,6 +51,8 @@ async fn a_row_of_rubbish_is_set_aside_and_the_rest_goes_on() {
     let client = service.session().await;
     let rubbish = [
         "(type, count) VALUES ('t', 0)",
+        "(type, count) VALUES ('t', 2147483647)",
+        "(type, count) VALUES ('t', -2147483648)",
         "(type, attributes) VALUES ('t', '[1]')",
         "(type, data, data_bytes) VALUES ('t', '1', '1')",
         "(type, key, sequence, incarnation, after) VALUES ('t', 'k', 7, 1, 'x')",

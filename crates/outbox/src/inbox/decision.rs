@@ -235,7 +235,7 @@ pub(crate) fn life_after(settings: &InboxSettings, life: Life, event: &Event) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing_event;
+    use crate::{inbox::settings::Kinds, testing_event};
 
     fn placing(place: Place, after: Place) -> Placing {
         Placing { place, count: 1, after }
@@ -270,6 +270,37 @@ mod tests {
         let event = placing(Place::new(2, 1, 0), Place::ORIGIN);
         assert_eq!(turn(Place::new(1, 3, 0), &event), Turn::Next { history_back: true });
         assert_eq!(turn(Place::ORIGIN, &event), Turn::Next { history_back: false });
+    }
+
+    #[test]
+    fn the_marker_of_a_discarded_event_without_a_key_is_passed_by() {
+        let marker = testing_event(SKIPPED, None, 1);
+        for mode in [Mode::Once, Mode::Latest] {
+            let verdict = judge(&InboxSettings::new(mode), &LaneRecord::default(), &Basis::Id, &marker);
+            assert_eq!(verdict, Verdict::Ignore);
+        }
+    }
+
+    #[test]
+    fn a_place_before_the_first_of_an_incarnation_is_not_next_within_it() {
+        // The mark is in the incarnation, and nothing in it was reached by going back.
+        let event = placing(Place::new(2, 45, 0), Place::new(1, 40, 0));
+        assert_eq!(turn(Place::new(2, 41, 0), &event), Turn::Early);
+    }
+
+    #[test]
+    fn what_the_key_names_is_there_from_its_create_to_its_removal() {
+        let only = |kind: &str| [kind.to_owned()].into();
+        let kinds = Kinds { create: only("made"), change: only("changed"), remove: only("gone") };
+        let settings = InboxSettings { kinds, ..InboxSettings::new(Mode::InOrder) };
+        let after = |life, kind| life_after(&settings, life, &testing_event(kind, Some("k"), 1));
+        for life in [Life::Unknown, Life::Open, Life::Removed] {
+            assert_eq!(after(life, "made"), Life::Open);
+            assert_eq!(after(life, "gone"), Life::Removed);
+            assert_eq!(after(life, "other"), life);
+        }
+        assert_eq!(after(Life::Unknown, "changed"), Life::Open);
+        assert_eq!(after(Life::Removed, "changed"), Life::Removed);
     }
 
     #[test]

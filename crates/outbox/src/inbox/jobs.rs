@@ -16,6 +16,9 @@ use crate::{
     inbox_store::{Abort, InboxTx, Isolation, Job, LaneChange, LaneId, Life, PurgedIds, TroubleState},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Ids looked at in one transaction at most.
 const PURGE: usize = 1_000;
 /// Lanes looked at in one transaction of a sweep at most.

@@ -15,6 +15,8 @@ use crate::{
 };
 
 mod jobs;
+#[cfg(test)]
+mod tests;
 
 use jobs::{Change, ChangeJob, ForgetJob, KeptJob, RewindJob, ShowJob, SkipJob, TotalsJob};
 

@@ -177,6 +177,16 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_ends_after_its_handler_and_some_handler_runs() {
+        let claims = crate::inbox::ClaimSettings::default();
+        assert_eq!(claims.validate(), Ok(()));
+        let short = crate::inbox::ClaimSettings { expiry: claims.timeout, ..claims };
+        assert!(matches!(short.validate(), Err(SettingsError::ClaimExpiry { .. })));
+        let none = crate::inbox::ClaimSettings { concurrency: 0, ..claims };
+        assert_eq!(none.validate(), Err(SettingsError::ClaimConcurrency));
+    }
+
+    #[test]
     fn settings_that_make_no_sense_are_named() {
         let mut settings = InboxSettings::new(Mode::Once);
         settings.retry.attempts = 0;

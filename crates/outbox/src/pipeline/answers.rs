@@ -56,8 +56,8 @@ impl Pipeline {
         }
     }
 
-    /// The sink is there. If it was not before, events that failed without being named need not wait any longer: they
-    /// hold back the checkpoint.
+    /// The sink is there. If it was not before, events that failed without being named need not wait any longer, unless
+    /// the sink asked for that: they hold back the checkpoint.
     fn alive(&mut self, now: Moment) {
         if !self.health.alive() {
             return;
@@ -69,7 +69,8 @@ impl Pipeline {
         for (due, id) in std::mem::take(&mut self.timers) {
             let lane = self.lanes.get(id);
             let front = lane.queue.front().and_then(|item| item.failures.as_deref());
-            if lane.state == State::Waiting(due) && front.is_some_and(unnamed) {
+            let is_asked = lane.asked.is_some_and(|until| now < until);
+            if lane.state == State::Waiting(due) && front.is_some_and(unnamed) && !is_asked {
                 self.settle_lane(id);
             } else {
                 self.timers.insert((due, id));
@@ -85,6 +86,7 @@ impl Pipeline {
             }
             Some(Verdict::Throttled(after)) => {
                 let delay = backoff::delay(&self.settings.retry, 1, &mut self.rng);
+                self.lanes.get_mut(lane).asked = after.map(|after| now + after);
                 self.let_wait(lane, now + after.unwrap_or(delay).max(delay));
             }
             Some(Verdict::Refused { permanent, reason }) => self.blame(now, lane, *permanent, reason),

@@ -10,7 +10,6 @@ use super::{
 use crate::{
     bookkeeping::Lane,
     entry::{Content, Position, Record},
-    route::AfterDeadLetter,
 };
 
 impl Pipeline {
@@ -49,13 +48,6 @@ impl Pipeline {
                 }
             }
         }
-    }
-
-    /// A dead letter that its key went on without waits in a lane of its own, also when it is read again.
-    fn apart(&self, id: &Arc<str>) -> Option<Lane> {
-        let goes_on = self.settings.retry.after_dead_letter == AfterDeadLetter::Continue;
-        let apart = (goes_on && !self.lanes.troubled.is_empty()).then(|| Lane::Event(id.clone()))?;
-        self.lanes.troubled.contains(&apart).then_some(apart)
     }
 
     fn enqueue(&mut self, lane: Lane, item: Item, id: &Arc<str>, position: &Position) {

@@ -74,6 +74,8 @@ pub(super) struct LaneState {
     pub(super) held_bytes: usize,
     /// How many events may share a call; lowered to find the culprit of a rejected call.
     pub(super) call_limit: usize,
+    /// Before when the sink asked not to be sent its events again.
+    pub(super) asked: Option<Moment>,
 }
 
 /// Names a lane while it holds events.
@@ -102,6 +104,7 @@ impl Lanes {
             state.lane = lane.clone();
             state.owner = owner;
             state.call_limit = usize::MAX;
+            state.asked = None;
             id
         } else {
             let id = LaneId(u32::try_from(self.states.len()).unwrap_or(u32::MAX));
@@ -113,6 +116,7 @@ impl Lanes {
                 held: 0,
                 held_bytes: 0,
                 call_limit: usize::MAX,
+                asked: None,
             });
             id
         };
@@ -149,6 +153,15 @@ impl Lanes {
         state.held += 1;
         state.held_bytes += item.size;
         state.queue.push_back(item);
+    }
+
+    /// Takes an event into the lane's queue, in front of those that were read after it.
+    pub(super) fn insert(&mut self, id: LaneId, item: Item) {
+        let state = self.get_mut(id);
+        state.held += 1;
+        state.held_bytes += item.size;
+        let behind = state.queue.iter().position(|other| other.slot > item.slot);
+        state.queue.insert(behind.unwrap_or(state.queue.len()), item);
     }
 
     /// An event of the lane left the window's open part.

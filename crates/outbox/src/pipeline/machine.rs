@@ -238,6 +238,7 @@ impl Pipeline {
         if state.owner == Owner::Keeper && state.state != State::Keeping {
             state.owner = Owner::Pipeline;
             self.drop_discarded(id);
+            self.rejoin(id);
             if self.lanes.get(id).state == State::Idle {
                 self.settle_lane(id);
             }

@@ -484,6 +484,22 @@ fn a_hot_key_among_others_is_set_aside_though_a_few_of_them_get_through_again_an
 }
 
 #[test]
+fn a_hot_key_that_the_target_throttles_by_name_is_set_aside_until_the_time_that_was_asked_for() {
+    let mut rig = rig(settings());
+    rig.read((1..=60).map(|sequence| event("hot", sequence)).chain([event("other", 1)]));
+    let throttled = Outcome::Throttled { after: Some(Duration::from_secs(30)) };
+    while !rig.calls.is_empty() {
+        let (call, events) = rig.call();
+        let answer = |id: &String| if id.starts_with("hot") { throttled.clone() } else { Outcome::Accepted };
+        rig.step(Input::Answered { call, outcomes: events.iter().map(answer).collect() });
+    }
+    assert!(rig.keeps.is_empty());
+    rig.wait(Duration::from_secs(1));
+    let [(_, lane, Some(front), _)] = rig.keeps.as_slice() else { panic!("nothing was set aside") };
+    assert_eq!((lane, front.retry_in), (&Lane::Key(Key::new("hot").unwrap()), Some(Duration::from_secs(29))));
+}
+
+#[test]
 fn a_key_that_the_target_throttles_by_name_does_not_stop_the_others_once_the_window_is_full_behind_it() {
     let mut rig = rig(settings());
     rig.read([event("slow", 1), event("slow", 2)]);

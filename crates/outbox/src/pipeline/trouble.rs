@@ -94,13 +94,15 @@ impl Pipeline {
             }
             let lane = self.lanes.get(id);
             let is_free = lane.owner == Owner::Pipeline && matches!(lane.state, State::Ready | State::Waiting(_));
+            // Its sink may have asked for that long.
+            let waits = if let State::Waiting(due) = lane.state { due.since(now) } else { Duration::ZERO };
             if !is_free {
                 self.hot.insert(id);
             } else if self.is_alone(id) {
                 self.hot.insert(id);
                 self.starvation = Starvation::default();
             } else {
-                let mut front = self.front_draft(now, id, Some(Duration::ZERO), "");
+                let mut front = self.front_draft(now, id, Some(waits), "");
                 "more events of this key wait than its share of the window".clone_into(&mut front.reason);
                 self.leave(id, front);
             }
@@ -167,7 +169,7 @@ impl Pipeline {
         }
     }
 
-    fn leave(&mut self, id: LaneId, front: FrontDraft) {
+    pub(super) fn leave(&mut self, id: LaneId, front: FrontDraft) {
         let lane = self.lanes.get_mut(id);
         lane.owner = Owner::Leaving(front);
         lane.state = State::Idle;
@@ -175,19 +177,7 @@ impl Pipeline {
         self.to_keep.push_back(id);
     }
 
-    /// Gives the lane's first event a lane of its own, as a dead letter that nothing waits behind.
-    fn detach(&mut self, id: LaneId, front: FrontDraft) {
-        let Some(item) = self.lanes.get_mut(id).queue.pop_front() else { return };
-        self.lanes.release(id, &item);
-        if let Some((content, _)) = self.content(&item) {
-            let alone = self.lanes.enter(Lane::Event(content.id().into()));
-            self.lanes.push(alone, item);
-            self.leave(alone, front);
-        }
-        self.settle_lane(id);
-    }
-
-    fn content(&self, item: &Item) -> Option<(KeptContent, Position)> {
+    pub(super) fn content(&self, item: &Item) -> Option<(KeptContent, Position)> {
         // What was fetched stands where the record stands that it was fetched for.
         let position = self.window.record(item.slot)?.position.clone();
         let content = match &self.window.record_of(item.slot, item.carried)?.content {
@@ -251,6 +241,7 @@ impl Pipeline {
         let name = lane.lane.clone();
         self.lanes.troubled.remove(&name);
         self.drop_discarded(id);
+        self.rejoin(id);
         self.settle_lane(id);
     }
 

@@ -34,7 +34,7 @@ pub(super) async fn look(parts: &Parts) -> Result<Listing, StoreError> {
     Ok(partitions.into())
 }
 
-/// Looks for as long as it is let, and tells those who listen what changed.
+/// Looks for as long as it is let, and tells those who listen what there is.
 pub(super) async fn run(
     parts: Arc<Parts>,
     listing: watch::Sender<Listing>,
@@ -50,13 +50,8 @@ pub(super) async fn run(
             }
         }
         match look(&parts).await {
-            Ok(now) => {
-                listing.send_if_modified(|known| {
-                    let changed = *known != now;
-                    *known = now;
-                    changed
-                });
-            }
+            // Told unchanged, too: a route may go by an older one, which it looked up while it ended a recovery.
+            Ok(now) => listing.send_modify(|known| *known = now),
             Err(error) if error.kind().retry() => {
                 tracing::warn!(%error, "the source's partitions cannot be listed now; trying again");
             }

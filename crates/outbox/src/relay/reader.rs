@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The most that is read at once: small enough that a page is on its way while the next is read.
-const PAGE: Limit = Limit { events: 1024, bytes: 1 << 20 };
+const PAGE: Limit = Limit { events: 2048, bytes: 2 << 20 };
 /// Pages that are kept for routes that are a little behind.
 const PAGES: usize = 3;
 

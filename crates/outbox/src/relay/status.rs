@@ -128,6 +128,12 @@ impl RelayHandle {
             routes: self.status.routes.iter().map(|(name, route)| route.view(name)).collect(),
         }
     }
+
+    /// Somebody else, who publishes the route's events beside this relay, had something accepted just now: evidence that its
+    /// sink works, as if a pipeline of this relay had brought it.
+    pub fn others_accepted(&self, route: &RouteName) {
+        self.status.route(route).others_accepted.store(true, Ordering::Relaxed);
+    }
 }
 
 pub(super) struct Status {
@@ -189,6 +195,8 @@ pub(super) struct RouteCounts {
     pub(super) troubled: AtomicU64,
     /// Whether the oldest unpublished entry has lived for half of its time.
     pub(super) expiring: AtomicBool,
+    /// Whether others had something accepted since the keeper was told of it last.
+    pub(super) others_accepted: AtomicBool,
     /// The events that the window of one partition holds.
     window: u64,
     /// Events that come again after a crash while one partition is read.

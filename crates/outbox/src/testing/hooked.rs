@@ -30,8 +30,12 @@ pub trait Hook: Send + Sync {
     /// After the call succeeded; an error is answered in its place, though the call took effect.
     async fn after(&self, io: Io) -> Result<(), StoreError>;
 
-    /// After a failed call, and after [`Source::changed`], which is no I/O of its own: never returns if nothing shall go
-    /// on.
+    /// After a call that the backend failed; never returns if nothing shall go on.
+    async fn failed(&self, _error: &StoreError) {
+        self.alive().await;
+    }
+
+    /// After [`Source::changed`], which is no I/O of its own: never returns if nothing shall go on.
     async fn alive(&self) {}
 }
 
@@ -52,7 +56,7 @@ impl<B: ?Sized, H: Hook> Hooked<B, H> {
         let answer = call.await;
         match &answer {
             Ok(_) => self.hook.after(io).await?,
-            Err(_) => self.hook.alive().await,
+            Err(error) => self.hook.failed(error).await,
         }
         answer
     }

@@ -8,6 +8,7 @@
 mod encodings;
 mod message;
 mod payload;
+mod records;
 mod texts;
 
 #[cfg(all(feature = "webhook", feature = "receiver"))]
@@ -23,6 +24,7 @@ pub use encodings::{batch_json, event, http_message, structured_json};
 pub use payload::{hides, hides_payload};
 #[cfg(feature = "receiver")]
 pub use receiver::receiver;
+pub use records::record;
 #[cfg(any(feature = "webhook", feature = "receiver"))]
 pub use signatures::signature;
 pub use texts::text;

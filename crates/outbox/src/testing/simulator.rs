@@ -32,6 +32,7 @@ mod consumer;
 mod fault;
 mod late;
 mod operator;
+mod patience;
 mod play;
 mod process;
 mod rule;

@@ -121,3 +121,9 @@ async fn an_inbox_that_folds_the_case_of_keys_is_found() {
 async fn an_inbox_that_folds_the_case_of_ids_is_found() {
     inbox::once_keeps_ids_apart_that_look_alike(&Bench::new(Defect::FoldsCase)).await;
 }
+
+#[tokio::test]
+#[should_panic(expected = "left: [\"a@1.1.0\"]\n right: []")]
+async fn an_inbox_whose_effects_are_on_another_connection_is_found() {
+    inbox::a_failed_effect_leaves_nothing_but_its_record(&Bench::new(Defect::FoldsCase)).await;
+}

@@ -6,7 +6,7 @@ use outbox::{
     Operator as _, Position,
     bookkeeping::Replay,
     memory::{Habits, MemorySink, StreamSettings},
-    relay::PartitionState,
+    relay::{PartitionState, RouteState},
     testing::{Io, Side, StepGate},
 };
 use tokio::time::sleep;
@@ -250,4 +250,28 @@ async fn a_lineage_that_does_not_get_on_is_told() {
     assert!(status_of(&relay, &parent).is_some_and(|status| status.stalled), "closed, and not at its end");
     assert!(status_of(&relay, &child).is_some_and(|status| status.stalled), "it waits for too long");
     relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_begins_while_its_route_is_paused_waits() {
+    let rig = StreamRig::new();
+    let sink = Arc::new(MemorySink::default());
+    rig.write(&KEYS, 2);
+    let relay = rig.run(sink.clone());
+    rig.published(&sink).await;
+    rig.rig.bookkeeping.pause(&route("all"), true).await.unwrap();
+    eventually("the route is paused", async || relay.route("all").state == RouteState::Paused).await;
+    let children = rig.stream.split(&rig.only_shard()).unwrap();
+    rig.write(&KEYS, 2);
+    eventually("the children have begun", async || {
+        let has_begun = |child| status_of(&relay, child).is_some_and(|status| status.position.is_some());
+        children.iter().all(has_begun)
+    })
+    .await;
+    sleep(seconds(60)).await;
+    assert_eq!(sink.ids().len(), 12);
+    rig.rig.bookkeeping.pause(&route("all"), false).await.unwrap();
+    rig.published(&sink).await;
+    relay.stop().await;
+    rig.assert_once(&sink);
 }

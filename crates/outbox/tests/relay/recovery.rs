@@ -262,6 +262,20 @@ async fn recoveries_that_end_too_late_follow_each_other_more_and_more_slowly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shard_that_splits_while_a_recovery_ends_is_followed_by_its_children() {
+    let sink = Arc::new(MemorySink::default());
+    let rig = behind(&sink).await;
+    let relay = run(rig.bent(Bend::SlowAfterRecovery(seconds(90))).route(settings("all"), sink.clone()));
+    sleep(seconds(30)).await;
+    rig.stream.split(&rig.shard_of("a")).unwrap();
+    rig.write(&KEYS, 1);
+    rig.published(&sink).await;
+    assert_eq!(relay.route("all").state, RouteState::Flowing);
+    relay.stop().await;
+    rig.assert_complete(&sink);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_route_reads_from_the_table_what_the_stream_has_forgotten() {
     let rig = StreamRig::new();
     rig.write(&KEYS, 3);

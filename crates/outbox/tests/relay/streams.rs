@@ -155,6 +155,8 @@ pub(crate) enum Bend {
     NoRecovery,
     /// Until then it remembers nothing that follows a recovery.
     TooLateUntil(tokio::time::Instant),
+    /// So long it takes to say where a shard goes on behind a recovery.
+    SlowAfterRecovery(Duration),
 }
 
 struct Bent {
@@ -216,13 +218,19 @@ impl Source for Bent {
     ) -> Result<Option<Recovery>, StoreError> {
         match self.bend {
             Bend::NoRecovery => Ok(None),
-            Bend::NoEnd | Bend::TooLateUntil(_) => self.inner.recovery(registration, checkpoints).await,
+            Bend::NoEnd | Bend::TooLateUntil(_) | Bend::SlowAfterRecovery(_) => {
+                self.inner.recovery(registration, checkpoints).await
+            }
         }
     }
 
     async fn after_recovery(&self, recovery: &PartitionId, partition: &PartitionId) -> Result<Position, StoreError> {
-        if matches!(self.bend, Bend::TooLateUntil(end) if tokio::time::Instant::now() < end) {
-            return Err(StoreError::new(ErrorKind::Trimmed, "what follows is forgotten"));
+        match self.bend {
+            Bend::TooLateUntil(end) if tokio::time::Instant::now() < end => {
+                return Err(StoreError::new(ErrorKind::Trimmed, "what follows is forgotten"));
+            }
+            Bend::SlowAfterRecovery(pause) => tokio::time::sleep(pause).await,
+            Bend::NoEnd | Bend::NoRecovery | Bend::TooLateUntil(_) => {}
         }
         self.inner.after_recovery(recovery, partition).await
     }

@@ -1,5 +1,6 @@
 //! The consumer: `CARTS_SECRET` is the webhooks' secret, `CARTS_TABLES` the prefix of its tables, `CARTS_LOG` the file that
-//! every event is written to, `CARTS_TOTALS_LISTEN` its address.
+//! every event is written to, `CARTS_TOTALS_LISTEN` its address. With `CARTS_QUEUE`, the URL of a queue behind a bus, events are
+//! read there as well.
 
 use std::{error::Error, path::PathBuf, time::Duration};
 
@@ -23,6 +24,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tracing::info!(address = %listener.local_addr()?, "events are taken");
     let end = async || tokio::signal::ctrl_c().await.unwrap_or_default();
     let serving = axum::serve(listener, consumer.router(verifier)).with_graceful_shutdown(end());
-    let (served, ()) = tokio::join!(serving, consumer.run(end()));
+    let (served, (), ()) = tokio::join!(serving, consumer.run(end()), read_queue(&consumer, end()));
     Ok(served?)
 }
+
+/// Reads the queue, where there is one.
+#[cfg(feature = "queue")]
+async fn read_queue(consumer: &Consumer, end: impl Future<Output = ()> + Send) {
+    if let Ok(url) = std::env::var("CARTS_QUEUE") {
+        let client = carts::totals::queue_client(&Settings::default()).await;
+        carts::totals::Queue::new(&client, url).run(consumer.clone(), end).await;
+    }
+}
+
+#[cfg(not(feature = "queue"))]
+#[expect(clippy::unused_async, reason = "reading a queue waits")]
+async fn read_queue(_: &Consumer, _: impl Future<Output = ()> + Send) {}

@@ -6,7 +6,10 @@ use super::{
     books::{Books, Sent, damaged},
     rows::{Change, If, Row},
 };
-use crate::dynamodb::item::{item, number, number_of, text, text_of};
+use crate::dynamodb::{
+    failure::Failure,
+    item::{item, number, number_of, text, text_of},
+};
 
 /// The layout that this version makes and works with.
 const LAYOUT: u32 = 1;
@@ -24,7 +27,8 @@ fn row() -> Row {
 
 impl Books {
     pub(super) async fn identity(&self) -> Result<BooksIdentity, StoreError> {
-        let Some(found) = self.get(&row(), READING).await? else {
+        let found = self.calls.get(&self.table, row().key()).await.map_err(|failure| self.unread(failure))?;
+        let Some(found) = found else {
             let message = format!(
                 "there is no bookkeeping in table `{}`: check the name, or make one with `outbox init`; if the one that was there is lost, run `outbox adopt`",
                 self.table
@@ -52,8 +56,20 @@ impl Books {
         match self.calls.get(&self.table, row().key()).await {
             Ok(found) => Ok(found.is_some()),
             Err(failure) if failure.code.as_deref() == Some("ResourceNotFoundException") => Ok(false),
-            Err(failure) => Err(failure.store_error(READING)),
+            Err(failure) => Err(self.unread(failure)),
         }
+    }
+
+    /// A row that cannot be asked for by its key is of a table with another one.
+    fn unread(&self, failure: Failure) -> StoreError {
+        if failure.code.as_deref() != Some("ValidationException") {
+            return failure.of_reading().store_error(READING);
+        }
+        let message = format!(
+            "table `{}` is no bookkeeping of Outbox, for it has another key: name a table of its own by `bookkeeping` in `[relay]`",
+            self.table
+        );
+        StoreError::new(ErrorKind::Incompatible, message)
     }
 
     /// Gives the bookkeeping its id, if it has none.

@@ -200,7 +200,7 @@ impl Books {
             let replays = replays.iter().filter(|replay| text_of(replay, "route") == Some(id));
             let replays = replays.filter_map(|replay| Some(Row::new("replay", text_of(replay, "name")?)));
             swept &= self.sweep(replays.collect()).await;
-            swept &= self.sweep(vec![Row::new("health", id), Row::new("paused", id)]).await;
+            swept &= self.sweep(["health", "paused", "watermark"].map(|kind| Row::new(kind, id)).to_vec()).await;
             if swept {
                 self.sweep(vec![Row::new("forgotten", id)]).await;
             }

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodbstreams::types::{self as streams, OperationType};
+use jiff::Timestamp;
 use outbox::{Position, Record};
 use serde::Deserialize;
 
 use super::{EntryReader, NotAnEntry};
 use crate::dynamodb::{
-    attribute::{Attribute, TypedValue, number_in, text_in},
+    attribute::{Attribute, TypedValue, digits_in, number_in, text_in},
+    mapping::Mapping,
     position::EntryName,
 };
 
@@ -107,30 +109,49 @@ struct Data {
 
 impl EntryReader {
     /// The entry that came with a change, behind which the place `place` stands; `None` if none came: an item that was
-    /// changed or removed, as by its expiry, is no new entry.
+    /// removed, as by its expiry, is no new entry, and one that was changed only where a mapping says so.
     pub fn change<A: Attribute>(&self, change: &Change<A>, place: &str) -> Option<Record> {
         let item = change.image.as_ref().unwrap_or(&change.keys);
-        let position = position_in(item, place);
+        let position = self.position(item, place);
+        let is_event = match change.kind {
+            ChangeKind::Insert => true,
+            ChangeKind::Modify => self.mapping().is_some_and(Mapping::reads_changes),
+            ChangeKind::Remove | ChangeKind::Other(_) => false,
+        };
         match (&change.kind, &change.image) {
-            (ChangeKind::Insert, Some(image)) => Some(self.record(image, position)),
-            (ChangeKind::Insert, None) => {
+            (_, Some(image)) if is_event => {
+                let created = change.created.and_then(|second| Timestamp::from_second(second).ok());
+                Some(self.record_seen(image, position, created.unwrap_or_default()))
+            }
+            (_, None) if is_event => {
                 let missing = "is not shown by the stream: enable one with the view type NEW_IMAGE";
-                Some(Self::unreadable(item, position, &NotAnEntry::new("NewImage", missing)))
+                Some(self.unreadable(item, position, &NotAnEntry::new("NewImage", missing)))
             }
             (ChangeKind::Other(name), _) => {
                 let found = format!("is `{name}`, which this version does not know: use a newer one");
-                Some(Self::unreadable(item, position, &NotAnEntry::new("eventName", found)))
+                Some(self.unreadable(item, position, &NotAnEntry::new("eventName", found)))
             }
-            (ChangeKind::Modify | ChangeKind::Remove, _) => None,
+            (ChangeKind::Insert | ChangeKind::Modify | ChangeKind::Remove, _) => None,
+        }
+    }
+
+    /// The position behind an item, at `place`.
+    pub(in crate::dynamodb) fn position<A: Attribute>(&self, item: &HashMap<String, A>, place: &str) -> Position {
+        match self.mapping() {
+            Some(mapping) => {
+                mapping.name(item).map_or_else(|| Position::new(format!("@{place}")), |name| name.at(place))
+            }
+            None => position_in(item, place),
         }
     }
 }
 
 /// The position behind an item, at `place`.
-pub(in crate::dynamodb) fn position_in<A: Attribute>(item: &HashMap<String, A>, place: &str) -> Position {
-    match (text_in(item, "key"), number_in(item, "sequence")) {
+fn position_in<A: Attribute>(item: &HashMap<String, A>, place: &str) -> Position {
+    match (text_in(item, "key"), digits_in(item, "sequence")) {
         (Some(key), Some(sequence)) => {
-            EntryName { key: key.to_owned(), sequence, expires: number_in(item, "expires_at") }.at(place)
+            let expires = number_in(item, "expires_at");
+            EntryName { key: key.to_owned(), sequence: sequence.to_owned(), expires }.at(place)
         }
         _ => Position::new(format!("@{place}")),
     }

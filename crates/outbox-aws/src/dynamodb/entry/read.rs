@@ -9,7 +9,11 @@ use outbox::{
     Position, Record, Undecodable, event::Identity, writer::MAX_ENTRY_EVENTS,
 };
 
-use crate::dynamodb::attribute::{Attribute, blob_in, item_to_json, number_in, text_in};
+use crate::dynamodb::{
+    attribute::{Attribute, blob_in, digits_in, item_to_json, number_in, text_in},
+    mapping::{Mapping, Seen},
+    schema::Tables,
+};
 
 /// What an item has that is no entry, or a foreign writer gave no commit id.
 const NO_COMMIT: CommitId = CommitId([0; 16]);
@@ -19,7 +23,7 @@ const NO_COMMIT: CommitId = CommitId([0; 16]);
 pub struct NotAnEntry(String);
 
 impl NotAnEntry {
-    pub(super) fn new(attribute: &str, found: impl fmt::Display) -> Self {
+    pub(in crate::dynamodb) fn new(attribute: &str, found: impl fmt::Display) -> Self {
         Self(format!("`{attribute}` {found}"))
     }
 }
@@ -40,20 +44,44 @@ impl From<AttributeError> for NotAnEntry {
 #[derive(Clone, Debug)]
 pub struct EntryReader {
     producer: Arc<str>,
+    mapping: Option<Arc<Mapping>>,
 }
 
 impl EntryReader {
     /// For the events of `producer`.
     pub fn new(producer: &str) -> Self {
-        Self { producer: producer.into() }
+        Self { producer: producer.into(), mapping: None }
+    }
+
+    /// For the events of `producer` in `tables`, which may be laid out otherwise.
+    pub fn of(tables: &Tables, producer: &str) -> Self {
+        Self { producer: producer.into(), mapping: tables.mapping.clone() }
+    }
+
+    /// The mapping, where there is one.
+    pub(in crate::dynamodb) fn mapping(&self) -> Option<&Mapping> {
+        self.mapping.as_deref()
     }
 
     /// The item as a record behind which `position` stands. One that is not an entry becomes an undecodable record, with
     /// its key where at least that can be read.
     pub fn record<A: Attribute>(&self, item: &HashMap<String, A>, position: Position) -> Record {
+        self.record_seen(item, position, Timestamp::UNIX_EPOCH)
+    }
+
+    /// The same, seen at a time that counts where the item does not say when it was written.
+    pub(in crate::dynamodb) fn record_seen<A: Attribute>(
+        &self,
+        item: &HashMap<String, A>,
+        position: Position,
+        seen: Timestamp,
+    ) -> Record {
+        if let Some(mapping) = self.mapping() {
+            return mapping.record(&self.producer, item, position, Seen(seen));
+        }
         let events = match self.events(item) {
             Ok(events) => events,
-            Err(error) => return Self::unreadable(item, position, &error),
+            Err(error) => return self.unreadable(item, position, &error),
         };
         let (commit, recorded) = frame(item);
         Record { position, commit, recorded, content: Content::Events(events) }
@@ -61,12 +89,20 @@ impl EntryReader {
 
     /// The item as an undecodable record.
     pub(super) fn unreadable<A: Attribute>(
+        &self,
         item: &HashMap<String, A>,
         position: Position,
         error: &NotAnEntry,
     ) -> Record {
-        let (commit, recorded) = frame(item);
-        Record { position, commit, recorded, content: Content::Undecodable(undecodable(item, error)) }
+        let (mut commit, recorded) = frame(item);
+        let row = match self.mapping() {
+            Some(mapping) => {
+                commit = mapping.name(item).as_ref().map_or(NO_COMMIT, Mapping::commit);
+                mapping.undecodable(item, error)
+            }
+            None => undecodable(item, error),
+        };
+        Record { position, commit, recorded, content: Content::Undecodable(row) }
     }
 
     /// The events of the entry that `item` is.
@@ -168,9 +204,8 @@ fn frame<A: Attribute>(item: &HashMap<String, A>) -> (CommitId, Timestamp) {
 
 fn undecodable<A: Attribute>(item: &HashMap<String, A>, error: &NotAnEntry) -> Undecodable {
     let name = text_in(item, "key").unwrap_or("?");
-    let sequence: Option<u64> = number_in(item, "sequence");
-    let id = format!("entry/{name}/{}", sequence.map_or_else(|| "?".to_owned(), |number| number.to_string()));
-    let key = sequence.filter(|sequence| *sequence > 0).and_then(|_| Key::new(name).ok());
+    let id = format!("entry/{name}/{}", digits_in(item, "sequence").unwrap_or("?"));
+    let key = number_in(item, "sequence").filter(|sequence: &u64| *sequence > 0).and_then(|_| Key::new(name).ok());
     let raw = serde_json::to_vec(&item_to_json(item)).unwrap_or_default();
     Undecodable { id: id.into(), key, reason: error.to_string(), raw: raw.into() }
 }

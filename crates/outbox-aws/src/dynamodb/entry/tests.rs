@@ -87,6 +87,20 @@ fn an_undecodable_item_keeps_its_key_and_its_bytes() {
 }
 
 #[test]
+fn items_of_a_key_that_are_no_entries_have_ids_of_their_own() {
+    let id = |sequence: &str| {
+        let mut item = sample();
+        item.insert("sequence".to_owned(), number(sequence));
+        let record = reader().record(&item, reader().position(&item, "1"));
+        let Content::Undecodable(row) = record.content else { panic!("{record:?}") };
+        assert_eq!(row.key, None);
+        (row.id, record.position.record().to_owned())
+    };
+    assert_eq!(id("-1").0.as_ref(), "entry/cart/42/-1");
+    assert_ne!(id("-1").1, id("1.5").1, "what is kept is told by its record");
+}
+
+#[test]
 fn a_payload_of_another_type_is_refused_with_the_remedy() {
     let mut item = sample();
     let event = AttributeValue::M(item::item([("type", text("a")), ("data", number(1))]));

@@ -60,11 +60,11 @@ impl Table<'_> {
         }
     }
 
-    fn incompatible(&self, what: &str) -> StoreError {
+    pub(super) fn incompatible(&self, what: &str) -> StoreError {
         StoreError::new(ErrorKind::Incompatible, format!("table `{}` {what}", self.name))
     }
 
-    async fn describe(&self) -> Result<Option<TableDescription>, StoreError> {
+    pub(super) async fn describe(&self) -> Result<Option<TableDescription>, StoreError> {
         let attempt = || self.calls.client().describe_table().table_name(self.name).send();
         match self.calls.call(attempt).await {
             Ok(output) => Ok(output.table),
@@ -141,7 +141,7 @@ impl Table<'_> {
         self.check_stream(table, shape)
     }
 
-    fn check_stream(&self, table: &TableDescription, shape: &Shape) -> Result<(), StoreError> {
+    pub(super) fn check_stream(&self, table: &TableDescription, shape: &Shape) -> Result<(), StoreError> {
         let Some(wanted) = &shape.stream else { return Ok(()) };
         let stream = table.stream_specification().filter(|stream| stream.stream_enabled());
         match stream.and_then(StreamSpecification::stream_view_type) {
@@ -158,7 +158,7 @@ impl Table<'_> {
     }
 
     /// By which attribute items expire.
-    async fn expiry(&self) -> Result<Option<String>, StoreError> {
+    pub(super) async fn expiry(&self) -> Result<Option<String>, StoreError> {
         let attempt = || self.calls.client().describe_time_to_live().table_name(self.name).send();
         let output = self.calls.call(attempt).await.map_err(attempted("looking at a table's time to live"))?;
         let on = |status: &TimeToLiveStatus| matches!(status, TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling);

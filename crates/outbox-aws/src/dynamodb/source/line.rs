@@ -229,6 +229,10 @@ fn is_wanted(skip: Option<Skip>, entry: &Record, created: i64) -> bool {
 impl Asked<'_> {
     /// Recoveries go by the time at which an entry was recorded, and by a slack: a writer's clock may not be off by more.
     fn note_skew(&self, entry: &Record, created: i64) {
+        // Others write their times as they like, and what is read again of their table does not depend on them alone.
+        if self.inner.store.tables().mapping().is_some_and(|mapping| !mapping.has_time()) {
+            return;
+        }
         let recorded = entry.recorded.as_second();
         let is_far = matches!(entry.content, Content::Events(_))
             && recorded.abs_diff(created) > seconds(SLACK).unsigned_abs() / 2;

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn places_come_back_from_their_text() {
-        let name = EntryName { key: "c@rt/4/2".to_owned(), sequence: 12, expires: Some(1797) };
+        let name = EntryName { key: "c@rt/4/2".to_owned(), sequence: "12".to_owned(), expires: Some(1797) };
         for skip in [None, Some(Skip::Recorded(-3)), Some(Skip::Created(7))] {
             for after in [None, Some(number("00049590338271490256608559692538361571095921575989136588898"))] {
                 let place = InShard { after, since: 1_795_000_000, skip };

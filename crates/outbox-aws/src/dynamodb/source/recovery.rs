@@ -42,6 +42,7 @@ impl Inner {
         let skip = skip_behind(started);
         let lost = self.lost_since(&listing, skip, registration, checkpoints).await?;
         let has_begun = checkpoints.iter().any(|checkpoint| !checkpoint.partition.is_recovery());
+        self.refuse_timeless(registration, has_begun)?;
         self.refuse_expired(registration, lost, has_begun)?;
         self.refuse_too_long().await?;
         let random = CommitId(self.calls.entropy.sixteen());
@@ -53,7 +54,7 @@ impl Inner {
     /// Entries that have expired are not in the table either. A route that begins with whatever there is misses none; one that
     /// begins at a time, as a replay does, is told.
     fn refuse_expired(&self, registration: &Registration, lost: i64, has_begun: bool) -> Result<(), StoreError> {
-        let retention = self.store.retention();
+        let Some(retention) = self.store.retention() else { return Ok(()) };
         let kept_since = self.now().saturating_sub(seconds(retention)).saturating_mul(1000);
         if lost >= kept_since || lost == i64::MIN {
             return Ok(());
@@ -67,6 +68,19 @@ impl Inner {
         }
         Err(invalid(format!(
             "route `{route}` was last read for longer ago than entries are kept ({days} days): some may have expired before they were published. Compare its consumers with the business data, then start the relay with `--accept-loss`, and it goes on with what is left"
+        )))
+    }
+
+    /// A route that starts at a time, and begins with what the stream does not hold, has to know of each item when it was
+    /// written. One that has begun goes on with all of the table, and publishes some of it again.
+    fn refuse_timeless(&self, registration: &Registration, has_begun: bool) -> Result<(), StoreError> {
+        let is_timeless = self.store.tables().mapping().is_some_and(|mapping| !mapping.has_time());
+        if !is_timeless || has_begun || registration.start == Start::Beginning {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "route `{}` starts at a time, from which on the stream does not hold everything, and the mapping does not say when an item was written: name the attribute by `time` in `[store.mapping]`, or let the route start at the beginning",
+            registration.route
         )))
     }
 

@@ -6,19 +6,20 @@ use std::{
 };
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
-use outbox::{Page, PartitionId, Position, Record, StoreError, source::Limit};
+use outbox::{Content, Page, PartitionId, Position, Record, StoreError, source::Limit};
 
 use super::{
     Inner,
     capacity::{Budget, Capacity},
     place::InScan,
-    recovery,
 };
 use crate::dynamodb::{
     calls::{attempted, names, values},
     failure::Failure,
     item::{Item, number},
+    mapping::Mapping,
     position::EntryName,
+    schema::Tables,
 };
 
 /// The recoveries that are under way, each read on from one place.
@@ -59,7 +60,6 @@ impl Inner {
         after: &Position,
         limit: Limit,
     ) -> Result<Page, StoreError> {
-        recovery::Name::parse(partition)?;
         let place = InScan::parse(after)?;
         let mut line = match self.scans.take(partition, &place) {
             Some(line) => line,
@@ -89,10 +89,13 @@ impl Inner {
         tokio::time::sleep(self.scans.budget.wait(clock.moment())).await;
         let scan = self.calls.client().scan().table_name(self.store.tables().entries()).consistent_read(true);
         let scan = scan.return_consumed_capacity(ReturnConsumedCapacity::Total).set_limit(line.capacity.page());
-        let scan = scan.set_exclusive_start_key(line.reached.row.as_ref().map(EntryName::primary_key));
+        let tables = self.store.tables();
+        let scan = scan.set_exclusive_start_key(line.reached.row.as_ref().map(|row| tables.primary_key(row)));
         // An item without a time is no entry, and is to be seen: it becomes a dead letter.
         let scan = match line.place.begin {
             i64::MIN => scan,
+            // When its items were written may stand in many forms: they are looked at one by one.
+            _ if tables.mapping().is_some() => scan,
             begin => scan
                 .filter_expression("#recorded_at >= :begin OR (NOT attribute_type(#recorded_at, :number))")
                 .set_expression_attribute_names(Some(names(["recorded_at"])))
@@ -105,26 +108,38 @@ impl Inner {
         let output = output.map_err(attempted("reading the table again"))?;
         let units = output.consumed_capacity.as_ref().and_then(|consumed| consumed.capacity_units).unwrap_or(1.0);
         self.scans.budget.take(clock.moment(), units, &line.capacity);
-        line.take_in(output.items.unwrap_or_default(), output.last_evaluated_key.as_ref(), |item, place| {
-            self.reader.record(item, place.position())
-        });
+        let seen = clock.wall();
+        let record = |item: &Item, place: &InScan| self.reader.record_seen(item, place.position(), seen);
+        line.take_in(tables, output.items.unwrap_or_default(), output.last_evaluated_key.as_ref(), record);
         Ok(())
     }
 }
 
 impl Line {
-    fn take_in(&mut self, items: Vec<Item>, last: Option<&Item>, record: impl Fn(&Item, &InScan) -> Record) {
+    fn take_in(
+        &mut self,
+        tables: &Tables,
+        items: Vec<Item>,
+        last: Option<&Item>,
+        record: impl Fn(&Item, &InScan) -> Record,
+    ) {
         for item in items {
             let (begin, rows) = (self.place.begin, self.reached.rows + 1);
-            self.reached = InScan { begin, rows, row: EntryName::of(&item) };
+            self.reached = InScan { begin, rows, row: tables.name(&item) };
             let found = record(&item, &self.reached);
-            self.buffer.push_back((self.reached.clone(), Arc::new(found)));
+            let is_too_old = tables.mapping().is_some_and(Mapping::has_time)
+                && matches!(found.content, Content::Events(_))
+                && found.recorded.as_millisecond() < begin;
+            if !is_too_old {
+                self.buffer.push_back((self.reached.clone(), Arc::new(found)));
+            }
         }
         match last {
             None => self.done = true,
             Some(last) => {
-                let row = EntryName::of(last);
-                if self.reached.row.as_ref().map(EntryName::primary_key) != row.as_ref().map(EntryName::primary_key) {
+                let row = tables.name(last);
+                let primary = |row: &Option<EntryName>| row.as_ref().map(|row| tables.primary_key(row));
+                if primary(&self.reached.row) != primary(&row) {
                     self.reached = InScan { rows: self.reached.rows + 1, row, ..self.reached.clone() };
                 }
             }

@@ -99,6 +99,8 @@ impl Shard {
         if line.is_at_end() {
             return;
         }
+        // Two who began there at once made one each, and in turns they would ask twice as often.
+        state.lines.retain(|other| !other.place.is_at(&line.place));
         if state.lines.len() >= READERS {
             state.lines.remove(0);
         }

@@ -2,7 +2,8 @@
 //!
 //! A restored table has the same keys and numbers, and soon other entries under them: only commit ids tell. An entry whose
 //! time had come may have been deleted, and says nothing; one that should be there still, and is not, or is another commit's,
-//! was lost.
+//! was lost. Of a table that others lay out nothing is, for they may delete its items: one that was restored has a new stream,
+//! and is read again.
 
 use outbox::{
     StoreError,
@@ -38,9 +39,9 @@ impl Inner {
         let now = self.now();
         let fates: Vec<_> = named
             .iter()
-            .map(|(name, witness)| match found.remove(&(name.key.clone(), name.sequence)) {
+            .map(|(name, witness)| match found.remove(&(name.key.clone(), name.sequence.clone())) {
                 Some(found) if found.commit == Some(witness.commit.0) => Fate::There(found),
-                None if name.may_have_expired(now) => Fate::Expired,
+                None if name.may_have_expired(now) || self.tables.mapping().is_some() => Fate::Expired,
                 Some(_) | None => Fate::Lost,
             })
             .collect();

@@ -11,7 +11,9 @@ use crate::dynamodb::{
     calls::{attempted, names},
     failure::Failure,
     item::{Item, bytes_of, number_of, text_of},
+    mapping::Mapping,
     position::EntryName,
+    schema::Tables,
 };
 
 /// So many items one call gives at most.
@@ -27,7 +29,10 @@ pub(super) struct Found {
 }
 
 impl Found {
-    fn of(item: &Item) -> Self {
+    fn of(tables: &Tables, name: &EntryName, item: &Item) -> Self {
+        if tables.mapping().is_some() {
+            return Self { commit: Some(Mapping::commit(name).0), recorded: None };
+        }
         let commit = bytes_of(item, "commit_id").and_then(|id| id.try_into().ok());
         Self { commit, recorded: number_of(item, "recorded_at") }
     }
@@ -37,6 +42,7 @@ impl Found {
 #[derive(Clone, Debug)]
 pub(super) struct Behind {
     key: String,
+    /// 0 for an event without a key, and for what is no entry.
     sequence: u64,
     /// When it was recorded, in milliseconds since 1970.
     recorded: i64,
@@ -45,7 +51,8 @@ pub(super) struct Behind {
 impl Behind {
     pub(super) fn of(name: &EntryName, found: &Found) -> Self {
         // One that does not say when it was recorded is behind nothing: too much is better than too little.
-        Self { key: name.key.clone(), sequence: name.sequence, recorded: found.recorded.unwrap_or(i64::MIN) }
+        let sequence = name.sequence.parse().unwrap_or(0);
+        Self { key: name.key.clone(), sequence, recorded: found.recorded.unwrap_or(i64::MIN) }
     }
 
     /// Whether this entry lies behind: of the same key by its number, of others by the time at which it was recorded.
@@ -64,14 +71,15 @@ impl Inner {
         &self,
         wanted: &[EntryName],
         what: &'static str,
-    ) -> Result<HashMap<(String, u64), Found>, StoreError> {
+    ) -> Result<HashMap<(String, String), Found>, StoreError> {
         let mut found = HashMap::new();
-        let mut unique: Vec<_> = wanted.iter().map(|name| (&name.key, name.sequence)).collect();
+        let mut unique: Vec<_> = wanted.iter().map(|name| (&name.key, &name.sequence)).collect();
         unique.sort_unstable();
         unique.dedup();
         for some in unique.chunks(AT_ONCE) {
             let keys = some.iter().map(|(key, sequence)| {
-                EntryName { key: (*key).clone(), sequence: *sequence, expires: None }.primary_key()
+                let name = EntryName { key: (*key).clone(), sequence: (*sequence).clone(), expires: None };
+                self.tables.primary_key(&name)
             });
             let mut left: Vec<Item> = keys.collect();
             let mut pauses = self.calls.pauses();
@@ -79,8 +87,9 @@ impl Inner {
                 let before = left.len();
                 let (items, unread) = self.batch(left, what).await?;
                 for item in &items {
-                    if let Some(name) = EntryName::of(item) {
-                        found.insert((name.key, name.sequence), Found::of(item));
+                    if let Some(name) = self.tables.name(item) {
+                        let one = Found::of(&self.tables, &name, item);
+                        found.insert((name.key, name.sequence), one);
                     }
                 }
                 left = unread;
@@ -97,13 +106,15 @@ impl Inner {
     /// One call: items, and the keys of those that were not read.
     async fn batch(&self, keys: Vec<Item>, what: &'static str) -> Result<(Vec<Item>, Vec<Item>), StoreError> {
         let table = self.tables.entries();
-        let asked = KeysAndAttributes::builder()
-            .set_keys(Some(keys))
-            .consistent_read(true)
-            .projection_expression("#key, #sequence, #commit_id, #recorded_at")
-            .set_expression_attribute_names(Some(names(["key", "sequence", "commit_id", "recorded_at"])))
-            .build()
-            .map_err(|error| unbuilt(what, &error))?;
+        let asked = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
+        let asked = match self.tables.mapping() {
+            // Its attributes may be called anything.
+            Some(_) => asked,
+            None => asked
+                .projection_expression("#key, #sequence, #commit_id, #recorded_at")
+                .set_expression_attribute_names(Some(names(["key", "sequence", "commit_id", "recorded_at"]))),
+        };
+        let asked = asked.build().map_err(|error| unbuilt(what, &error))?;
         let attempt = || self.calls.client().batch_get_item().request_items(table, asked.clone()).send();
         let output = self.calls.call(attempt).await.map_err(Failure::of_reading).map_err(attempted(what))?;
         let items = output.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default();
@@ -138,7 +149,9 @@ impl EntriesBehind<'_> {
         let mut of_key = Vec::<Item>::new();
         loop {
             while let Some(item) = self.read.pop_front() {
-                if of_key.first().is_some_and(|first| text_of(first, "key") != text_of(&item, "key")) {
+                // What has no places goes alone: nothing of it is compared, or moved.
+                let is_mapped = self.store.tables.mapping().is_some();
+                if of_key.first().is_some_and(|first| is_mapped || text_of(first, "key") != text_of(&item, "key")) {
                     self.read.push_front(item);
                     return Ok(of_key);
                 }

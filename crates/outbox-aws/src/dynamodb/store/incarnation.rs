@@ -29,6 +29,11 @@ const AT_ONCE: usize = 90;
 
 impl Inner {
     pub(super) async fn raise_incarnation(&self, agreed: Option<&Position>, restamp: bool) -> Result<u32, StoreError> {
+        if restamp && self.tables.mapping().is_some() {
+            let message =
+                format!("{RAISING}: the items of a mapped table have no places that could be moved: keep them");
+            return Err(StoreError::new(ErrorKind::Invalid, message));
+        }
         let behind = match agreed {
             Some(agreed) => Some(self.behind(agreed).await?),
             None => None,
@@ -66,7 +71,7 @@ impl Inner {
         };
         let name = EntryName::in_position(agreed).ok_or_else(gone)?;
         let found = self.found(std::slice::from_ref(&name), RAISING).await?;
-        let found: &Found = found.get(&(name.key.clone(), name.sequence)).ok_or_else(gone)?;
+        let found: &Found = found.get(&(name.key.clone(), name.sequence.clone())).ok_or_else(gone)?;
         Ok(Behind::of(&name, found))
     }
 

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::{
     error::BuildError,
     types::{ConditionCheck, TransactWriteItem, Update},
 };
-use outbox::{Key, Moment, Place, StoreError};
+use outbox::{ErrorKind, Key, Moment, Place, StoreError};
 
 use crate::dynamodb::{
     calls::{ALL_OLD, Calls, attempted, names, values},
@@ -83,6 +83,11 @@ impl Heads {
             && now.since(since) < IDENTITY_LASTS
         {
             return Ok(identity);
+        }
+        if tables.mapping().is_some() {
+            let message =
+                format!("table `{}` is laid out otherwise: write its items as its layout has them", tables.entries());
+            return Err(StoreError::new(ErrorKind::Invalid, message));
         }
         let identity = schema::identity(calls, tables).await?;
         *locked(&self.identity) = Some((identity.clone(), now));

@@ -49,7 +49,7 @@ impl Default for Habits {
 }
 
 /// An item's place in the table: key, number.
-pub(super) type Primary = (String, u64);
+pub(super) type Primary = (String, i64);
 
 pub(super) struct World {
     pub(super) prefix: String,
@@ -125,7 +125,8 @@ impl World {
     }
 
     pub(super) fn expire(&mut self, key: &str, sequence: u64) {
-        if let Some(item) = self.entries.remove(&(key.to_owned(), sequence)) {
+        let gone = primary(&json!({ "key": { "S": key }, "sequence": { "N": sequence.to_string() } }));
+        if let Some(item) = self.entries.remove(&gone) {
             self.add("REMOVE", &item, false);
         }
     }

@@ -105,7 +105,8 @@ async fn in_dynamodb(database: &DynamoConfig, named: Option<String>, done: &mut 
         if before.is_some() {
             "are there already".to_owned()
         } else {
-            format!("the entries of producer {}, and the heads of their keys", identity.producer)
+            let entries = if database.mapping.is_some() { "your own entries" } else { "the entries" };
+            format!("{entries} of producer {}, and the heads of their keys", identity.producer)
         },
     );
     if let Some(asked) = database.expiry.filter(|asked| *asked != identity.retention) {

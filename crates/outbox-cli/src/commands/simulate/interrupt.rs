@@ -1,9 +1,14 @@
 //! Ctrl-C in the middle of a run.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
+
+use outbox::{Clock as _, System};
 
 use super::no_runtime;
 use crate::{
@@ -11,8 +16,11 @@ use crate::{
     exit::{Exit, Failure},
 };
 
-/// Whether somebody wants the run to end. The first Ctrl-C, or SIGTERM, has it show what it found until then; the second
-/// one ends the process.
+/// What follows the first so soon is the same wish: a terminal and a `timeout` each send one to the whole process group.
+const SAME_WISH: Duration = Duration::from_secs(1);
+
+/// Whether somebody wants the run to end. The first Ctrl-C, or SIGTERM, has it show what it found until then; one that
+/// comes a second later, or after that, ends the process.
 #[derive(Clone)]
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
@@ -33,7 +41,11 @@ impl Interrupt {
             runtime.block_on(async {
                 stop.signal().await;
                 set.store(true, Ordering::Relaxed);
+                let first = System.moment();
                 stop.signal().await;
+                while System.moment().since(first) < SAME_WISH {
+                    stop.signal().await;
+                }
                 eprintln!("ended at once; what was found is not told");
                 std::process::exit(Exit::Interrupted.code().into());
             });

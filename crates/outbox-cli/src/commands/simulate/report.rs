@@ -1,6 +1,6 @@
 //! What came of a run.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use outbox::testing::simulator::{Campaign, Failure as Failed, Fault, Findings};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::failed::{self, Smallest};
 use crate::{
     exit::Exit,
-    output::{Align, Paint, Table, counted, number},
+    output::{Align, Paint, Table, WIDTH, counted, number, wrapped},
 };
 
 /// Below so many schedules a fault that never struck is no wonder.
@@ -53,11 +53,9 @@ impl Report {
         for &fault in Fault::ALL {
             table.row([number(findings.tally.of(fault)).into(), fault.name().into()]);
         }
-        let mut text = table.render(paint);
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "\n\n{}{}, in {:.1} s on {}: {}, {} of relays",
+        let mut lines = vec![table.render(paint), String::new()];
+        let played = format!(
+            "{}{}, in {:.1} s on {}: {}, {} of relays",
             counted(findings.schedules, "schedule", "schedules"),
             self.seeds(),
             took.as_secs_f64(),
@@ -65,16 +63,32 @@ impl Report {
             counted(findings.events, "event", "events"),
             counted(findings.steps, "I/O", "I/Os"),
         );
+        lines.extend(wrapped(&played, WIDTH));
+        lines.extend(wrapped(&self.killed(), WIDTH));
         let never = self.never();
         if !never.is_empty() {
-            let paint = |text: &str| if self.is_exercised() { paint.warn(text) } else { paint.bad(text) };
-            let _ = writeln!(text, "{}", paint(&format!("never struck: {}", never.join("; "))));
+            let paint = |text: &String| if self.is_exercised() { paint.warn(text) } else { paint.bad(text) };
+            lines.extend(wrapped(&format!("never struck: {}", never.join("; ")), WIDTH).iter().map(paint));
         }
-        let _ = write!(text, "{}", self.verdict(paint));
+        lines.extend(self.verdict(paint));
         if self.left() > 0 {
-            let _ = write!(text, "\n{}", paint.warn(&self.rest()));
+            lines.extend(self.rest().iter().map(|line| paint.warn(line)));
         }
-        text
+        lines.join("\n")
+    }
+
+    /// At which of their I/Os relays were killed, in a sentence: the numbers are for programs.
+    fn killed(&self) -> String {
+        let points: Vec<_> = self.findings.tally.killed().collect();
+        let struck = points.iter().filter(|(_, _, times)| *times > 0).count();
+        let Some((io, side, least)) = points.iter().min_by_key(|(_, _, times)| times) else { return String::new() };
+        let most = points.iter().map(|(_, _, times)| *times).max().unwrap_or_default();
+        format!(
+            "relays were killed at {struck} of {} points, {} to {} times at each, least often {side} {io}",
+            points.len(),
+            number(*least),
+            number(most)
+        )
     }
 
     fn seeds(&self) -> String {
@@ -82,35 +96,39 @@ impl Report {
         if first == next { String::new() } else { format!(" of seeds {} to {}", number(first), number(next - 1)) }
     }
 
-    fn verdict(&self, paint: Paint) -> String {
+    fn verdict(&self, paint: Paint) -> Vec<String> {
         let failures = &self.findings.failures;
         if failures.is_empty() && self.left() == 0 {
-            return paint.good("every point of the contract held in all of them");
+            return vec![paint.good("every point of the contract held in all of them")];
         }
         if failures.is_empty() {
-            return "every point of the contract held in those that were played".to_owned();
+            return vec!["every point of the contract held in those that were played".to_owned()];
         }
         let failed = counted(failures.len() as u64, "schedule", "schedules");
-        let mut text = paint.bad(&format!("{failed} broke the contract"));
+        let mut lines = vec![paint.bad(&format!("{failed} broke the contract"))];
         for failure in failures {
             for breach in failure.breaches.iter().take(1) {
-                let _ = write!(text, "\n  seed {:<8} {breach}", failure.seed);
+                let seed = format!("  seed {:<8} ", failure.seed);
+                let indent = " ".repeat(seed.len());
+                let told = wrapped(&breach.to_string(), WIDTH - seed.len());
+                lines.extend(told.iter().enumerate().map(|(nth, told)| {
+                    let before = if nth == 0 { &seed } else { &indent };
+                    format!("{before}{told}")
+                }));
             }
         }
-        text
+        lines
     }
 
     /// What was not played, and why, and how to go on.
-    fn rest(&self) -> String {
+    fn rest(&self) -> [String; 2] {
         let why = if self.interrupted { "interrupted" } else { "stopped by what broke the contract" };
         let all = self.campaign.seeds.end - self.campaign.seeds.start;
-        format!(
-            "{why}: {} of {} were played; go on with --seed {} --schedules {}",
-            number(self.findings.schedules),
-            counted(all, "schedule", "schedules"),
-            self.findings.next,
-            self.left(),
-        )
+        let (played, all) = (number(self.findings.schedules), counted(all, "schedule", "schedules"));
+        [
+            format!("{why}: {played} of {all} were played"),
+            format!("go on with --seed {} --schedules {}", self.findings.next, self.left()),
+        ]
     }
 
     fn never(&self) -> Vec<&'static str> {
@@ -122,6 +140,11 @@ impl Report {
         let findings = &self.findings;
         let faults: serde_json::Map<_, _> =
             Fault::ALL.iter().map(|&fault| (fault.name().to_owned(), findings.tally.of(fault).into())).collect();
+        let killed: Vec<_> = findings
+            .tally
+            .killed()
+            .map(|(io, side, times)| json!({ "io": io.name(), "side": side.name(), "times": times }))
+            .collect();
         let smallest = smallest.iter().map(Option::as_ref).chain(std::iter::repeat(None));
         let failures: Vec<_> =
             findings.failures.iter().zip(smallest).map(|(failed, smallest)| failure(failed, smallest)).collect();
@@ -135,6 +158,7 @@ impl Report {
             "events": findings.events,
             "steps": findings.steps,
             "faults": faults,
+            "killed": killed,
             "never": self.never(),
             "failures": failures,
         })
@@ -173,14 +197,37 @@ mod tests {
         let text = report.text(Paint::plain());
         assert!(text.contains("300 schedules of seeds 100 to 399"), "{text}");
         assert!(text.contains("held in those that were played") && !text.contains("in all of them"), "{text}");
-        assert!(
-            text.ends_with("interrupted: 300 of 1,000 schedules were played; go on with --seed 400 --schedules 700")
-        );
+        let rest = "interrupted: 300 of 1,000 schedules were played\ngo on with --seed 400 --schedules 700";
+        assert!(text.ends_with(rest), "{text}");
         assert_eq!(report.exit(), Exit::Interrupted);
         let json = report.json(&[]);
         assert_eq!((&json["interrupted"], &json["sound"]), (&true.into(), &false.into()));
         assert_eq!((&json["next_seed"], &json["first_seed"]), (&400.into(), &100.into()));
         assert_eq!(json["never"].as_array().unwrap().len(), Fault::ALL.len());
+    }
+
+    #[test]
+    fn lines_break_between_words_where_a_screen_ends() {
+        let what = "a call beyond the limits of its sink: ".to_owned() + &"key/3@1.12.0 ".repeat(20);
+        let failures = vec![Failed { seed: 104, breaches: vec![Breach { rule: Rule::Bounded, what }] }];
+        let mut report = report(400, failures);
+        report.campaign.seeds.end = 12_345_678_901;
+        let text = report.text(Paint::plain());
+        let long: Vec<_> = text.lines().filter(|line| line.chars().count() > WIDTH).collect();
+        assert!(long.is_empty(), "{long:#?}");
+        assert!(text.contains("key/3@1.12.0\n                key/3@1.12.0"), "{text}");
+        assert!(text.ends_with("go on with --seed 400 --schedules 12345678501"), "{text}");
+    }
+
+    #[test]
+    fn how_often_relays_were_killed_at_each_io_is_told_to_programs() {
+        let report = report(400, Vec::new());
+        assert!(report.text(Paint::plain()).contains("relays were killed at 0 of "));
+        let json = report.json(&[]);
+        let killed = json["killed"].as_array().unwrap();
+        let points = report.findings.tally.killed().count();
+        assert_eq!(killed.len(), points);
+        assert!(killed.iter().any(|point| point["io"] == "Settle" && point["side"] == "after" && point["times"] == 0));
     }
 
     #[test]

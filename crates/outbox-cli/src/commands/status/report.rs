@@ -87,8 +87,22 @@ pub(crate) struct RouteView {
     pub state: State,
     pub reason: Option<String>,
     pub since: Option<Timestamp>,
+    /// What a stream may have forgotten before the route's function got it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<LostView>,
     #[serde(skip)]
     pub standings: Vec<Standing>,
+}
+
+/// Entries that nobody may have got.
+#[derive(Debug, Serialize)]
+pub(crate) struct LostView {
+    /// None was recorded before this.
+    pub since: Timestamp,
+    pub found: Timestamp,
+    pub reason: String,
+    /// The replay that publishes them, once it was asked for.
+    pub replay: Option<String>,
 }
 
 /// Whether a route's events flow.
@@ -152,6 +166,8 @@ impl Report {
             );
             routes.push(view);
         }
+        #[cfg(feature = "aws")]
+        note_lost(config, &mut routes).await?;
         let replays = replays(stores, &registrations).await?;
         let open_transaction = open_transaction(stores, now).await?;
         Ok(Self { at: now, store: StoreView { id, producer, incarnation, open_transaction }, relay, routes, replays })
@@ -160,6 +176,7 @@ impl Report {
     /// Whether nothing asks for attention that only an operator can give.
     pub(crate) fn is_well(&self) -> bool {
         self.routes.iter().all(|route| match route.state {
+            _ if route.lost.as_ref().is_some_and(|lost| lost.replay.is_none()) => false,
             State::Stopped | State::Overloaded => false,
             State::Flowing
             | State::Paused
@@ -235,8 +252,26 @@ async fn look(stores: &Stores, registration: &Registration, paused: &[RouteName]
         state: if pausing { State::Paused } else { state },
         reason: if pausing { None } else { reason },
         since: if pausing { None } else { since },
+        lost: None,
         standings,
     })
+}
+
+/// Notes of each route what its stream may have forgotten before its function got it.
+#[cfg(feature = "aws")]
+async fn note_lost(config: &Config, routes: &mut [RouteView]) -> Result<(), Failure> {
+    let Some(watermarks) = wiring::watermarks(config).await? else { return Ok(()) };
+    for view in routes {
+        let Some(route) = config.route(&view.name) else { continue };
+        let loss = watermarks.watermark(&route.settings.name).await?.loss;
+        view.lost = loss.map(|loss| LostView {
+            since: loss.since,
+            found: loss.found,
+            reason: loss.reason,
+            replay: loss.replay,
+        });
+    }
+    Ok(())
 }
 
 async fn replays(stores: &Stores, registrations: &[Registration]) -> Result<Vec<ReplayView>, Failure> {

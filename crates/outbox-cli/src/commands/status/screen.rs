@@ -7,7 +7,7 @@ use crate::{
     output::{Align, Cell, Paint, Table, WIDTH, age, counted, number, plain, short, since, wrapped},
 };
 
-use super::report::{RelayView, Report, RouteView, State};
+use super::report::{LostView, RelayView, Report, RouteView, State};
 
 /// The whole screen.
 pub(crate) fn render(report: &Report, config: &Config, paint: Paint) -> String {
@@ -108,8 +108,22 @@ fn table(routes: &[RouteView], now: Timestamp, paint: Paint) -> String {
                 table.note(paint.faint(&format!("    {line}")));
             }
         }
+        if let Some(lost) = &route.lost {
+            for line in wrapped(&what_is_lost(&route.name, lost), 74) {
+                table.note(paint.bad(&format!("    {line}")));
+            }
+        }
     }
     table.render(paint)
+}
+
+fn what_is_lost(route: &str, lost: &LostView) -> String {
+    let LostView { since, reason, replay, .. } = lost;
+    let remedy = match replay {
+        None => format!("`outbox recover --route {}` shows what the table has of it", plain(route)),
+        Some(replay) => format!("replay {} publishes it", plain(replay)),
+    };
+    format!("what was recorded since {since:.0} may be lost, for {}: {remedy}", plain(reason))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is small and not negative")]
@@ -162,6 +176,7 @@ mod tests {
                 "https://notifications.example.com answered 503, and said nothing else about it at all".to_owned(),
             ),
             since: Some(Timestamp::UNIX_EPOCH),
+            lost: None,
             standings: Vec::new(),
         }
     }

@@ -54,8 +54,38 @@ const MISTAKES: &[Mistake] = &[
     mistake(
         "[store]\ndynamodb = 'a'\nmapping = 'debezium' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
         "store.mapping",
-        "is for PostgreSQL",
-        "tables of Outbox",
+        "names no table",
+        "[store.mapping]",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\n[store.mapping]\nlayout = 'debezium' # <-\ntable = 't'\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.mapping.layout",
+        "`debezium` is no layout",
+        "dynamo-outbox",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\n[store.mapping] # <-\nlayout = 'dynamo-outbox'\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.mapping.table",
+        "is missing",
+        "name the table",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\n[store.mapping] # <-\ntable = 't'\npartition = 'id'\ntype = 'type'\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.mapping.payload",
+        "is missing",
+        "payloads",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\n[store.mapping]\nlayout = 'dynamo-outbox'\ntable = 't'\nrecovery = 'scan' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.mapping.recovery",
+        "`scan` is no way",
+        "as-it-is",
+    ),
+    mistake(
+        "[store]\ndynamodb = 'a'\n[store.mapping] # <-\nlayout = 'dynamo-outbox'\ntable = 't'\nkey = 'detail.cart'\n[[route]]\nname = 'a'\nstdout = true\n",
+        "store.mapping",
+        "in any order",
+        "A table of your own",
     ),
     mistake(
         "[store]\ndynamodb = 'a'\npoll = '1s' # <-\n[[route]]\nname = 'a'\nstdout = true\n",

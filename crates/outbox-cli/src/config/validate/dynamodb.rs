@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use super::{DAY, Section, aws};
+
+mod mapping;
+
 use crate::config::{BookkeepingConfig, DynamoConfig};
 
 /// What begins the name of a table where a file or a URL could stand.
@@ -18,11 +21,9 @@ pub(super) fn store(section: &Section<'_>) -> Option<DynamoConfig> {
     let aws = aws::settings(section);
     let recovery_share = share(section);
     let expiry = expiry(section);
-    if section.has("mapping") {
-        let help = "leave it out; on DynamoDB, events are written into the tables of Outbox";
-        section.problem("mapping", "is for PostgreSQL", help);
-    }
-    Some(DynamoConfig { prefix: prefix?, aws, recovery_share, expiry, accept_loss: false })
+    // One that cannot be read is a problem, and said.
+    let mapping = mapping::of(section);
+    Some(DynamoConfig { prefix: prefix?, mapping, aws, recovery_share, expiry, accept_loss: false })
 }
 
 /// The bookkeeping in the table that `text` names, where the store's tables are.
@@ -30,7 +31,7 @@ pub(super) fn bookkeeping(section: &Section<'_>, text: &str, store: &DynamoConfi
     let table = named(section, "bookkeeping", text.strip_prefix(SCHEME)?, 255)?;
     let own = store.tables();
     if [own.entries(), own.heads()].contains(&table.as_str()) {
-        let help = "name a table of its own; the default is the store's prefix and the relay's name";
+        let help = "name a table of its own; the default is the store's prefix, the relay's name, and `-bookkeeping`";
         section.problem("bookkeeping", "is one of the service's own tables", help);
         return None;
     }

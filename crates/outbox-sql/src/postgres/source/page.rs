@@ -14,9 +14,10 @@ use crate::postgres::{failure::store_error, position::Snapshot};
 
 const READING: &str = "reading entries";
 
-/// The payload's bytes, without decompressing it.
-const SIZE: &str = "coalesce(octet_length(e.data), octet_length(e.data_bytes), 0) + coalesce(octet_length(e.more), 0) \
-     + coalesce(octet_length(e.attributes), 0)";
+/// What a row's events take in memory, or a little more, without decompressing a payload. Less would have the server send rows
+/// that the page has no room for, again and again. Of a count that is rubbish there may be any.
+const SIZE: &str = "320 * greatest(1, least(e.count, 1000)) + coalesce(octet_length(e.data), octet_length(e.data_bytes), 0) \
+     + coalesce(octet_length(e.more), 0) + coalesce(octet_length(e.attributes), 0)";
 
 /// Cuts `rows` off, which have [`COLUMNS`] and `size`, once there are `bytes` of them; the first one is there in any case.
 fn within(rows: &str, bytes: &str) -> String {

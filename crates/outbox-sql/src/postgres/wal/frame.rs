@@ -23,11 +23,13 @@ pub(super) struct Frame {
 pub(super) struct Frames {
     stream: Box<dyn Stream>,
     incoming: BytesMut,
+    /// The last read took all that had come.
+    is_drained: bool,
 }
 
 impl Frames {
     pub(super) fn new(stream: Box<dyn Stream>) -> Self {
-        Self { stream, incoming: BytesMut::with_capacity(CHUNK) }
+        Self { stream, incoming: BytesMut::with_capacity(CHUNK), is_drained: true }
     }
 
     /// The next message. May be dropped at any time: what was read of it is kept for the next call.
@@ -40,9 +42,12 @@ impl Frames {
                 return Ok(frame);
             }
             self.incoming.reserve(CHUNK);
-            if self.stream.read_buf(&mut self.incoming).await? == 0 {
+            let room = self.incoming.capacity() - self.incoming.len();
+            let read = self.stream.read_buf(&mut self.incoming).await?;
+            if read == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server ended the connection"));
             }
+            self.is_drained = read < room;
         }
     }
 
@@ -52,6 +57,11 @@ impl Frames {
     /// If what came is no message.
     pub(super) fn ready(&mut self) -> io::Result<Option<Frame>> {
         take(&mut self.incoming)
+    }
+
+    /// Whether all that had come by the last read is taken, as far as that can be told.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_drained
     }
 
     /// Sends `message`, whole. Dropped before it is done, the connection cannot be used any more.

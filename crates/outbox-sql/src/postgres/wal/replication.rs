@@ -174,6 +174,11 @@ impl Streaming {
         Ok(None)
     }
 
+    /// Whether nothing more had come by the last look.
+    pub(super) fn is_drained(&self) -> bool {
+        self.frames.is_drained()
+    }
+
     /// Tells the server that everything before `written` has come, and that nothing before `confirmed` is needed any
     /// more; `reply` asks how far it has sent.
     ///

@@ -62,7 +62,7 @@ pub(super) struct InLog {
 
 /// A column that is read. The others, as `previous_id` and what a team added, are passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
+pub(super) enum Field {
     Id,
     Xid,
     Recorded,
@@ -82,7 +82,7 @@ enum Field {
 }
 
 /// Each column that is read, with the number of its type.
-const FIELDS: [(&str, u32, Field); 16] = [
+pub(super) const FIELDS: [(&str, u32, Field); 16] = [
     ("id", INT8, Field::Id),
     ("xid", XID8, Field::Xid),
     ("recorded_at", TIMESTAMPTZ, Field::Recorded),

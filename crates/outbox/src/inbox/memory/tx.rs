@@ -10,7 +10,7 @@ use crate::{
     error::StoreError,
     inbox_store::{
         EventId, InboxCounts, InboxKept, InboxTotals, InboxTx, KeptLane, KeptMessage, LaneChange, LaneId, LaneRecord,
-        PurgedIds, TroubleState,
+        LaneStep, PurgedIds, TroubleState,
     },
     place::Place,
 };
@@ -35,6 +35,19 @@ impl<S: Clone + Send + 'static> InboxTx for MemoryTx<'_, S> {
             self.inner.lanes.set(lane.clone(), record);
         }
         Ok(())
+    }
+
+    async fn advance(&mut self, steps: &[LaneStep<'_>]) -> Result<Vec<bool>, StoreError> {
+        let mut moved = Vec::with_capacity(steps.len());
+        for LaneStep { lane, from, to } in steps {
+            let before = self.inner.lanes.get(lane).cloned().unwrap_or_default();
+            let stands = before.mark == *from && before.trouble.is_none();
+            if stands {
+                self.inner.lanes.set((*lane).clone(), Some(LaneRecord { mark: *to, ..before }));
+            }
+            moved.push(stands);
+        }
+        Ok(moved)
     }
 
     async fn remember(&mut self, ids: &[EventId], expires: Timestamp, done: bool) -> Result<Vec<bool>, StoreError> {

@@ -75,6 +75,59 @@ fn a_dead_letter_that_its_key_went_on_without_is_kept_apart_when_it_is_read_agai
     assert_eq!((lane, front, ids), (apart, None, vec!["a@1.1.0".to_owned()]));
 }
 
+/// A route that goes on without its dead letters, and has one, `a@1.1.0`. Its sink keeps no order in a call.
+fn rig_with_a_dead_letter() -> Rig {
+    let retry = RetryPolicy { after_dead_letter: AfterDeadLetter::Continue, ..settings().retry };
+    let sink = SinkLimits { ordered_calls: false, ..settings().sink };
+    let settings = Settings { sink, retry, ..settings() };
+    let troubled = vec![Lane::Event("a@1.1.0".into())];
+    let mut rig = rig(settings.clone());
+    let resume = Resume { position: Position::new("0"), troubled, tombstones: Vec::new() };
+    rig.pipeline = Pipeline::new(settings, resume);
+    rig
+}
+
+#[test]
+fn a_copy_of_a_dead_letter_that_is_redriven_meanwhile_goes_out_with_its_key_not_beside_it() {
+    let mut rig = rig_with_a_dead_letter();
+    rig.step(Input::Pause);
+    rig.read([event("a", 1), event("a", 2)]);
+    rig.step(Input::Released { lane: Lane::Event("a@1.1.0".into()) });
+    rig.step(Input::Resume);
+    let (call, events) = rig.call();
+    assert_eq!(events, ["a@1.1.0"]);
+    assert!(rig.calls.is_empty(), "two events of a key go out side by side: {:?}", rig.calls);
+    rig.step(Input::Answered { call, outcomes: vec![Outcome::Accepted] });
+    assert_eq!(rig.call().1, ["a@1.2.0"]);
+}
+
+#[test]
+fn a_copy_of_a_dead_letter_that_was_being_parked_behind_it_goes_out_with_its_key_once_that_is_free() {
+    let mut rig = rig_with_a_dead_letter();
+    rig.read([event("a", 1), event("a", 2)]);
+    let (write, ..) = rig.keeps.remove(0);
+    let (call, events) = rig.call();
+    assert_eq!(events, ["a@1.2.0"]);
+    rig.step(Input::Released { lane: Lane::Event("a@1.1.0".into()) });
+    rig.step(Input::KeyFree { write });
+    assert!(rig.calls.is_empty(), "a call of its key is under way: {:?}", rig.calls);
+    rig.step(Input::Answered { call, outcomes: vec![Outcome::Accepted] });
+    assert_eq!(rig.call().1, ["a@1.1.0"]);
+}
+
+#[test]
+fn a_copy_of_a_dead_letter_waits_with_its_key_if_that_is_in_trouble_once_the_letter_is_gone() {
+    let mut rig = rig_with_a_dead_letter();
+    rig.step(Input::Pause);
+    rig.read([event("a", 1)]);
+    rig.step(Input::Troubled { lane: lane("a") });
+    rig.step(Input::Released { lane: Lane::Event("a@1.1.0".into()) });
+    rig.step(Input::Resume);
+    assert!(rig.calls.is_empty(), "{:?}", rig.calls);
+    let (_, kept_in, front, ids) = rig.keeps.remove(0);
+    assert_eq!((kept_in, front, ids), (lane("a"), None, vec!["a@1.1.0".to_owned()]));
+}
+
 #[test]
 fn a_pause_whose_events_are_kept_meanwhile_is_told_to_be_over_once_it_is() {
     let mut rig = rig(settings());

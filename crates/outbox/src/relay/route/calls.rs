@@ -102,7 +102,7 @@ impl Task {
                 let input = match result {
                     Ok(outcomes) => pipeline::Input::Answered { call, outcomes },
                     Err(error) => {
-                        let reason = full_reason(&error);
+                        let reason = error.with_causes();
                         let SinkError { fault, retry_after, .. } = error;
                         pipeline::Input::CallFailed { call, fault, retry_after, reason }
                     }
@@ -116,7 +116,7 @@ impl Task {
             Machine::Keeper => self.keeper_input(match result {
                 Ok(outcomes) => keeper::Input::Answered { call, outcomes },
                 Err(error) => {
-                    let reason = full_reason(&error);
+                    let reason = error.with_causes();
                     let SinkError { fault, retry_after, .. } = error;
                     keeper::Input::CallFailed { call, fault, retry_after, reason }
                 }
@@ -164,15 +164,4 @@ fn one_for_each(outcomes: Vec<Outcome>, events: usize) -> Result<Vec<Outcome>, S
     }
     let message = format!("the sink gave {} outcomes for {events} events; please report it", outcomes.len());
     Err(SinkError::new(Fault::Unknown, message).uncertain())
-}
-
-/// What the sink said, with its causes.
-fn full_reason(error: &SinkError) -> String {
-    let mut reason = error.message.clone();
-    let mut cause = error.cause.as_deref().map(|cause| cause as &dyn std::error::Error);
-    while let Some(next) = cause {
-        reason = format!("{reason}: {next}");
-        cause = next.source();
-    }
-    reason
 }

@@ -4,9 +4,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Delivery, StoreError, Task, jobs::Machine, partitions::Progress};
 use crate::{
-    bookkeeping::{Apart, Checkpoint, Front, FrontState, Keep, Settlement},
-    keeper,
-    pipeline::{self, FrontDraft},
+    bookkeeping::{Apart, Checkpoint, Keep, Settlement},
+    keeper, pipeline,
     relay::{metric, reader::Request},
 };
 
@@ -33,6 +32,9 @@ impl Task {
             self.begin_again = None;
             self.begin();
             self.turn_on();
+        }
+        if self.counts.others_accepted.swap(false, Ordering::Relaxed) && self.keeper.lanes() > 0 {
+            self.keeper_input(keeper::Input::OthersAccepted)?;
         }
         if self.keeper_wake.is_none_or(|wake| wake <= now) {
             self.keeper_wake = None;
@@ -137,7 +139,7 @@ impl Task {
             pipeline::Effect::Gap { key, sequences } => self.gap(&key, &sequences),
             pipeline::Effect::Publish { call, events } => self.publish(Machine::Pipeline(index), call, events),
             pipeline::Effect::Keep { write, lane: name, front, events } => {
-                let front = front.map(|draft| self.front(&draft));
+                let front = front.map(|draft| draft.at(self.parts.clock.wall()));
                 self.keep(index, write, Keep { lane: name, front, events });
             }
             pipeline::Effect::Checkpoint { write, position, witness, finished } => {
@@ -166,8 +168,8 @@ impl Task {
             keeper::Effect::Publish { call, events } => self.publish(Machine::Keeper, call, events),
             keeper::Effect::Settle { write, lane, generation, remove, apart, discarded, front } => {
                 self.tombstones |= discarded;
-                let apart = apart.map(|(lane, front)| Apart::of(lane, self.front(&front)));
-                let front = front.map(|draft| self.front(&draft));
+                let apart = apart.map(|(lane, front)| Apart::of(lane, front.at(self.parts.clock.wall())));
+                let front = front.map(|draft| draft.at(self.parts.clock.wall()));
                 self.settle(write, Settlement { lane, generation, remove, apart, discarded, front });
             }
             keeper::Effect::WakeAt(moment) => self.keeper_wake = Some(moment),
@@ -178,17 +180,6 @@ impl Task {
             keeper::Effect::Finished => self.keeper_finished = true,
             keeper::Effect::Released { .. } => {}
         }
-    }
-
-    /// A front with wall times, as it is stored.
-    fn front(&self, draft: &FrontDraft) -> Front {
-        let wall = self.parts.clock.wall();
-        let state = match draft.retry_in {
-            Some(delay) => FrontState::Retrying { due: wall.saturating_add(delay).unwrap_or(wall) },
-            None => FrontState::Dead,
-        };
-        let failed_since = wall.saturating_sub(draft.failed_for).unwrap_or(wall);
-        Front { state, attempts: draft.attempts, failed_since, reason: draft.reason.clone() }
     }
 
     /// Sets the gauges that cost a look at the stores.

@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt as _;
 
-use super::{again::LARGEST_ENTRY, rule::Rule, schedule::SourceScene, worker::DOUBT, world::World};
+use super::{again::LARGEST_ENTRY, patience, rule::Rule, schedule::SourceScene, worker::DOUBT, world::World};
 use crate::{
     bookkeeping::{Bookkeeping as _, Lane, Operator as _, Selector},
     entry::{Content, Position, Record},
@@ -15,6 +15,7 @@ pub(super) fn after(world: &World, io: Io) {
     if io == Io::Claim {
         world.state().truth.owned();
         world.taken_over();
+        patience::taken_over(world);
     }
     if matches!(io, Io::Checkpoint | Io::Settle | Io::ForgetTombstones) {
         checkpoints_pass_nothing(world);
@@ -39,19 +40,24 @@ fn dead_letters_have_a_reason(world: &World) {
     let now = world.now();
     for (route, name) in world.routes.iter().enumerate() {
         for letter in at_once(world.books.dead_letters(name, &Selector::default(), None, usize::MAX)) {
-            let id = letter.kept.content.id();
-            let state = world.state();
-            let own = &state.truth.routes[route];
-            let is_condemned = |number: usize| {
-                let doubted = own.doubted.get(&number).is_some_and(|since| now.since(*since) >= DOUBT);
-                own.refused.contains(&number) || doubted || state.truth.events[number].event.is_none()
-            };
-            if state.truth.find(id).is_none_or(is_condemned) {
+            let (id, number) = (letter.kept.content.id(), letter.kept.id);
+            let mut state = world.state();
+            let truth = &mut state.truth;
+            if truth.routes[route].judged.get(&number) == Some(&letter.front) {
                 continue;
             }
+            let own = &truth.routes[route];
+            let is_condemned = |number: usize| {
+                let doubted = own.doubted.get(&number).is_some_and(|since| now.since(*since) >= DOUBT);
+                own.refused.contains(&number) || doubted || truth.events[number].event.is_none()
+            };
+            let has_a_reason = truth.find(id).is_none_or(is_condemned);
+            truth.routes[route].judged.insert(number, letter.front.clone());
             drop(state);
-            let reason = &letter.front.reason;
-            world.breach(Rule::Loud, format!("route `{name}` gave {id} up, which was not to blame: {reason}"));
+            if !has_a_reason {
+                let reason = &letter.front.reason;
+                world.breach(Rule::Loud, format!("route `{name}` gave {id} up, which was not to blame: {reason}"));
+            }
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::testing::{Doer, Io};
+use crate::testing::{Doer, Io, Side};
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// One kind of thing that goes wrong, or that people do in the middle of it.
+        /// One kind of thing that goes wrong, or that people do in the middle of it, or a mode that has to bear it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Fault {
             $(#[doc = $text] $name,)*
@@ -34,6 +34,9 @@ faults! {
     Merged = "two shards are merged",
     RolledOver = "a shard is rolled over",
     Trimmed = "a stream forgets its oldest records",
+    ParentTrimmed = "a stream forgets a shard that has children",
+    EmptyPage = "a page comes empty, and there is more",
+    LateRow = "a row becomes visible behind one with a later id",
     Recovered = "a route recovers from the table",
     RecordTwice = "a record comes twice",
     OutOfOrder = "records of a key change places",
@@ -45,6 +48,7 @@ faults! {
     Stalled = "relay stands still, for less than its lease",
     Frozen = "relay stands still past its lease",
     Overtaken = "a relay publishes whose place another has taken",
+    Fenced = "a store refuses a write of an epoch that is over",
     StoreFails = "a store fails",
     StoreFull = "a store is full",
     StoreAnswerLost = "a store's answer is lost",
@@ -78,6 +82,14 @@ faults! {
     HandlerRetries = "a handler asks for another attempt",
     HandlerGivesUp = "a handler gives an event up",
     HandlerHangs = "a handler outside of the transaction takes too long",
+    Once = "an inbox in mode `once`",
+    Latest = "an inbox in mode `latest`",
+    InOrder = "an inbox in mode `in_order`",
+    AfterCause = "an inbox in mode `after_cause`",
+    OnceClaimed = "an inbox in mode `once`, with claims",
+    LatestClaimed = "an inbox in mode `latest`, with claims",
+    InOrderClaimed = "an inbox in mode `in_order`, with claims",
+    AfterCauseClaimed = "an inbox in mode `after_cause`, with claims",
 }
 
 impl Fault {
@@ -93,29 +105,48 @@ impl fmt::Display for Fault {
     }
 }
 
-/// How often each fault struck.
+/// How often each fault struck, and at which I/Os relays were killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tally([u64; Fault::ALL.len()]);
+pub struct Tally {
+    faults: [u64; Fault::ALL.len()],
+    /// Before and after each I/O.
+    killed: [[u64; 2]; Io::ALL.len()],
+}
 
 impl Default for Tally {
     fn default() -> Self {
-        Self([0; Fault::ALL.len()])
+        Self { faults: [0; Fault::ALL.len()], killed: [[0; 2]; Io::ALL.len()] }
     }
 }
 
 impl Tally {
     pub(super) fn count(&mut self, fault: Fault) {
-        self.0[fault as usize] += 1;
+        self.faults[fault as usize] += 1;
+    }
+
+    pub(super) fn count_killed(&mut self, io: Io, side: Side) {
+        self.killed[io as usize][usize::from(side == Side::After)] += 1;
     }
 
     /// How often `fault` struck.
     pub fn of(&self, fault: Fault) -> u64 {
-        self.0[fault as usize]
+        self.faults[fault as usize]
+    }
+
+    /// How often a relay was killed before or after each of its I/Os.
+    pub fn killed(&self) -> impl Iterator<Item = (Io, Side, u64)> {
+        Fault::ios().flat_map(|io| {
+            Side::BOTH.map(|side| (io, side, self.killed[io as usize][usize::from(side == Side::After)]))
+        })
     }
 
     /// Adds what another run exercised.
     pub fn add(&mut self, other: &Self) {
-        for (own, other) in self.0.iter_mut().zip(other.0) {
+        let Self { faults, killed } = other;
+        for (own, other) in self.faults.iter_mut().zip(faults) {
+            *own += other;
+        }
+        for (own, other) in self.killed.as_flattened_mut().iter_mut().zip(killed.as_flattened()) {
             *own += other;
         }
     }

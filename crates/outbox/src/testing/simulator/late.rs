@@ -4,7 +4,7 @@
 use std::{
     cmp::Ordering,
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct Snapshots {
     /// How many rows there were at each; rising.
     cuts: Vec<u64>,
+    /// Rows that were read behind one with a later id, since that was last asked.
+    late: u64,
 }
 
 /// The source, as one process has it open.
@@ -86,9 +88,18 @@ impl LateRows {
         Ok(rows.collect())
     }
 
+    /// How many rows were read behind one with a later id since this was last asked.
+    pub(super) fn late_rows(&self) -> u64 {
+        std::mem::take(&mut self.snapshots().late)
+    }
+
+    fn snapshots(&self) -> MutexGuard<'_, Snapshots> {
+        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The snapshot behind `from`, taken now if there is none yet and something was committed since.
     fn snapshot_behind(&self, from: u64, rows: u64) -> u64 {
-        let mut snapshots = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshots = self.snapshots();
         if let Some(cut) = snapshots.cuts.iter().find(|cut| **cut > from) {
             return *cut;
         }
@@ -130,6 +141,7 @@ impl Source for LateRows {
         if cursor.from == cursor.to {
             cursor.to = self.snapshot_behind(cursor.from, all);
         }
+        let passed = rows.iter().filter(|(id, _)| id.row <= cursor.from).map(|(id, _)| id.drawn).max();
         let mut behind: Vec<_> = rows
             .into_iter()
             .filter(|(id, _)| id.row > cursor.from && id.row <= cursor.to && *id > cursor.last)
@@ -144,6 +156,7 @@ impl Source for LateRows {
                 break;
             }
             left -= 1;
+            self.snapshots().late += u64::from(passed.is_some_and(|passed| id.drawn < passed));
             cursor = if left == 0 {
                 Cursor { from: cursor.to, to: cursor.to, last: Id::default() }
             } else {

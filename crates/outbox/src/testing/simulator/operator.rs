@@ -35,9 +35,12 @@ pub(super) async fn operate(world: &Arc<World>, workers: &Workers, route: usize,
         Operation::Pause(lasts) => {
             world.state().strikes(Fault::Paused);
             at_once(world.books.pause(&world.routes[route], true));
+            let now = world.now();
+            world.state().patience[route].paused.get_or_insert(now);
             let world = world.clone();
             tokio::spawn(async move {
                 sleep(lasts).await;
+                world.state().patience[route].paused = None;
                 at_once(world.books.pause(&world.routes[route], false));
             });
         }
@@ -71,6 +74,7 @@ pub(super) fn redrive(world: &World, name: &RouteName) -> u64 {
     let redriven = at_once(world.books.redrive(name, &Selector::default(), world.clock.wall()));
     if redriven > 0 {
         world.note(|| format!("an operator redrives {redriven} of `{name}`"));
+        world.kept_is_changed();
     }
     redriven
 }
@@ -99,6 +103,7 @@ pub(super) fn discard_rubbish(world: &World, route: usize) {
 
 fn note_discarded(world: &World, route: usize, id: &str) {
     world.note(|| format!("an operator discards {id} on `{}`", world.routes[route]));
+    world.kept_is_changed();
     let (gapless, now) = (is_gapless(world, route), world.now());
     let mut state = world.state();
     let truth = &mut state.truth;
@@ -151,6 +156,7 @@ fn erase(world: &World, key: &Key) -> bool {
         asked.cut_off = true;
     }
     world.note(|| format!("an operator erases {key}"));
+    world.kept_is_changed();
     at_once(world.books.erase(key)) > 0
 }
 

@@ -218,6 +218,7 @@ async fn heal(world: &Arc<World>, workers: &Workers) {
     {
         let mut state = world.state();
         state.healed = true;
+        state.patience.iter_mut().for_each(|patience| patience.paused = None);
         state.targets.iter_mut().for_each(|target| target.unwanted.clear());
         state.consumer.answers.clear();
     }

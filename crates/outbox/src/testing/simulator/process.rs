@@ -25,7 +25,7 @@ use crate::{
     bookkeeping::Bookkeeping as _,
     clock::Moment,
     error::{ErrorKind, StoreError},
-    testing::{Hook, Io},
+    testing::{Hook, Io, Side},
 };
 
 /// One life of a process: from its start to its end, however that comes.
@@ -62,6 +62,11 @@ impl Life {
         *counts.entry(io).and_modify(|count| *count += 1).or_default()
     }
 
+    /// Whether something went wrong with it.
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.disturbed.load(Ordering::Relaxed)
+    }
+
     /// From now on no I/O of this life begins or returns.
     pub(super) fn kill(&self) {
         self.dead.store(true, Ordering::Relaxed);
@@ -84,7 +89,7 @@ impl Life {
     /// Since when it stops in order, if nothing else went wrong with it.
     pub(super) fn stops_since(&self) -> Option<Moment> {
         let stopping = *self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
-        stopping.filter(|_| !self.is_dead() && !self.disturbed.load(Ordering::Relaxed))
+        stopping.filter(|_| !self.is_dead() && !self.is_disturbed())
     }
 
     /// Returns while this life goes on; never, once it is over.
@@ -178,6 +183,11 @@ impl Around {
         let fault = *fault;
         state.armed.ios.remove(index);
         self.life.disturbed.store(true, Ordering::Relaxed);
+        match fault {
+            IoFault::KilledBefore => state.tally.count_killed(io, Side::Before),
+            IoFault::KilledAfter => state.tally.count_killed(io, Side::After),
+            _ => {}
+        }
         state.strikes(match fault {
             IoFault::KilledBefore => Fault::KilledBefore,
             IoFault::KilledAfter => Fault::KilledAfter,
@@ -262,6 +272,13 @@ impl Hook for Around {
         self.take_time(io).await;
         self.go_on().await;
         Ok(())
+    }
+
+    async fn failed(&self, error: &StoreError) {
+        if error.kind() == ErrorKind::Fenced {
+            self.world.state().strikes(Fault::Fenced);
+        }
+        self.go_on().await;
     }
 
     async fn alive(&self) {

@@ -198,7 +198,12 @@ impl<S: Source> Source for Seen<S> {
     }
 
     async fn partitions(&self) -> Result<Vec<Partition>, StoreError> {
-        self.inner.partitions().await
+        let partitions = self.inner.partitions().await?;
+        let is_listed = |id: &PartitionId| partitions.iter().any(|partition| partition.id == *id);
+        if partitions.iter().flat_map(|partition| &partition.parents).any(|parent| !is_listed(parent)) {
+            self.world.state().strikes(Fault::ParentTrimmed);
+        }
+        Ok(partitions)
     }
 
     async fn start(&self, partition: &PartitionId, registration: &Registration) -> Result<Position, StoreError> {
@@ -208,6 +213,12 @@ impl<S: Source> Source for Seen<S> {
     async fn read(&self, partition: &PartitionId, after: &Position, limit: Limit) -> Result<Page, StoreError> {
         let page = self.inner.read(partition, after, limit).await?;
         self.remember(partition, &page.records);
+        if page.records.is_empty() && page.more {
+            self.world.state().strikes(Fault::EmptyPage);
+        }
+        if let Supply::Late(rows) = &self.world.supply {
+            (0..rows.late_rows()).for_each(|_| self.world.state().strikes(Fault::LateRow));
+        }
         Ok(page)
     }
 

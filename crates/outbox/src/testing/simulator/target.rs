@@ -14,7 +14,7 @@ use self::call::UnderWay;
 use super::{
     checks,
     fault::Fault,
-    operator,
+    operator, patience,
     process::Around,
     rule::{Breach, Rule},
     schedule::{CallFault, Unwanted},
@@ -299,6 +299,7 @@ impl Sink for Target {
             Ok(outcomes) if outcomes.len() < batch.events.len() => {}
             Err(SinkError { fault: sink::Fault::Unknown, .. }) => {}
             Ok(outcomes) => {
+                patience::answered(&self.around, self.route, batch, outcomes);
                 let accepted = call.events.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Accepted);
                 let doubted = &mut self.world().state().truth.routes[self.route].doubted;
                 // What a replay hears is nothing to its route.

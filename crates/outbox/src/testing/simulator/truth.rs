@@ -87,6 +87,9 @@ pub(super) struct RouteTruth {
     pub(super) refused: BTreeSet<usize>,
     /// What was in calls that failed for no named reason, and since when.
     pub(super) doubted: BTreeMap<usize, Moment>,
+    /// Dead letters that were found to have a reason, as they were then: what is said of another copy later changes
+    /// nothing about them.
+    pub(super) judged: BTreeMap<bookkeeping::KeptId, bookkeeping::Front>,
     /// What a marker has come in place of.
     markers: BTreeSet<usize>,
     /// How much of each partition is known to be behind the checkpoint rightly.
@@ -200,8 +203,6 @@ impl Truth {
                 lane.next = 0;
             }
             route.checked.clear();
-            // What was purged is back, and a replay that goes on from before it brings it late.
-            route.replays.clear();
         }
         self.read.clear();
         self.reads_again = true;
@@ -274,8 +275,8 @@ impl Truth {
             let what = format!("{} was replayed on a route that does not take it", event.id());
             return Err(Breach::new(Rule::Atomic, what));
         }
-        // Its pipelines begin anew, and know nothing of what went out before.
-        let goes_on = self.routes[route].goes_on || self.reorders;
+        // Its pipelines begin anew, and know nothing of what went out before; nor does what is read again.
+        let goes_on = self.routes[route].goes_on || self.reorders || self.reads_again;
         let brought = self.routes[route].replays.entry(replay.clone()).or_default();
         if !brought.contains(&number) {
             let key = &self.events[number].key;

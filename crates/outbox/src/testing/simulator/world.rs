@@ -16,6 +16,7 @@ use super::{
     consumer::{Consumed, Effects, Transport},
     fault::{Fault, Tally},
     operator::Asked,
+    patience::Patience,
     rule::{Breach, Rule},
     schedule::{CallFault, IoFault, PassFault, Scene, Schedule, Unwanted},
     source::Supply,
@@ -60,6 +61,8 @@ pub(super) struct State {
     /// Faults are over: everything has to get well.
     pub(super) healed: bool,
     pub(super) excuses: Excuses,
+    /// What each route's target has asked for.
+    pub(super) patience: Vec<Patience>,
     /// Up to where it is known what was committed.
     pub(super) learned: Option<Position>,
     pub(super) consumer: Consumed,
@@ -108,6 +111,7 @@ impl World {
             tally: Tally::default(),
             healed: false,
             excuses: Excuses::new(routes.len()),
+            patience: routes.iter().map(|_| Patience::default()).collect(),
             learned: None,
             consumer: Consumed::default(),
             transport: Transport::default(),
@@ -172,6 +176,11 @@ impl World {
         steps < MOST_STEPS
     }
 
+    /// An operator changed what is kept.
+    pub(super) fn kept_is_changed(&self) {
+        self.state().patience.iter_mut().for_each(Patience::begins_anew);
+    }
+
     /// The contract was broken.
     pub(super) fn breach(&self, rule: Rule, what: impl Into<String>) {
         self.broken(Breach::new(rule, what));
@@ -191,6 +200,9 @@ impl World {
     /// What came of the run.
     pub(super) fn end(&self) -> Played {
         let mut state = self.state();
+        if let Some(mode) = state.consumer.exercised(self.scene.consumer) {
+            state.strikes(mode);
+        }
         Played {
             breaches: std::mem::take(&mut state.breaches),
             tally: state.tally.clone(),

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use outbox::{ErrorKind, StoreError};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::WIDE;
 use crate::postgres::wal::{
@@ -23,6 +23,31 @@ const TELL_WHILE_FULL: Duration = Duration::from_secs(2);
 /// How long the server may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// How long more is waited for while much comes. The server sends each row by itself, and each would wake everybody here.
+const NAP: Duration = Duration::from_millis(1);
+/// As many messages in so short a time are much.
+const MUCH: usize = 32;
+
+/// Whether much comes.
+struct Flow {
+    since: Instant,
+    messages: usize,
+    is_much: bool,
+}
+
+impl Flow {
+    /// Counts what came until now.
+    fn count(&mut self, messages: usize, now: Instant) {
+        self.messages += messages;
+        let took = now.saturating_duration_since(self.since);
+        if took >= NAP {
+            // A pause of any length is no flood, however much comes behind it.
+            self.is_much = self.messages >= MUCH && took < 8 * NAP;
+            (self.since, self.messages) = (now, 0);
+        }
+    }
+}
+
 /// When the server was told what.
 struct Told {
     confirmed: Lsn,
@@ -36,6 +61,7 @@ pub(super) async fn receive(shared: &Shared, streaming: &mut Streaming) -> Resul
     let mut ticks = interval(ROUND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = Told { confirmed: Lsn(0), at: Instant::now(), heard: Instant::now() };
+    let mut flow = Flow { since: Instant::now(), messages: 0, is_much: false };
     loop {
         let full = shared.with(|state| state.chain.is_full()).unwrap_or(false);
         let heard = tokio::select! {
@@ -47,22 +73,35 @@ pub(super) async fn receive(shared: &Shared, streaming: &mut Streaming) -> Resul
         let mut asked = false;
         if let Some(first) = heard {
             told.heard = Instant::now();
-            asked = take_in(shared, streaming, &mut rows, first)?;
+            let taken = take_in(shared, streaming, &mut rows, first)?;
+            asked = taken.asked;
+            flow.count(taken.messages, told.heard);
         }
         if !full && told.heard.elapsed() > SILENCE {
             let message = format!("reading the log: the server has said nothing for {SILENCE:?}");
             return Err(StoreError::new(ErrorKind::Unavailable, message));
         }
         tell(shared, streaming, &mut told, asked, full).await?;
+        if flow.is_much && !full && streaming.is_drained() {
+            sleep(NAP).await;
+        }
     }
 }
 
-/// Takes in `first` and what else has come already. Tells whether the server waits for an answer.
-fn take_in(shared: &Shared, streaming: &mut Streaming, rows: &mut Rows, first: Heard) -> Result<bool, StoreError> {
-    let (mut asked, mut answered, mut came) = (false, false, false);
+/// What was taken in.
+struct Taken {
+    messages: usize,
+    /// The server waits for an answer.
+    asked: bool,
+}
+
+/// Takes in `first` and what else has come already.
+fn take_in(shared: &Shared, streaming: &mut Streaming, rows: &mut Rows, first: Heard) -> Result<Taken, StoreError> {
+    let (mut messages, mut asked, mut answered, mut came) = (0, false, false, false);
     let taken = shared.with(|state| {
         let mut next = Some(first);
         while let Some(heard) = next {
+            messages += 1;
             match heard {
                 Heard::Alive { sent, reply } => {
                     state.come_to(sent);
@@ -75,8 +114,8 @@ fn take_in(shared: &Shared, streaming: &mut Streaming, rows: &mut Rows, first: H
         }
         Ok(state.chain.is_held_back() || state.chain.width() > WIDE)
     });
-    let Some(taken) = taken else { return Ok(asked) };
-    if taken? {
+    let Some(is_wide) = taken else { return Ok(Taken { messages, asked }) };
+    if is_wide? {
         shared.house.notify_one();
     }
     if came {
@@ -84,7 +123,7 @@ fn take_in(shared: &Shared, streaming: &mut Streaming, rows: &mut Rows, first: H
     } else if answered {
         shared.came();
     }
-    Ok(asked)
+    Ok(Taken { messages, asked })
 }
 
 /// Takes in one change. Tells whether there is a new row.
@@ -128,4 +167,35 @@ async fn tell(
     streaming.tell(came, confirmed, shared.settings.clock.wall(), wanted || is_due).await?;
     (told.confirmed, told.at) = (confirmed, Instant::now());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(steps: &[(u64, usize)]) -> bool {
+        let start = Instant::now();
+        let mut flow = Flow { since: start, messages: 0, is_much: false };
+        for (micros, messages) in steps {
+            flow.count(*messages, start + Duration::from_micros(*micros));
+        }
+        flow.is_much
+    }
+
+    #[test]
+    fn many_messages_within_a_moment_are_much_however_they_come() {
+        assert!(flow(&[(200, 10), (600, 15), (1_000, 7)]));
+        assert!(flow(&[(3_000, 200)]));
+    }
+
+    #[test]
+    fn a_trickle_is_not_waited_for() {
+        assert!(!flow(&[(1_000, 31)]));
+        assert!(!flow(&[(1_000, 31), (2_000, 31)]));
+    }
+
+    #[test]
+    fn what_comes_after_a_pause_is_not_waited_for() {
+        assert!(!flow(&[(1_000, 500), (50_000, 500)]));
+    }
 }

@@ -4,6 +4,7 @@ use super::{InboxUnderTest, ORDERS, Run, event, gapless, key, keyless, made, pla
 use crate::{
     event::{NewEvent, SKIPPED},
     inbox::{Answer, Applied, InboxLayer, Join, Kinds, Seed, SeedLeft, Waits},
+    inbox_store::{InboxCounts, InboxTotals},
     place::Place,
 };
 
@@ -221,7 +222,8 @@ pub async fn in_order_strands_nothing_when_predecessor_and_successor_come_at_onc
     assert_eq!(run.totals().await.lanes, 0);
 }
 
-/// However the events of some keys come, doubled, shuffled and batched: each is applied once, in its key's order.
+/// However the events of some keys come, doubled, shuffled and batched: each is applied once, in its key's order, and counted
+/// as what became of it.
 /// `arrivals` are pairs of key and sequence; every key's sequences up to its highest have to be among them.
 pub async fn in_order_applies_any_arrival_once_in_order<B: InboxUnderTest>(bench: &B, arrivals: &[Vec<(u8, u64)>]) {
     let run = Run::start(bench, InboxLayer::in_order);
@@ -239,6 +241,12 @@ pub async fn in_order_applies_any_arrival_once_in_order<B: InboxUnderTest>(bench
         let wanted: Vec<_> = (1..=highest).map(|sequence| format!("{key}@1.{sequence}.0")).collect();
         assert_eq!(of_key, wanted);
     }
+    let InboxTotals { lanes, parked, counts, .. } = run.totals().await;
+    let InboxCounts { applied, duplicates, early, .. } = counts;
+    let came = arrivals.iter().map(Vec::len).sum::<usize>() as u64;
+    assert_eq!((applied, applied + duplicates), (effects.len() as u64, came));
+    assert_eq!((lanes, parked), (0, 0));
+    assert!(early <= applied, "{early} came early of {applied}");
 }
 
 /// However the events of some keys come: mode `latest` ends with the last of each, and never goes back.
@@ -248,7 +256,11 @@ pub async fn latest_ends_any_arrival_with_the_last<B: InboxUnderTest>(bench: &B,
         run.apply(batch.iter().map(|(key, sequence)| event(&key.to_string(), *sequence))).await;
     }
     let mut last = std::collections::BTreeMap::<String, u64>::new();
-    for effect in run.bench.effects() {
+    let effects = run.bench.effects();
+    let InboxCounts { applied, duplicates, superseded, .. } = run.totals().await.counts;
+    let came = arrivals.iter().map(Vec::len).sum::<usize>() as u64;
+    assert_eq!((applied, applied + duplicates + superseded), (effects.len() as u64, came));
+    for effect in effects {
         let (key, place) = effect.split_once('@').expect("an effect is an id");
         let sequence = place.parse::<Place>().expect("an id ends with the place").sequence;
         assert!(last.insert(key.to_owned(), sequence).is_none_or(|before| before < sequence), "{effect} goes back");

@@ -1,10 +1,11 @@
 //! What the handler has done, and what is wrong with that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::super::{
+    fault::Fault,
     rule::{Breach, Rule},
-    schedule::{AnswerFault, ConsumerMode},
+    schedule::{AnswerFault, ConsumerMode, ConsumerScene},
     truth::Truth,
     world::{State, World},
 };
@@ -22,8 +23,6 @@ pub(in super::super) struct Consumed {
     applied: BTreeMap<usize, u64>,
     /// The newest event of each key that has taken effect.
     latest: BTreeMap<Key, usize>,
-    /// Dead letters that its operator gave up.
-    pub(in super::super) given_up: BTreeSet<usize>,
     /// What the handler answers about an event before it applies it, and how often.
     pub(in super::super) answers: BTreeMap<usize, (AnswerFault, u32)>,
     /// What makes it rightly uncertain whether an effect outside of the store took place: crashes, failures of the store,
@@ -58,6 +57,21 @@ impl Consumed {
     /// Whether the event has taken effect.
     pub(in super::super) fn has_applied(&self, number: usize) -> bool {
         self.applied.contains_key(&number)
+    }
+
+    /// The mode that was exercised, if anything took effect.
+    pub(in super::super) fn exercised(&self, scene: ConsumerScene) -> Option<Fault> {
+        let fault = match (scene.mode, scene.claims) {
+            (ConsumerMode::Once, false) => Fault::Once,
+            (ConsumerMode::Latest, false) => Fault::Latest,
+            (ConsumerMode::InOrder, false) => Fault::InOrder,
+            (ConsumerMode::AfterCause, false) => Fault::AfterCause,
+            (ConsumerMode::Once, true) => Fault::OnceClaimed,
+            (ConsumerMode::Latest, true) => Fault::LatestClaimed,
+            (ConsumerMode::InOrder, true) => Fault::InOrderClaimed,
+            (ConsumerMode::AfterCause, true) => Fault::AfterCauseClaimed,
+        };
+        (!self.applied.is_empty()).then_some(fault)
     }
 
     /// An effect took place outside of the store. Says what is wrong with that.
@@ -146,9 +160,6 @@ impl Consumed {
     /// Whether the event was applied, or nobody need wait for it.
     pub(in super::super) fn is_over(&self, truth: &Truth, number: usize) -> bool {
         let route = &truth.routes[0];
-        self.has_applied(number)
-            || self.given_up.contains(&number)
-            || route.given_up.contains_key(&number)
-            || route.erased.contains_key(&number)
+        self.has_applied(number) || route.given_up.contains_key(&number) || route.erased.contains_key(&number)
     }
 }

@@ -137,7 +137,7 @@ fn draw_fault(rng: &mut Rng, scene: &Scene) -> Incident {
             route: rng.usize(..scene.routes.len()),
             nth: rng.usize(0..30),
             how: match rng.u8(0..4) {
-                0 => Unwanted::Refused(rng.u32(1..4)),
+                0 => Unwanted::Refused(rng.u32(1..7)),
                 1 | 2 => Unwanted::ForGood,
                 _ => Unwanted::Bomb(if rng.bool() { crate::sink::Fault::Event } else { crate::sink::Fault::Unknown }),
             },
@@ -239,7 +239,7 @@ fn draw_operation(rng: &mut Rng, scene: &Scene) -> Operation {
         0..=2 => Operation::Redrive,
         3..=4 => Operation::Discard,
         5 => Operation::Erase,
-        6..=7 => Operation::Pause(millis(rng, 10..4000)),
+        6..=7 => Operation::Pause(millis(rng, 10..9000)),
         8..=10 => Operation::Replay { key: rng.bool().then(|| rng.usize(..scene.keys)) },
         _ => Operation::Retire,
     }

@@ -7,8 +7,9 @@ use std::{
 
 use super::{
     super::{
+        patience,
         process::Around,
-        rule::Rule,
+        rule::{Breach, Rule},
         worker::{CALL_TIMEOUT, DRAIN_LIMIT, FAILOVER},
     },
     Target,
@@ -88,6 +89,9 @@ impl Target {
         }
         if !limits.ordered_calls && lanes.len() < batch.events.len() {
             breach(Rule::InOrder, "two events of a key in a call that keeps no order");
+        }
+        if let Some(Breach { rule, what }) = patience::begins(&self.around, self.route, batch) {
+            breach(rule, &what);
         }
         // Whoever waits for a lease to end may take it from this moment on.
         let ended = self.around.life.last_renewed().is_none_or(|last| self.world().now().since(last) >= FAILOVER);

@@ -1,0 +1,195 @@
+//! How far functions of Lambda are with the stream, and what it may have forgotten before they got it.
+
+use jiff::Timestamp;
+use outbox::{RouteName, StoreError, bookkeeping::Lease};
+
+use super::{
+    books::{Books, Sent, damaged},
+    routes::RouteRow,
+    rows::{Change, If, Row},
+};
+use crate::dynamodb::item::{Item, text, text_of};
+
+const READING: &str = "reading how far a route's functions are";
+const NOTING: &str = "noting how far a route's functions are";
+
+/// How far the functions of a route are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watermark {
+    /// When the records of a batch were created that was handed in, and done, soon after.
+    pub current: Option<Timestamp>,
+    /// Of a batch that was old when it was done: when it was done, and when its records were created.
+    pub behind: Option<(Timestamp, Timestamp)>,
+    /// When the sink last accepted something that a forwarder gave it.
+    pub accepted: Option<Timestamp>,
+    /// What was seen when the stream was last compared with it.
+    pub seen: Option<Seen>,
+    /// What the stream may have forgotten before a forwarder got it.
+    pub loss: Option<Loss>,
+}
+
+/// A look at the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When it was.
+    pub at: Timestamp,
+    /// Up to when nothing was in the stream that had not been handed in.
+    pub until: Timestamp,
+    /// The stream's label: another one once it was disabled and enabled again.
+    pub stream: String,
+}
+
+/// Entries that nobody may have got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// None was recorded before this.
+    pub since: Timestamp,
+    /// When it was found out.
+    pub found: Timestamp,
+    /// How.
+    pub reason: String,
+    /// The replay that publishes them, once it was asked for.
+    pub replay: Option<String>,
+}
+
+/// A batch that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandedIn {
+    /// Its records were created a short time before.
+    Current(Timestamp),
+    /// It was old: when it was done, and when its records were created.
+    Behind(Timestamp, Timestamp),
+}
+
+impl Watermark {
+    /// Up to when all that was inserted had been handed in, as far as forwarders know: they say so once a minute. While one
+    /// of them is behind, that one counts.
+    pub fn handed_in(&self) -> Option<Timestamp> {
+        match (self.current, self.behind) {
+            (Some(current), Some((at, created))) if at >= current => Some(created.min(current)),
+            (None, Some((_, created))) => Some(created),
+            (current, _) => current,
+        }
+    }
+
+    fn read(found: &Item, name: &str) -> Result<Self, StoreError> {
+        let given = |what| text_of(found, what).filter(|text| !text.is_empty());
+        let time = |what| -> Result<Option<Timestamp>, StoreError> {
+            given(what).map(|text| text.parse().map_err(|_| damaged("watermark", name, what))).transpose()
+        };
+        let stream = given("seen_stream").map(str::to_owned);
+        let reason = given("loss_reason").unwrap_or_default().to_owned();
+        let replay = given("loss_replay").map(str::to_owned);
+        Ok(Self {
+            current: time("current")?,
+            behind: time("behind_at")?.zip(time("behind_created")?),
+            accepted: time("accepted")?,
+            seen: match (time("seen_at")?, time("seen_until")?, stream) {
+                (Some(at), Some(until), Some(stream)) => Some(Seen { at, until, stream }),
+                _ => None,
+            },
+            loss: match (time("loss_since")?, time("loss_found")?) {
+                (Some(since), Some(found)) => Some(Loss { since, found, reason, replay }),
+                _ => None,
+            },
+        })
+    }
+}
+
+fn row(route: &RouteRow) -> Row {
+    Row::new("watermark", &route.id)
+}
+
+type Attributes = Vec<(&'static str, String)>;
+
+fn said(batch: HandedIn, accepted: Option<Timestamp>) -> Attributes {
+    let mut attributes = match batch {
+        HandedIn::Current(created) => vec![("current", created.to_string())],
+        HandedIn::Behind(at, created) => vec![("behind_at", at.to_string()), ("behind_created", created.to_string())],
+    };
+    attributes.extend(accepted.map(|at| ("accepted", at.to_string())));
+    attributes
+}
+
+impl Books {
+    pub(super) async fn watermark(&self, name: &RouteName) -> Result<Watermark, StoreError> {
+        let Some(route) = self.route(name).await? else { return Ok(Watermark::default()) };
+        let found = self.get(&row(&route), READING).await?;
+        found.map_or_else(|| Ok(Watermark::default()), |found| Watermark::read(&found, &route.id))
+    }
+
+    pub(super) async fn note_handed_in(
+        &self,
+        lease: &Lease,
+        name: &RouteName,
+        batch: HandedIn,
+        accepted: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        self.note(Some(lease), name, said(batch, accepted)).await
+    }
+
+    pub(super) async fn note_seen(&self, lease: &Lease, name: &RouteName, seen: &Seen) -> Result<(), StoreError> {
+        let Seen { at, until, stream } = seen;
+        let attributes =
+            vec![("seen_at", at.to_string()), ("seen_until", until.to_string()), ("seen_stream", stream.clone())];
+        self.note(Some(lease), name, attributes).await
+    }
+
+    /// One that is known already, and that nothing was done about, is only moved back.
+    pub(super) async fn note_loss(&self, lease: &Lease, name: &RouteName, loss: &Loss) -> Result<(), StoreError> {
+        let known = self.watermark(name).await?.loss.filter(|known| known.replay.is_none());
+        if known.as_ref().is_some_and(|known| known.since <= loss.since) {
+            return Ok(());
+        }
+        let found = known.map_or(loss.found, |known| known.found);
+        let attributes = vec![
+            ("loss_since", loss.since.to_string()),
+            ("loss_found", found.to_string()),
+            ("loss_reason", loss.reason.clone()),
+            ("loss_replay", loss.replay.clone().unwrap_or_default()),
+        ];
+        self.note(Some(lease), name, attributes).await
+    }
+
+    pub(super) async fn note_recovering(&self, name: &RouteName, replay: &str) -> Result<(), StoreError> {
+        self.note(None, name, vec![("loss_replay", replay.to_owned())]).await
+    }
+
+    pub(super) async fn forget_loss(&self, name: &RouteName) -> Result<(), StoreError> {
+        let nothing = ["loss_since", "loss_found", "loss_reason", "loss_replay"].map(|name| (name, String::new()));
+        self.note(None, name, nothing.to_vec()).await
+    }
+
+    async fn note(&self, lease: Option<&Lease>, name: &RouteName, attributes: Attributes) -> Result<(), StoreError> {
+        let mut pauses = self.calls.pauses();
+        loop {
+            let route = self.route_or_new(name).await?;
+            let set = attributes.iter().map(|(name, value)| (*name, text(value))).collect();
+            let update = self.actions().update(&row(&route), Change { set, ..Change::default() }, If::Anything)?;
+            match self.write(lease, Some(self.called(&route)?), vec![update], NOTING).await? {
+                Sent::Done => return Ok(()),
+                Sent::Changed if pauses.wait(&*self.calls.clock).await => {}
+                Sent::Changed => return Err(Self::busy(NOTING)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn while_a_forwarder_is_behind_that_one_counts() {
+        let current = Watermark { current: Some(at(900)), ..Watermark::default() };
+        assert_eq!(Watermark::default().handed_in(), None);
+        assert_eq!(current.handed_in(), Some(at(900)));
+        let behind = |done, created| Watermark { behind: Some((at(done), at(created))), ..current.clone() };
+        assert_eq!(behind(901, 300).handed_in(), Some(at(300)));
+        assert_eq!(behind(899, 300).handed_in(), Some(at(900)), "it has caught up since");
+    }
+}

@@ -1,0 +1,78 @@
+//! What the stream holds, whoever reads it: for functions of Lambda, to whom the service hands the records, and whom nobody
+//! tells when it does not.
+
+use aws_sdk_dynamodbstreams::types::{OperationType, Record};
+use jiff::Timestamp;
+use outbox::{ErrorKind, PartitionId, StoreError};
+
+use super::{
+    Inner, StreamsSource,
+    iterator::{Asked, Got},
+    place::{InShard, Skip},
+};
+
+/// After so many empty pages in a row an open shard counts as read.
+const EMPTY: usize = 20;
+
+impl StreamsSource {
+    /// The label of the stream that the table has now: another one once it was disabled and enabled again.
+    ///
+    /// # Errors
+    /// As DynamoDB says; [`ErrorKind::Incompatible`] if the table has no stream.
+    pub async fn stream(&self) -> Result<String, StoreError> {
+        self.inner.look().await.map(|listing| listing.stream.label.clone())
+    }
+
+    /// When the first item was inserted, about, of those that the stream holds and that were inserted after `since` and not
+    /// after `until`. None if there is none. Reads each shard from about `since` on, up to the first such record.
+    ///
+    /// # Errors
+    /// As DynamoDB says.
+    pub async fn inserted_between(&self, since: Timestamp, until: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let listing = self.inner.look().await?;
+        let (since, until) = (since.as_second(), until.as_second());
+        let mut first = None;
+        for shard in listing.shards.keys() {
+            let found = match self.inner.first_between(&listing.partition(shard), since, until).await {
+                // It was forgotten meanwhile, and so was all in it.
+                Err(error) if error.kind() == ErrorKind::Trimmed => None,
+                found => found?,
+            };
+            first = [first, found].into_iter().flatten().min();
+        }
+        Ok(first.and_then(|second| Timestamp::from_second(second).ok()))
+    }
+}
+
+impl Inner {
+    async fn first_between(&self, partition: &PartitionId, since: i64, until: i64) -> Result<Option<i64>, StoreError> {
+        let asked = Asked::of(self, partition).await?;
+        let place = InShard { skip: Some(Skip::Created(since)), ..InShard::beginning(since) };
+        let mut next = Some(asked.iterator(&place, self.now()).await?);
+        let mut empty = 0;
+        while let Some(iterator) = next {
+            let Got::Page(page) = asked.records(&iterator).await? else {
+                next = Some(asked.iterator(&place, self.now()).await?);
+                continue;
+            };
+            let records = page.records.unwrap_or_default();
+            match records.iter().filter_map(inserted).find(|created| *created > since) {
+                Some(created) => return Ok((created <= until).then_some(created)),
+                None if records.is_empty() => empty += 1,
+                None => empty = 0,
+            }
+            if empty >= EMPTY && !asked.is_closed {
+                break;
+            }
+            next = page.next_shard_iterator;
+        }
+        Ok(None)
+    }
+}
+
+/// When an item was inserted, in seconds since 1970; none if the record is of something else.
+fn inserted(record: &Record) -> Option<i64> {
+    let is_insertion = record.event_name == Some(OperationType::Insert);
+    let created = record.dynamodb.as_ref()?.approximate_creation_date_time.as_ref()?;
+    is_insertion.then(|| created.secs())
+}

@@ -1,0 +1,54 @@
+//! `[lambda]`: which function publishes which route.
+
+use std::collections::BTreeMap;
+
+use outbox::RouteName;
+
+use crate::config::{DatabaseConfig, StoreConfig, section::Section};
+
+/// By route, the function that publishes its events; none where a relay does.
+pub(super) fn forwarders(
+    root: &Section<'_>,
+    names: &[Option<RouteName>],
+    store: Option<&StoreConfig>,
+) -> Option<BTreeMap<String, String>> {
+    let Some(section) = root.section("lambda") else {
+        return (!root.has("lambda")).then(BTreeMap::new);
+    };
+    let forwarders = section.named_texts("forwarders");
+    if forwarders.is_empty() {
+        let help = "name the function of each route, as `forwarders = { bus = \"carts-forwarder\" }`";
+        section.problem("forwarders", "names no function", help);
+    }
+    for (route, function) in &forwarders {
+        if !names.iter().flatten().any(|name| name.as_str() == route) {
+            section.problem("forwarders", format!("there is no route `{route}`"), "name a route of this file");
+        }
+        if function.trim().is_empty() {
+            section.problem("forwarders", format!("`{route}` names no function"), "write its name or its ARN");
+        }
+    }
+    for name in names.iter().flatten().filter(|name| !forwarders.contains_key(name.as_str())) {
+        let help = "give each route a function of its own: no relay runs beside functions";
+        section.problem("forwarders", format!("no function publishes route `{name}`"), help);
+    }
+    if store.is_some_and(|store| !is_of_ours(store)) {
+        section.problem(
+            "forwarders",
+            "functions publish from tables of DynamoDB in Outbox's own layout",
+            "run a relay",
+        );
+    }
+    section.finish();
+    Some(forwarders)
+}
+
+/// Whether the store is in tables of DynamoDB that are laid out as Outbox lays them out.
+fn is_of_ours(store: &StoreConfig) -> bool {
+    match &store.database {
+        #[cfg(feature = "sql")]
+        DatabaseConfig::Sqlite(_) | DatabaseConfig::Postgres(_) => false,
+        #[cfg(feature = "aws")]
+        DatabaseConfig::Dynamo(_) => !store.database.is_mapped(),
+    }
+}

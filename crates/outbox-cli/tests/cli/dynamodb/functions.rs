@@ -1,0 +1,153 @@
+//! Functions of Lambda that publish in place of a relay: what the command makes of that.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use outbox::{
+    Bookkeeping as _, BusinessStore as _, Clock as _, Filter, Operator as _, RouteName, Start, System,
+    bookkeeping::Lease, store::Registration,
+};
+use outbox_aws::dynamodb::{BookkeepingOptions, DynamoBookkeeping, DynamoStore, Loss, StoreOptions};
+use serde_json::{Value, json};
+
+use super::Service;
+use crate::aws;
+
+/// A service whose route a function publishes.
+async fn forwarded() -> Service {
+    let service = Service::initialised().await;
+    let text = service.place.read("outbox.toml");
+    let lambda = format!("[lambda]\nforwarders = {{ ledger = '{}' }}\n[[route]]", service.prefix);
+    service.place.write("outbox.toml", &text.replace("[[route]]", &lambda));
+    service
+}
+
+async fn post(path: &str, body: &Value) -> Value {
+    let endpoint = aws::endpoint().expect("functions are made in an emulator: name one by OUTBOX_TEST_AWS");
+    let signed =
+        "AWS4-HMAC-SHA256 Credential=test/20261121/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=0";
+    let request = reqwest::Client::new().post(format!("{endpoint}/2015-03-31/{path}")).header("authorization", signed);
+    request.json(body).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
+}
+
+/// What is wrapped for a terminal.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Makes the function, and a mapping of the entries' stream with these settings.
+async fn map(service: &Service, settings: &Value) {
+    let name = &service.prefix;
+    let code = json!({ "ZipFile": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA==" });
+    let role = "arn:aws:iam::000000000000:role/forwarder";
+    let function = json!({
+        "FunctionName": name, "Runtime": "provided.al2023", "Role": role, "Handler": "bootstrap", "Code": code,
+    });
+    post("functions", &function).await;
+    let table = service.client.describe_table().table_name(service.tables().entries()).send().await.unwrap();
+    let mut mapping = json!({ "FunctionName": name, "EventSourceArn": table.table.unwrap().latest_stream_arn });
+    for (setting, value) in settings.as_object().unwrap() {
+        mapping[setting] = value.clone();
+    }
+    post("event-source-mappings/", &mapping).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_that_loses_or_reorders_is_refused_by_check_with_the_remedy() {
+    let service = forwarded().await;
+    let none = service.run(&["check"]);
+    assert_eq!(none.code, 1);
+    assert!(one_line(&none.out).contains("has 0 mappings of the stream"), "{}", none.out);
+    map(&service, &json!({ "StartingPosition": "LATEST", "ParallelizationFactor": 2 })).await;
+    let ran = service.run(&["check"]);
+    assert_eq!(ran.code, 1);
+    for said in ["StartingPosition: is LATEST", "ParallelizationFactor: is 2", "FunctionResponseTypes", "set it to 1"] {
+        assert!(one_line(&ran.out).contains(said), "{said}: {}", ran.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_as_it_has_to_be_passes_and_no_relay_runs_beside_it() {
+    let service = forwarded().await;
+    let settings = json!({ "StartingPosition": "TRIM_HORIZON", "FunctionResponseTypes": ["ReportBatchItemFailures"] });
+    map(&service, &settings).await;
+    let ran = service.run(&["check"]);
+    let text = one_line(&ran.out);
+    assert!(text.contains("its mapping loses and reorders nothing"), "{text}");
+    let relay = service.run(&["relay"]);
+    assert_eq!(relay.code, 2);
+    assert!(one_line(&relay.err).contains("no relay runs beside functions"), "{}", relay.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_s_rights_are_less_than_a_relay_s() {
+    let service = forwarded().await;
+    let forwarder = service.json(&["iam", "forwarder", "--account", "111122223333", "--region", "eu-west-1"]);
+    let text = forwarder.to_string();
+    assert!(text.contains("dynamodb:GetRecords") && !text.contains("dynamodb:Scan"), "{text}");
+    let keeper = service.json(&["iam", "keeper", "--account", "111122223333", "--region", "eu-west-1"]).to_string();
+    assert!(keeper.contains("dynamodb:Scan") && !keeper.contains("dynamodb:ListStreams"), "{keeper}");
+}
+
+/// The service's route as a forwarder leaves it: registered, and with its lease.
+async fn published_by_a_function(service: &Service) -> (DynamoBookkeeping, Lease, RouteName) {
+    let route = RouteName::new("ledger").unwrap();
+    let store = DynamoStore::open(&service.client, &service.tables(), StoreOptions::default()).await.unwrap();
+    let registration = Registration {
+        route: route.clone(),
+        filter: Filter::default(),
+        start: Start::Beginning,
+        start_position: None,
+        max_event_bytes: 1 << 20,
+        gapless: true,
+        registered: System.wall(),
+    };
+    store.register(registration).await.unwrap();
+    let table = format!("{}-relay-bookkeeping", service.prefix);
+    let options = BookkeepingOptions::default();
+    let bookkeeping = DynamoBookkeeping::open(&service.client, &table, options).await.unwrap();
+    let view = bookkeeping.lease("forwarder/ledger").await.unwrap();
+    let lease = bookkeeping.take("forwarder/ledger", &view, "a test", Duration::ZERO).await.unwrap().unwrap();
+    (bookkeeping, lease, route)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_stream_may_have_forgotten_is_told_and_recovered_or_dismissed() {
+    let service = forwarded().await;
+    let (bookkeeping, lease, route) = published_by_a_function(&service).await;
+    service.write(3).await;
+    let nothing = service.run(&["recover", "--route", "ledger"]);
+    assert_eq!(nothing.code, 3, "{}", nothing.err);
+    assert!(one_line(&nothing.err).contains("nothing is known to be missing"), "{}", nothing.err);
+
+    let since = System.wall() - SignedDuration::from_hours(2);
+    let loss = Loss { since, found: System.wall(), reason: "a test".to_owned(), replay: None };
+    bookkeeping.note_loss(&lease, &route, &loss).await.unwrap();
+    let status = service.run(&["status"]);
+    assert_eq!(status.code, 1, "somebody is needed: {}", status.out);
+    assert!(one_line(&status.out).contains("outbox recover --route ledger"), "{}", status.out);
+
+    let shown = service.json(&["recover", "--route", "ledger"]);
+    assert_eq!((&shown["dry_run"], &shown["routes"][0]["events"]), (&json!(true), &json!(3)));
+    assert!(bookkeeping.replays().await.unwrap().is_empty(), "nothing was asked for");
+    let asked = service.json(&["recover", "--route", "ledger", "--yes", "--no-wait"]);
+    let replays = bookkeeping.replays().await.unwrap();
+    assert_eq!((replays.len(), replays[0].since), (1, Some(since)));
+    assert_eq!(asked["routes"][0]["replay"], replays[0].id);
+    let again = service.json(&["recover", "--route", "ledger", "--yes", "--no-wait"]);
+    assert_eq!(again["replay"], replays[0].id);
+    assert_eq!(bookkeeping.replays().await.unwrap().len(), 1, "it is under way, and not asked for twice");
+    assert_eq!(service.json(&["status"])["routes"][0]["lost"]["replay"], replays[0].id);
+
+    let dismissed = service.run(&["recover", "--route", "ledger", "--dismiss"]);
+    assert_eq!(dismissed.code, 0, "{}", dismissed.err);
+    assert_eq!(bookkeeping.watermark(&route).await.unwrap().loss, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_recovers_by_itself_and_the_command_says_so() {
+    let service = Service::initialised().await;
+    let ran = service.run(&["recover", "--route", "ledger"]);
+    assert_eq!(ran.code, 2);
+    assert!(one_line(&ran.err).contains("a relay recovers by itself"), "{}", ran.err);
+}

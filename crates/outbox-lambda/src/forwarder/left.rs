@@ -1,0 +1,100 @@
+//! What is left when the time is over although the sink takes other events: it is kept for the keeper, or the shard would wait
+//! for it for ever. A batch comes again from its first record on that is not done, and holds no more than so many: once all
+//! others in it are done, nothing would be left in it to find out with whose fault it is.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use outbox::{
+    Content, Lane, Position, Record,
+    bookkeeping::{Front, FrontState, Keep, KeepOutcome, KeptContent},
+};
+use tokio::time::timeout;
+
+use super::{invocation::Invocation, jobs, partition};
+
+/// More lanes than these look like the sink's own trouble: then the batch fails.
+const FEW: usize = 16;
+
+impl Invocation<'_> {
+    /// Keeps what is left, if that is of few keys and others of the batch are done.
+    pub(super) async fn keep_what_is_left(&mut self) {
+        let lanes = self.lanes_left();
+        let others_are_done = self.prefix > 0 || !self.finished.is_empty();
+        // For what was not even tried there was no time: it comes again, and so does what could not be kept.
+        let all_failed = lanes.keys().all(|lane| self.failed.contains(lane));
+        let cannot_be_kept = self.fatal.is_some() || self.unwritten.is_some();
+        if lanes.is_empty() || lanes.len() > FEW || !all_failed || !others_are_done || cannot_be_kept {
+            return;
+        }
+        // What comes before an entry that was fetched is in no record of the batch.
+        if lanes.keys().any(|lane| matches!(lane, Lane::Key(key) if self.fetched_for.contains(key))) {
+            return;
+        }
+        for (lane, events) in lanes {
+            let kept = self.keep_left(lane, events).await;
+            if !kept {
+                break;
+            }
+        }
+        self.prefix = self.done_prefix();
+        self.resolved = self.prefix == self.records;
+    }
+
+    async fn keep_left(&mut self, lane: Lane, events: Vec<(KeptContent, Position)>) -> bool {
+        let now = self.parts.clock.wall();
+        let reason = self.said.clone().unwrap_or_else(|| "there was no time to publish it".to_owned());
+        let front = Front { state: FrontState::Retrying { due: now }, attempts: 0, failed_since: now, reason };
+        let keep = Keep { lane: lane.clone(), front: Some(front), events };
+        let left = self.time.give_up.since(self.parts.clock.moment());
+        let partition = partition();
+        let keeping = self.parts.bookkeeping.keep(&self.lease, &self.parts.route.name, &partition, &keep);
+        match timeout(left, keeping).await {
+            Ok(Ok(KeepOutcome::Stored { .. })) => {
+                tracing::warn!(route = %self.parts.route.name, ?lane, "what the sink did not take by the deadline is kept");
+                for (content, position) in &keep.events {
+                    self.finish(position, content.index());
+                }
+                true
+            }
+            Ok(Ok(KeepOutcome::KeyFree)) | Err(_) => false,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what the sink did not take by the deadline could not be kept");
+                self.unwritten = Some(error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Events of the batch that are not done, by lane, each lane in its order.
+    fn lanes_left(&self) -> BTreeMap<Lane, Vec<(KeptContent, Position)>> {
+        let mut lanes: BTreeMap<Lane, Vec<_>> = BTreeMap::new();
+        for (_, record) in &self.entries {
+            for (content, index) in self.open_in(record) {
+                debug_assert_eq!(content.index(), index);
+                lanes.entry(content.lane()).or_default().push((content, record.position.clone()));
+            }
+        }
+        lanes
+    }
+
+    /// Events of a record that are not done.
+    fn open_in(&self, record: &Arc<Record>) -> Vec<(KeptContent, u32)> {
+        let is_open = |index: u32| !self.finished.contains(&(record.position.as_str().to_owned(), index));
+        match &record.content {
+            Content::Undecodable(row) => {
+                is_open(0).then(|| (KeptContent::Undecodable(row.clone()), 0)).into_iter().collect()
+            }
+            Content::Events(events) => {
+                let taken = events.iter().filter(|event| self.filter.matches(event));
+                let open = taken.map(|event| (KeptContent::Event(event.clone()), jobs::index_of(event)));
+                open.filter(|(_, index)| is_open(*index)).collect()
+            }
+        }
+    }
+
+    /// So many records from the first on are done.
+    fn done_prefix(&self) -> usize {
+        let open = self.entries.iter().find(|(_, record)| !self.open_in(record).is_empty());
+        open.map_or(self.records, |(index, _)| self.prefix.max(*index))
+    }
+}

@@ -1,0 +1,88 @@
+//! What is kept, as metrics: a line in `CloudWatch`'s embedded format.
+//!
+//! Rule: "Specification: Embedded metric format" of `CloudWatch`'s user guide.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use outbox::{StoreError, bookkeeping::FrontState, relay::metric};
+use serde_json::{Value, json};
+
+use super::{
+    Parts,
+    work::{age, troubles},
+};
+
+/// What all routes keep, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// Keys in trouble.
+    pub troubled: u64,
+    /// Events that were given up on.
+    pub dead: u64,
+    /// Events that wait behind others of their key.
+    pub parked: u64,
+    /// How long ago that event failed first which has failed for longest: the oldest that is not published, beside what the
+    /// stream still holds.
+    pub oldest: Duration,
+    /// Routes of which the stream may have forgotten what nobody got.
+    pub lost: u64,
+}
+
+/// 1 for each route of which the stream may have forgotten what nobody got, until it was published from the table.
+const RECOVERIES_NEEDED: &str = "outbox_recoveries_needed";
+
+impl Measures {
+    pub(super) async fn of(parts: &Parts) -> Result<Self, StoreError> {
+        let now = parts.clock.wall();
+        let mut measures = Self::default();
+        for (route, _) in &parts.routes {
+            measures.lost += u64::from(Box::pin(parts.watermarks.watermark(&route.name)).await?.loss.is_some());
+            for trouble in troubles(parts, &route.name).await? {
+                measures.troubled += 1;
+                measures.parked += trouble.kept.saturating_sub(1);
+                measures.dead += u64::from(trouble.front.state == FrontState::Dead);
+                measures.oldest = measures.oldest.max(age(now, trouble.front.failed_since));
+            }
+        }
+        Ok(measures)
+    }
+
+    /// The line that makes metrics of them, for the store called `store`.
+    pub fn line(&self, store: &str, now: Timestamp) -> Value {
+        let metrics = [
+            (metric::OLDEST_SECONDS, "Seconds"),
+            (metric::DEAD, "Count"),
+            (metric::PARKED, "Count"),
+            (metric::TROUBLED, "Count"),
+            (RECOVERIES_NEEDED, "Count"),
+        ];
+        let metrics: Vec<_> = metrics.iter().map(|(name, unit)| json!({ "Name": name, "Unit": unit })).collect();
+        let directive = json!({ "Namespace": "Outbox", "Dimensions": [["store"]], "Metrics": metrics });
+        let mut line = json!({
+            "_aws": { "Timestamp": now.as_millisecond(), "CloudWatchMetrics": [directive] },
+            "store": store,
+        });
+        line[metric::OLDEST_SECONDS] = self.oldest.as_secs().into();
+        line[metric::DEAD] = self.dead.into();
+        line[metric::PARKED] = self.parked.into();
+        line[metric::TROUBLED] = self.troubled.into();
+        line[RECOVERIES_NEEDED] = self.lost.into();
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_names_the_metrics_that_the_alarms_watch() {
+        let measures = Measures { troubled: 2, dead: 1, parked: 3, oldest: Duration::from_secs(61), lost: 1 };
+        let line = measures.line("carts", Timestamp::from_millisecond(1_795_000_000_123).unwrap());
+        assert_eq!((&line["outbox_oldest_unpublished_seconds"], &line["outbox_dead_letters"]), (&json!(61), &json!(1)));
+        assert_eq!(line["_aws"]["Timestamp"], 1_795_000_000_123_i64);
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["store"]]));
+        assert_eq!((&line["store"], &line["outbox_recoveries_needed"]), (&json!("carts"), &json!(1)));
+    }
+}

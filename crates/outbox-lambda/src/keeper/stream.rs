@@ -1,0 +1,159 @@
+//! Whether all that the stream holds is handed in. The service tells a function what it hands in, and never when it does not:
+//! a mapping that is off, or a batch that nobody gets through, is silent, and after 24 hours the stream forgets.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use outbox::{RouteName, StoreError};
+use outbox_aws::dynamodb::{Loss, Seen, Watermark};
+
+use super::Parts;
+use crate::{
+    forwarder::{
+        share::Share,
+        watermark::{ALARMING_AGE, SLACK},
+    },
+    recover,
+};
+
+/// How often it is looked at.
+const EVERY: Duration = Duration::from_hours(1);
+/// How long the stream remembers, less an hour.
+///
+/// Rule: "DynamoDB Streams", 24 hours.
+const MEMORY: Duration = Duration::from_hours(23);
+/// What was inserted so shortly before may be on its way.
+const ON_ITS_WAY: Duration = Duration::from_mins(10);
+/// A forwarder says only once a minute how far it is.
+const UNSAID: Duration = Duration::from_mins(1);
+
+/// What a look found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Found {
+    /// All that was inserted until then was handed in.
+    HandedIn(Timestamp),
+    /// Something that was inserted then was not.
+    Waiting(Timestamp),
+    /// What was inserted since then may have been forgotten, for this reason.
+    Lost(Timestamp, &'static str),
+}
+
+/// Looks, where it is time, for each route.
+pub(super) async fn look(parts: &Parts) -> Result<(), StoreError> {
+    for (route, _) in &parts.routes {
+        let mark = Box::pin(parts.watermarks.watermark(&route.name)).await?;
+        match recovery(parts, &mark).await? {
+            Recovery::None | Recovery::UnderWay => {}
+            Recovery::Done => {
+                parts.watermarks.forget_loss(&route.name).await?;
+                tracing::info!(route = %route.name, "what the stream may have forgotten was published from the table");
+            }
+            // It was cancelled: the alarm is as it was before.
+            Recovery::Ended => parts.watermarks.note_recovering(&route.name, "").await?,
+        }
+        let now = parts.clock.wall();
+        if mark.seen.as_ref().is_some_and(|seen| is_less(now, seen.at, EVERY)) {
+            continue;
+        }
+        match Box::pin(find(parts, &mark, now)).await {
+            Ok((stream, found)) => Box::pin(note(parts, &route.name, &mark, &stream, now, found)).await?,
+            Err(error) => tracing::warn!(
+                route = %route.name, %error,
+                "the stream cannot be compared with what was handed in; the keeper needs the rights that `outbox iam keeper` prints"
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// What became of the replay that publishes what may be lost.
+enum Recovery {
+    /// None was asked for.
+    None,
+    UnderWay,
+    Done,
+    /// It ended before its end.
+    Ended,
+}
+
+async fn recovery(parts: &Parts, mark: &Watermark) -> Result<Recovery, StoreError> {
+    let Some(asked) = mark.loss.as_ref().and_then(|loss| loss.replay.as_ref()) else { return Ok(Recovery::None) };
+    let replays = parts.bookkeeping.replays().await?;
+    let Some(replay) = replays.iter().find(|replay| replay.id == *asked) else { return Ok(Recovery::Ended) };
+    if !replay.finished {
+        return Ok(Recovery::UnderWay);
+    }
+    let read = parts.bookkeeping.checkpoints(&replay.route.replay(asked)).await?;
+    Ok(if read.iter().any(|checkpoint| checkpoint.finished) { Recovery::Done } else { Recovery::Ended })
+}
+
+async fn find(parts: &Parts, mark: &Watermark, now: Timestamp) -> Result<(String, Found), StoreError> {
+    let stream = parts.stream.stream().await?;
+    // The first look knows of nothing before it.
+    let Some(seen) = &mark.seen else { return Ok((stream, Found::HandedIn(now))) };
+    let handed_in = mark.handed_in().map_or(seen.until, |handed_in| handed_in.max(seen.until));
+    if seen.stream != stream {
+        let reason = "the stream was disabled, and another one enabled: what was written in between is in neither";
+        return Ok((stream, Found::Lost(handed_in, reason)));
+    }
+    if is_less(now, handed_in, EVERY) {
+        return Ok((stream, Found::HandedIn(handed_in)));
+    }
+    if !is_less(now, handed_in, MEMORY) {
+        let reason = "for longer than the stream remembers nothing was handed in, and nobody looked";
+        return Ok((stream, Found::Lost(handed_in, reason)));
+    }
+    let (since, until) = (later(handed_in, UNSAID), earlier(now, ON_ITS_WAY));
+    let waiting = parts.stream.inserted_between(since, until).await?;
+    let found = match waiting {
+        None => Found::HandedIn(until.max(handed_in)),
+        Some(created) if now.as_second().saturating_sub(created.as_second()) > ALARMING_AGE => {
+            Found::Lost(handed_in, "for 20 hours the stream has held entries that were not handed in")
+        }
+        Some(created) => Found::Waiting(created),
+    };
+    Ok((stream, found))
+}
+
+async fn note(
+    parts: &Parts,
+    route: &RouteName,
+    mark: &Watermark,
+    stream: &str,
+    now: Timestamp,
+    found: Found,
+) -> Result<(), StoreError> {
+    let Parts { bookkeeping, watermarks, .. } = parts;
+    let lease = Share::new(route).lease(&**bookkeeping).await?;
+    let until = match found {
+        Found::HandedIn(until) => until,
+        Found::Waiting(created) => {
+            tracing::warn!(
+                %route, %created,
+                "the stream holds entries that were not handed in yet: is the event source mapping enabled?"
+            );
+            mark.seen.as_ref().map_or(created, |seen| seen.until)
+        }
+        Found::Lost(since, reason) => {
+            tracing::error!(%route, %since, "{reason}; {}", recover(route));
+            let loss = Loss { since: earlier(since, SLACK), found: now, reason: reason.to_owned(), replay: None };
+            watermarks.note_loss(&lease, route, &loss).await?;
+            // It is noted, and nothing more is to be found out about it.
+            now
+        }
+    };
+    watermarks.note_seen(&lease, route, &Seen { at: now, until, stream: stream.to_owned() }).await
+}
+
+/// Whether `then` is less than `duration` ago.
+fn is_less(now: Timestamp, then: Timestamp, duration: Duration) -> bool {
+    SignedDuration::try_from(duration).is_ok_and(|duration| now.duration_since(then) < duration)
+}
+
+fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
+}

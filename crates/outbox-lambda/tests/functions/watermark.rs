@@ -1,0 +1,194 @@
+//! How far the route is: forwarders note it, the keeper compares it with the stream, and what may be lost is an alarm until it
+//! was published from the table.
+
+use jiff::{SignedDuration, Timestamp};
+use outbox::{
+    Bookkeeping as _, Clock as _, Filter, Operator as _, System,
+    bookkeeping::{Lease, Replay},
+};
+use outbox_aws::{
+    dynamodb::{Loss, Seen, TableSource, Watermark},
+    testing::proxy::{Fault, Proxy},
+};
+use serde_json::json;
+
+use crate::{
+    forwarding::{carts, put},
+    keeping::keep,
+    mapping::{Mapping, invoke},
+    world::{World, route},
+};
+
+fn hours(hours: i64) -> Timestamp {
+    System.wall() - SignedDuration::from_hours(hours)
+}
+
+async fn watermark(world: &World) -> Watermark {
+    world.bookkeeping.watermark(&route()).await.unwrap()
+}
+
+async fn lease(world: &World) -> Lease {
+    let name = format!("forwarder/{}", route());
+    let epoch = world.bookkeeping.lease(&name).await.unwrap().epoch;
+    Lease { name, epoch }
+}
+
+/// The replay that the command asks for.
+fn recovery(loss: &Loss) -> Replay {
+    let end = TableSource::published_elsewhere();
+    Replay {
+        id: "recovery".to_owned(),
+        route: route(),
+        filter: Filter::default(),
+        event: None,
+        since: Some(loss.since),
+        until: None,
+        ends: vec![(end.partition, end.position)],
+        finished: false,
+    }
+}
+
+fn dynamo(world: &World) -> &Proxy {
+    world.dynamo.as_ref().expect("a proxy stands before an emulator: name one by OUTBOX_TEST_AWS")
+}
+
+/// A world whose keeper has looked before, when all until then had been handed in.
+async fn looked(at: i64, until: i64) -> World {
+    let world = World::new().await;
+    keep(&mut world.keeper().await).await;
+    let seen = watermark(&world).await.seen.expect("it looks at once");
+    let seen = Seen { at: hours(at), until: hours(until), ..seen };
+    world.bookkeeping.note_seen(&lease(&world).await, &route(), &seen).await.unwrap();
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_the_route_is_is_noted_once_a_minute() {
+    let (world, stream) = (World::new().await, carts(1, 4, 40));
+    let mut sandbox = World::forwarder(&world.environment()).await;
+    for batch in stream.shards[0].chunks(10) {
+        invoke(&mut sandbox, batch).await;
+    }
+    let mark = watermark(&world).await;
+    let (handed_in, accepted) = (mark.handed_in().unwrap(), mark.accepted.unwrap());
+    assert!(handed_in > hours(1) && accepted >= handed_in, "{mark:?}");
+    let noted = dynamo(&world).calls("TransactWriteItems");
+    let noted = noted.iter().filter(|call| call.body.to_string().contains("watermark")).count();
+    assert_eq!(noted, 1);
+    assert_eq!(mark.loss, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_the_stream_is_about_to_forget_are_an_alarm_though_nothing_of_them_gets_through() {
+    let (world, mut stream) = (World::new().await, carts(1, 2, 6));
+    stream.age(21 * 3600);
+    world.bus.rule("PutEvents", |_| Fault::error("ServiceUnavailable"));
+    let (records, mut sandbox) = (&stream.shards[0], World::forwarder(&world.environment()).await);
+    let outcome = sandbox.invoke(crate::mapping::payload(records), std::time::Duration::from_secs(4)).await;
+    assert_eq!(outcome.failed_from(records), Some(0), "{outcome:?}");
+    let loss = watermark(&world).await.loss.expect("an alarm");
+    assert!(loss.since < hours(21) && loss.since > hours(23), "with slack: {loss:?}");
+    assert!(loss.reason.contains("21 hours"), "{loss:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_stream_holds_and_nobody_was_handed_for_twenty_hours_is_an_alarm() {
+    let world = looked(2, 22).await;
+    let held = |age| {
+        let created = hours(age).as_second();
+        let record = json!({ "eventName": "INSERT", "dynamodb": { "ApproximateCreationDateTime": created, "SequenceNumber": "7" } });
+        let expired =
+            json!({ "eventName": "REMOVE", "dynamodb": { "ApproximateCreationDateTime": hours(21).as_second() } });
+        Fault::Answer(200, json!({ "Records": [expired, record], "NextShardIterator": "next" }).to_string())
+    };
+    dynamo(&world).rule("GetRecords", move |_| held(5));
+    keep(&mut world.keeper().await).await;
+    let mark = watermark(&world).await;
+    assert_eq!(mark.loss, None, "it may come yet");
+    let seen = mark.seen.unwrap();
+    assert!(seen.at > hours(1) && seen.until < hours(21), "and is looked at again: {seen:?}");
+    let again = Seen { at: hours(2), ..seen };
+    world.bookkeeping.note_seen(&lease(&world).await, &route(), &again).await.unwrap();
+    dynamo(&world).rule("GetRecords", move |_| held(21));
+    keep(&mut world.keeper().await).await;
+    let loss = watermark(&world).await.loss.expect("an alarm");
+    assert!(loss.since < hours(22) && loss.reason.contains("20 hours"), "{loss:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_stream_is_no_alarm() {
+    let world = looked(2, 22).await;
+    keep(&mut world.keeper().await).await;
+    let mark = watermark(&world).await;
+    assert_eq!(mark.loss, None);
+    assert!(mark.seen.unwrap().until > hours(1), "nothing was handed in, and nothing was there");
+    let requests = dynamo(&world).calls("GetRecords").len();
+    keep(&mut world.keeper().await).await;
+    assert_eq!(
+        dynamo(&world).calls("GetRecords").len(),
+        requests,
+        "it is looked at once an hour, also by another process"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_nobody_looked_at_for_longer_than_it_remembers_is_an_alarm() {
+    let world = looked(30, 30).await;
+    keep(&mut world.keeper().await).await;
+    let loss = watermark(&world).await.loss.expect("an alarm");
+    assert!(loss.since < hours(30) && loss.since > hours(32), "{loss:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_in_the_place_of_another_is_an_alarm() {
+    let world = looked(2, 2).await;
+    let seen = watermark(&world).await.seen.unwrap();
+    let other = Seen { stream: "2015-05-11T21:21:33.291".to_owned(), ..seen };
+    world.bookkeeping.note_seen(&lease(&world).await, &route(), &other).await.unwrap();
+    keep(&mut world.keeper().await).await;
+    let loss = watermark(&world).await.loss.expect("an alarm");
+    assert!(loss.reason.contains("another one enabled"), "{loss:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_cannot_be_read_stops_no_keeper() {
+    let world = looked(2, 22).await;
+    dynamo(&world).rule("GetRecords", |_| Fault::error("AccessDeniedException"));
+    assert_eq!(keep(&mut world.keeper().await).await, json!("idle"));
+    assert_eq!(watermark(&world).await.loss, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_forgotten_is_published_from_the_table_and_the_alarm_ends() {
+    let (world, stream) = (World::new().await, carts(1, 3, 9));
+    for record in &stream.shards[0] {
+        put(&world, &record["dynamodb"]["NewImage"]).await;
+    }
+    // The first entries of each cart were forgotten.
+    Mapping::default().shard(&world.environment(), &stream.shards[0][3..]).await;
+    assert!(!crate::world::missing(&stream, &world.arrived()).is_empty());
+    let loss = Loss { since: hours(2), found: System.wall(), reason: "a test".to_owned(), replay: None };
+    world.bookkeeping.note_loss(&lease(&world).await, &route(), &loss).await.unwrap();
+    let mut keeper = world.keeper().await;
+    keep(&mut keeper).await;
+    assert_eq!(watermark(&world).await.loss, Some(loss.clone()), "it stays");
+    let replay = recovery(&loss);
+    world.bookkeeping.put_replay(&replay).await.unwrap();
+    world.bookkeeping.note_recovering(&route(), &replay.id).await.unwrap();
+    assert_eq!(keep(&mut keeper).await, json!("done"));
+    assert_eq!(crate::world::missing(&stream, &world.arrived()), Vec::<String>::new());
+    keep(&mut keeper).await;
+    assert_eq!(watermark(&world).await.loss, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_that_is_cancelled_leaves_the_alarm() {
+    let world = looked(0, 0).await;
+    let loss = Loss { since: hours(2), found: System.wall(), reason: "a test".to_owned(), replay: None };
+    world.bookkeeping.note_loss(&lease(&world).await, &route(), &loss).await.unwrap();
+    let replay = Replay { finished: true, ..recovery(&loss) };
+    world.bookkeeping.put_replay(&replay).await.unwrap();
+    world.bookkeeping.note_recovering(&route(), &replay.id).await.unwrap();
+    keep(&mut world.keeper().await).await;
+    assert_eq!(watermark(&world).await.loss, Some(loss));
+}
