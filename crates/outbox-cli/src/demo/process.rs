@@ -21,7 +21,7 @@ use super::{
 use crate::cli::{Command, Global};
 
 /// How long a port may be taken by what is left of a killed process.
-const PORT_LIMIT: Duration = Duration::from_secs(10);
+const PORT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Which process, and where.
 #[derive(Clone, Debug, clap::Args)]

@@ -201,7 +201,7 @@ impl Keeper {
     }
 
     /// Notes a failed front. Under `continue` a dead one gets a lane of its own first, so that its key goes on.
-    fn set_back(
+    pub(super) fn set_back(
         &mut self,
         lane: &Lane,
         kept: VecDeque<Kept>,
@@ -215,13 +215,18 @@ impl Keeper {
             return;
         }
         let goes_on = self.settings.retry.after_dead_letter == AfterDeadLetter::Continue;
-        let (Lane::Key(_), true, true, Some(dead)) = (lane, dead, goes_on, kept.front()) else {
+        let (Lane::Key(_), true, true, Some(dead)) = (lane, dead, goes_on, kept.get(done)) else {
             self.settle(lane, kept, done, front, effects);
             return;
         };
         if done > 0 {
-            // What was accepted is removed first; then the front is looked at again.
+            // What was accepted is removed first.
+            let refused = Some((dead.id, front));
+            self.front_is_new(self.now, lane);
             self.settle(lane, kept, done, Self::fresh_front(), effects);
+            if let Some(entry) = self.lanes.get_mut(lane) {
+                entry.refused = refused;
+            }
             return;
         }
         let apart = (Lane::Event(dead.content.id().into()), front);

@@ -108,6 +108,12 @@ impl Keeper {
             self.publish_marker(now, lane, kept, &reason, effects);
             return;
         }
+        let first = kept.front().map(|first| first.id);
+        let refused = self.lanes.get_mut(&lane).and_then(|entry| entry.refused.take());
+        if let Some((_, front)) = refused.filter(|(id, _)| Some(*id) == first) {
+            self.set_back(&lane, kept, 0, front, effects);
+            return;
+        }
         let discarded = kept.iter().take_while(|kept| self.was_discarded(kept)).count();
         if discarded > 0 {
             self.front_is_new(now, &lane);

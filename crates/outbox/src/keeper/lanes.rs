@@ -25,6 +25,8 @@ pub(super) struct LaneState {
     pub(super) overdue: Option<Moment>,
     /// What the bookkeeping may not have stored: repeated if the lane turns out to be as it was.
     pub(super) unsettled: Option<Unsettled>,
+    /// The front was refused for good by the call that accepted what stood before it: it is not tried again.
+    pub(super) refused: Option<(KeptId, FrontDraft)>,
     /// Somebody changed the front in the store meanwhile: load it again before anything else.
     pub(super) stale: bool,
 }
@@ -131,6 +133,7 @@ impl Keeper {
             failed_last: known.as_ref().map_or(now, |entry| entry.failed_last),
             overdue,
             unsettled: known.as_mut().and_then(|entry| entry.unsettled.take()),
+            refused: None,
             stale: false,
         };
         self.lanes.insert(trouble.lane, entry);

@@ -7,6 +7,9 @@ use std::{
 
 use crate::clock::{Clock, Moment};
 
+/// What a timer is late by: who sleeps until its place has it made up, or the rate would never be reached.
+const LATE: Duration = Duration::from_millis(2);
+
 /// Hands out places in time, so that no second has more than the allowed events, but for one call's burst.
 pub(super) struct Limiter {
     per_event: Duration,
@@ -20,18 +23,61 @@ impl Limiter {
         Self { per_event, free_at: Mutex::new(clock.moment()), clock }
     }
 
-    /// Waits until `events` may go out.
-    pub(super) async fn acquire(&self, events: usize) {
+    /// Takes a place for `events` that go out now, or gives how long there is none.
+    ///
+    /// A place is taken only by what goes out at once: one that was held while its call waited for another would let two
+    /// go out on each other's heels.
+    pub(super) fn take(&self, events: usize) -> Result<(), Duration> {
         let cost = self.per_event.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX));
-        let wait = {
-            let now = self.clock.moment();
-            let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let start = (*free_at).max(now);
-            *free_at = start + cost;
-            start.since(now)
-        };
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+        let now = self.clock.moment();
+        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if *free_at > now {
+            return Err(free_at.since(now));
         }
+        *free_at = (*free_at).max(now.before(LATE)) + cost;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::ManualClock;
+
+    const EVENT: Duration = Duration::from_millis(100);
+
+    fn ten_a_second() -> (Arc<ManualClock>, Limiter) {
+        let clock = Arc::new(ManualClock::default());
+        (clock.clone(), Limiter::new(10, clock))
+    }
+
+    #[test]
+    fn who_finds_no_place_is_told_when_there_is_one() {
+        let (clock, limiter) = ten_a_second();
+        assert_eq!(limiter.take(3), Ok(()));
+        assert_eq!(limiter.take(1), Err(EVENT * 3));
+        clock.advance(EVENT * 3);
+        assert_eq!(limiter.take(1), Ok(()));
+    }
+
+    #[test]
+    fn those_that_waited_long_for_their_calls_do_not_go_out_on_each_others_heels() {
+        let (clock, limiter) = ten_a_second();
+        assert_eq!(limiter.take(1), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(limiter.take(1), Err(EVENT), "no place is taken by who waits");
+        }
+        clock.advance(EVENT * 50);
+        assert_eq!(limiter.take(1), Ok(()));
+        assert!(limiter.take(1).is_err());
+    }
+
+    #[test]
+    fn what_a_timer_is_late_by_is_made_up() {
+        let (clock, limiter) = ten_a_second();
+        assert_eq!(limiter.take(1), Ok(()));
+        clock.advance(EVENT + Duration::from_millis(1));
+        assert_eq!(limiter.take(1), Ok(()));
+        assert_eq!(limiter.take(1), Err(EVENT - Duration::from_millis(1)));
     }
 }

@@ -141,6 +141,15 @@ fn with_continue_a_dead_letter_moves_to_a_lane_of_its_own_in_one_write_and_its_k
 }
 
 #[test]
+fn with_continue_a_dead_letter_behind_what_was_accepted_is_not_tried_again() {
+    let mut rig = rig(going_on());
+    rig.keep("a", 1..=3);
+    rig.answer([Outcome::Accepted, refused(true), throttled(0)]);
+    assert_eq!(rig.calls.last().map(|call| &call.1[..]), Some(&["a@1.3.0".to_owned()][..]));
+    assert_eq!(rig.store[&Lane::Event("a@1.2.0".into())].plan, FrontPlan::Dead);
+}
+
+#[test]
 fn with_continue_a_dead_letter_that_could_not_be_stored_is_not_passed() {
     let mut rig = rig(going_on());
     rig.keep("a", 1..=2);

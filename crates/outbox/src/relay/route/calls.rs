@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::atomic::Ordering};
 
 use futures_util::FutureExt;
 use metrics::{Counter, Histogram};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     Control, StoreError, Task,
@@ -54,10 +54,13 @@ impl Task {
         self.jobs.spawn(async move {
             let events = batch.events.len();
             let its_turn = async {
-                if let Some(limiter) = limiter {
-                    limiter.acquire(events).await;
+                loop {
+                    let turn = calls.clone().acquire_owned().await.ok();
+                    let Some(Err(wait)) = limiter.as_ref().map(|limiter| limiter.take(events)) else { return turn };
+                    // Others may call meanwhile: a replay has a rate of its own.
+                    drop(turn);
+                    sleep(wait).await;
                 }
-                calls.acquire_owned().await.ok()
             };
             let turn = if at_once.is_some() {
                 at_once
