@@ -500,6 +500,24 @@ fn a_hot_key_that_the_target_throttles_by_name_is_set_aside_until_the_time_that_
 }
 
 #[test]
+fn a_key_may_hold_its_whole_share_of_the_window_and_not_one_event_more() {
+    let share = settings().window.key_share as u64;
+    for (held, set_aside) in [(share, 0), (share + 1, 1)] {
+        let mut rig = rig(settings());
+        let others = (1..=40).map(|number| event(&format!("other/{number}"), 1));
+        rig.read((1..=held).map(|sequence| event("hot", sequence)).chain(others));
+        let throttled = Outcome::Throttled { after: Some(Duration::from_secs(30)) };
+        while !rig.calls.is_empty() {
+            let (call, events) = rig.call();
+            let answer = |id: &String| if id.starts_with("hot") { throttled.clone() } else { Outcome::Accepted };
+            rig.step(Input::Answered { call, outcomes: events.iter().map(answer).collect() });
+        }
+        rig.wait(Duration::from_secs(1));
+        assert_eq!(rig.keeps.len(), set_aside, "{held} events of one key");
+    }
+}
+
+#[test]
 fn a_key_that_the_target_throttles_by_name_does_not_stop_the_others_once_the_window_is_full_behind_it() {
     let mut rig = rig(settings());
     rig.read([event("slow", 1), event("slow", 2)]);
