@@ -33,6 +33,9 @@ use crate::{
     place::Place,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// What arrives at an inbox.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {

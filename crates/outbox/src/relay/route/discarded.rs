@@ -94,3 +94,43 @@ impl Task {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        memory::{Habits, ManualClock, MemoryStore, MemoryStream, SeededEntropy, StreamSettings},
+        relay::route::Position,
+        source::PartitionId,
+    };
+
+    fn tombstone() -> Tombstone {
+        ("order-1".into(), PartitionId::new("shard"), Position::new("7"))
+    }
+
+    /// Whether a tombstone that a checkpoint passed at the beginning is forgotten so much later.
+    fn is_forgotten(reordering: bool, later: Duration) -> bool {
+        let (clock, entropy) = (Arc::new(ManualClock::default()), Arc::new(SeededEntropy::new(1)));
+        let store = MemoryStore::new("/tests", clock, entropy).unwrap();
+        let habits = Habits { reordering, ..Habits::default() };
+        let stream = MemoryStream::new(&store, StreamSettings { habits, ..StreamSettings::default() });
+        let mut passed = Passed::of(&stream);
+        let (partition, position) = (PartitionId::new("shard"), Position::new("9"));
+        let checkpoint = Checkpoint { partition, position, finished: false };
+        passed.left(&checkpoint, vec![tombstone()], Moment::default());
+        passed.ripe(Moment::default() + later)(&tombstone())
+    }
+
+    #[test]
+    fn where_a_record_comes_once_its_tombstone_is_forgotten_once_a_checkpoint_is_past_it() {
+        assert!(is_forgotten(false, Duration::ZERO));
+    }
+
+    #[test]
+    fn where_a_record_may_come_twice_its_tombstone_stays_for_an_hour() {
+        assert!(!is_forgotten(true, Duration::from_mins(59)));
+        assert!(is_forgotten(true, DOUBLED_WITHIN));
+    }
+}

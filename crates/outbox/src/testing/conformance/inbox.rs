@@ -347,6 +347,7 @@ macro_rules! inbox_conformance {
             "A claim has one owner at a time, an expiry and an epoch; a late answer is refused." =>
                 a_claimed_event_is_handled_once_and_settled
                 a_claim_that_expired_is_taken_over_and_its_late_answer_refused
+                a_late_answer_is_refused_while_whoever_took_the_event_over_handles_it
                 a_claim_whose_caller_is_gone_is_carried_out
                 a_claim_whose_sweeper_is_stopped_is_carried_out
                 a_store_that_fails_one_answer_cuts_no_other_handler

@@ -138,6 +138,30 @@ pub async fn a_claim_that_expired_is_taken_over_and_its_late_answer_refused<B: I
     assert_eq!((totals.dead, totals.lanes, totals.counts.applied), (0, 0, 1));
 }
 
+/// A late answer settles nothing while the one that took the event over still handles it.
+pub async fn a_late_answer_is_refused_while_whoever_took_the_event_over_handles_it<B: InboxUnderTest>(bench: &B) {
+    let clock: Arc<ManualClock> = Arc::default();
+    let ((slow, late_gate), (other, gate)) = (gated(), gated());
+    slow.script.say("a@1.1.0", Answer::give_up("too late to matter"));
+    let (first, second) = (service(bench, &clock, &slow, LONG), service(bench, &clock, &other, LONG));
+    let late = tokio::spawn(async move { take(&first, vec![event("a", 1)]).await });
+    asked(&slow, 1).await;
+    clock.advance(LONG + Duration::from_secs(31));
+    let sweeping = tokio::spawn({
+        let second = second.clone();
+        async move { second.sweep().await }
+    });
+    asked(&other, 1).await;
+    late_gate.add_permits(1);
+    late.await.expect("the late worker ends");
+    let totals = second.operator().totals().await.expect("read");
+    assert_eq!((totals.dead, totals.lanes, totals.counts.applied), (0, 1, 0));
+    gate.add_permits(1);
+    sweeping.await.expect("the sweep ends").expect("swept");
+    let totals = second.operator().totals().await.expect("read");
+    assert_eq!((totals.dead, totals.lanes, totals.counts.applied), (0, 0, 1));
+}
+
 /// More events than handlers run at a time, claimed by a worker whose first handlers wait at `gate`.
 async fn held_up<B: InboxUnderTest>(
     bench: &B,
