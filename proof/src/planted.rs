@@ -5,11 +5,13 @@
 //! What the simulator does not notice is shown to the quick tests.
 
 mod bug;
+mod found;
 mod report;
 mod run;
 mod tree;
 
 pub use bug::{Bug, all};
+pub use found::Found;
 pub use report::markdown;
 pub use run::{Caught, Finding, check_sound, seek};
 pub use tree::Tree;

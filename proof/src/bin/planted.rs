@@ -9,11 +9,12 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use outbox::{Clock as _, System};
-use proof::planted::{Bug, Caught, Finding, Tree, all, check_sound, markdown, seek};
+use proof::planted::{Bug, Caught, Finding, Found, Tree, all, check_sound, markdown, seek};
 
 const AFTER_HELP: &str = "\
 Bugs are patches under proof/planted. They are planted in a copy of the tree under target/planted, as the tree is now, \
-committed or not; the tree itself is not touched. Exit code 1 if one is not noticed, 2 if one could not be tried.";
+committed or not; the tree itself is not touched. A run that was ended goes on where it was, unless what is compiled, the \
+patch or the number of schedules has changed. Exit code 1 if one is not noticed, 2 if one could not be tried.";
 
 /// Plant bugs of the kinds that others had, and look whether the simulator or the quick tests notice them.
 #[derive(Debug, Parser)]
@@ -28,6 +29,9 @@ struct Cli {
     /// Only look whether every patch still applies
     #[arg(long)]
     check: bool,
+    /// Try those again that a run of the same tree has tried
+    #[arg(long)]
+    again: bool,
     /// Write the report to docs/planted-bugs.md
     #[arg(long, conflicts_with_all = ["names", "check"])]
     write: bool,
@@ -47,9 +51,9 @@ fn main() -> ExitCode {
 /// Gives whether every bug was noticed.
 fn plant(cli: &Cli) -> Result<bool, String> {
     let tree = Tree::of(repository()?);
-    let bugs = chosen(&tree, &cli.names)?;
     let _lock = tree.lock()?;
-    tree.renew()?;
+    let compiled = tree.renew()?;
+    let bugs = chosen(&tree, &cli.names)?;
     for bug in &bugs {
         tree.check(bug)?;
     }
@@ -57,18 +61,8 @@ fn plant(cli: &Cli) -> Result<bool, String> {
         println!("{} planted bugs apply", bugs.len());
         return Ok(true);
     }
-    let bar = bar(bugs.len());
-    bar.set_message("with no bug planted");
-    check_sound(&tree, cli.schedules)?;
-    let mut findings = Vec::new();
-    for bug in &bugs {
-        bar.set_message(bug.name.clone());
-        let finding = seek(&tree, bug, cli.schedules, |phase| bar.set_message(format!("{}: {phase}", bug.name)))?;
-        bar.suspend(|| println!("{}", line(&finding)));
-        bar.inc(1);
-        findings.push(finding);
-    }
-    bar.finish_and_clear();
+    let mut found = Found::read(&tree.findings(), compiled, cli.schedules);
+    let findings = seek_all(cli, &tree, &bugs, &mut found)?;
     let page = markdown(&findings, cli.schedules, &made(&tree)?);
     if cli.write {
         let path = tree.repository().join("docs/planted-bugs.md");
@@ -86,6 +80,28 @@ fn plant(cli: &Cli) -> Result<bool, String> {
         println!("not noticed: {}", missed.join(", "));
     }
     Ok(missed.is_empty())
+}
+
+/// Tries each of them that no run of the same tree has tried yet.
+fn seek_all(cli: &Cli, tree: &Tree, bugs: &[Bug], found: &mut Found) -> Result<Vec<Finding>, String> {
+    let bar = bar(bugs.len());
+    bar.set_message("with no bug planted");
+    check_sound(tree, cli.schedules)?;
+    let mut findings = Vec::new();
+    for bug in bugs {
+        bar.set_message(bug.name.clone());
+        let known = if cli.again { None } else { found.of(bug)? };
+        let finding = match known {
+            Some(finding) => finding,
+            None => seek(tree, bug, cli.schedules, |phase| bar.set_message(format!("{}: {phase}", bug.name)))?,
+        };
+        found.keep(&finding)?;
+        bar.suspend(|| println!("{}", line(&finding)));
+        bar.inc(1);
+        findings.push(finding);
+    }
+    bar.finish_and_clear();
+    Ok(findings)
 }
 
 /// The repository that this program was built from.

@@ -18,7 +18,7 @@ pub fn markdown(findings: &[Finding], schedules: u64, made: &str) -> String {
          `proof/planted/`, and how it is noticed: by the simulator, which plays schedules from seed 0 on until one breaks \
          the contract; where that sees nothing, by the quick tests. [proof.md](proof.md) says what that proves.\n\n\
          ```console\n\
-         cargo run -p proof --bin planted            # all of them: about a quarter of an hour on two cores\n\
+         cargo run -p proof --bin planted            # all of them: about an hour on two cores\n\
          cargo run -p proof --bin planted -- 9 10    # some, by number or name\n\
          cargo run -p proof --bin planted -- --check # only whether every patch still applies\n\
          ```\n\n",

@@ -8,6 +8,7 @@ use std::{
 };
 
 use outbox::{Clock as _, System};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{bug::Bug, tree::Tree};
@@ -19,7 +20,7 @@ const TESTS: [&str; 9] =
 const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// How a bug was noticed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Caught {
     /// A schedule broke the contract.
     Simulator {

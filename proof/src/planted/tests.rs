@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Bug, Caught, Finding, all, markdown, run::failed_test};
+use super::{Bug, Caught, Finding, Found, all, markdown, run::failed_test};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
@@ -70,4 +70,19 @@ fn the_report_counts_what_was_noticed_and_what_was_not() {
     assert!(page.contains("| **nothing lost**: checkpoint 12 is past \\| it | 1,234 | 1.5 |"), "{page}");
     assert!(page.contains("| tests: `b`, `d` and 1 more | – | 1.5 |"), "{page}");
     assert!(page.contains("| **nothing** | – | 1.5 |"), "{page}");
+}
+
+#[test]
+fn a_run_goes_on_with_what_was_found_in_the_same_tree_only() {
+    let bug = bugs().remove(0);
+    let path = std::env::temp_dir().join(format!("outbox-planted-{}.json", std::process::id()));
+    let caught = Caught::Tests(vec!["a::b".to_owned()]);
+    let finding = Finding { bug: bug.clone(), caught: caught.clone(), took: Duration::from_millis(1500) };
+    Found::read(&path, 7, 100).keep(&finding).unwrap();
+    let known =
+        |compiled, schedules| Found::read(&path, compiled, schedules).of(&bug).unwrap().map(|known| known.caught);
+    assert_eq!(known(7, 100), Some(caught));
+    assert_eq!(known(8, 100), None, "another tree");
+    assert_eq!(known(7, 200), None, "more schedules");
+    std::fs::remove_file(&path).unwrap();
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File, TryLockError},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io::ErrorKind,
     path::{Path, PathBuf},
     process::Command,
@@ -10,8 +11,10 @@ use std::{
 
 use super::bug::Bug;
 
-/// What is copied: all that is compiled.
-const COPIED: [&str; 5] = ["Cargo.lock", "Cargo.toml", "clippy.toml", "crates/outbox", "proof/src/bin/campaign.rs"];
+/// What is compiled.
+const COMPILED: [&str; 5] = ["Cargo.lock", "Cargo.toml", "clippy.toml", "crates/outbox", "proof/src/bin/campaign.rs"];
+/// The patches: copied too, so that a run is not disturbed by who works on them meanwhile.
+const PATCHES: &str = "proof/planted";
 /// A package of one program, so that nothing is compiled that plays no part.
 const PACKAGE: &str = r#"[package]
 name = "campaign"
@@ -45,14 +48,19 @@ impl Tree {
         &self.root
     }
 
-    /// Where the patches are.
+    /// Where the copy's patches are.
     pub fn patches(&self) -> PathBuf {
-        self.root.join("proof/planted")
+        self.folder().join(PATCHES)
     }
 
     /// Where the copy is built.
     pub fn target(&self) -> PathBuf {
         self.root.join("target/planted")
+    }
+
+    /// Where it is kept what was found in the copy.
+    pub fn findings(&self) -> PathBuf {
+        self.target().join("findings.json")
     }
 
     /// The copy's root.
@@ -79,13 +87,14 @@ impl Tree {
         }
     }
 
-    /// Makes the copy what the repository is now. What is the same already is not touched, so that it is not compiled
-    /// again.
+    /// Makes the copy what the repository is now, and gives a number that changes with what is compiled. What is the same
+    /// already is not touched, so that it is not compiled again.
     ///
     /// # Errors
     /// What cannot be read or written.
-    pub fn renew(&self) -> Result<(), String> {
+    pub fn renew(&self) -> Result<u64, String> {
         let mut wanted = BTreeSet::new();
+        let mut compiled = DefaultHasher::new();
         for name in self.listed()? {
             let contents = match fs::read(self.root.join(&name)) {
                 Ok(contents) => contents,
@@ -94,6 +103,9 @@ impl Tree {
                 Err(error) => return Err(format!("{}: {error}", name.display())),
             };
             let contents = if name == Path::new("Cargo.toml") { workspace(&contents) } else { contents };
+            if !name.starts_with(PATCHES) {
+                (&name, &contents).hash(&mut compiled);
+            }
             // Cargo takes out what the copy does not need.
             if name != Path::new("Cargo.lock") || !self.folder().join(&name).exists() {
                 self.write(&name, &contents)?;
@@ -101,13 +113,15 @@ impl Tree {
             wanted.insert(self.folder().join(name));
         }
         self.write(Path::new("campaign/Cargo.toml"), PACKAGE.as_bytes())?;
-        remove_others(&self.folder().join("crates"), &wanted)
+        remove_others(&self.folder().join("crates"), &wanted)?;
+        remove_others(&self.patches(), &wanted)?;
+        Ok(compiled.finish())
     }
 
     /// What of the repository belongs in the copy, as git lists it: nothing that was built.
     fn listed(&self) -> Result<Vec<PathBuf>, String> {
         let mut git = Command::new("git");
-        git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]).args(COPIED);
+        git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]).args(COMPILED).arg(PATCHES);
         let output = git.current_dir(&self.root).output().map_err(|error| format!("git cannot be run: {error}"))?;
         if !output.status.success() {
             return Err(format!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr).trim()));

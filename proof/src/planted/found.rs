@@ -1,0 +1,77 @@
+//! What earlier runs found, kept so that a run that was ended goes on where it was.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    bug::Bug,
+    run::{Caught, Finding},
+};
+
+/// The findings of one tree and one number of schedules, in a file that is written after each.
+pub struct Found {
+    path: PathBuf,
+    kept: Kept,
+}
+
+#[derive(Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// The number that changes with what is compiled.
+    compiled: u64,
+    schedules: u64,
+    by_name: BTreeMap<String, KeptFinding>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct KeptFinding {
+    /// A number that changes with the patch.
+    patch: u64,
+    caught: Caught,
+    took: Duration,
+}
+
+impl Found {
+    /// What the file at `path` holds, if that is of the same tree and of as many schedules; else nothing yet.
+    pub fn read(path: &Path, compiled: u64, schedules: u64) -> Self {
+        let stored = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+        let kept = stored.filter(|kept| kept.compiled == compiled && kept.schedules == schedules);
+        let kept = kept.unwrap_or(Kept { compiled, schedules, by_name: BTreeMap::new() });
+        Self { path: path.to_path_buf(), kept }
+    }
+
+    /// What was found of `bug`, if its patch is the same still.
+    ///
+    /// # Errors
+    /// If the patch cannot be read.
+    pub fn of(&self, bug: &Bug) -> Result<Option<Finding>, String> {
+        let patch = number_of(bug)?;
+        let kept = self.kept.by_name.get(&bug.name).filter(|kept| kept.patch == patch).cloned();
+        Ok(kept.map(|kept| Finding { bug: bug.clone(), caught: kept.caught, took: kept.took }))
+    }
+
+    /// Keeps a finding.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn keep(&mut self, finding: &Finding) -> Result<(), String> {
+        let kept = KeptFinding { patch: number_of(&finding.bug)?, caught: finding.caught.clone(), took: finding.took };
+        self.kept.by_name.insert(finding.bug.name.clone(), kept);
+        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", self.path.display());
+        let text = serde_json::to_vec_pretty(&self.kept).map_err(|error| wrong(&error))?;
+        fs::write(&self.path, text).map_err(|error| wrong(&error))
+    }
+}
+
+fn number_of(bug: &Bug) -> Result<u64, String> {
+    let text = fs::read(&bug.path).map_err(|error| format!("{}: {error}", bug.path.display()))?;
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    Ok(hasher.finish())
+}
