@@ -69,12 +69,8 @@ impl Relay {
         // Asked again and again, also after it came: stopping may fail at first.
         let mut shutdown = std::pin::pin!(maybe_done(shutdown));
         loop {
-            let acquired = tokio::select! {
-                biased;
-                () = &mut shutdown => return Ok(()),
-                acquired = lease::acquire(&self.parts) => acquired?,
-            };
-            let Acquired { guard, renewal } = acquired;
+            let acquired = lease::acquire(&self.parts, shutdown.as_mut()).await?;
+            let Some(Acquired { guard, renewal }) = acquired else { return Ok(()) };
             tracing::info!(relay = %self.parts.name, epoch = guard.lease().epoch, "this relay owns the source");
             self.parts.status.own(guard.lease().epoch);
             let ended = owner::run(&self.parts, &guard, renewal, shutdown.as_mut()).await;

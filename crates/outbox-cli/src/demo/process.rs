@@ -3,7 +3,7 @@
 use std::{
     io::Read as _,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -41,16 +41,17 @@ pub(crate) struct Args {
 
 /// Is the process, until it is ended.
 pub(crate) fn run(args: Args) -> ExitCode {
-    end_with_parent();
     if args.role == Role::Relay {
-        return relay(&args);
+        return relay(&args.folder);
     }
-    let served = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())
-        .and_then(|runtime| runtime.block_on(serve(args)));
-    match served {
+    until_ended(serve(args))
+}
+
+/// Runs what a process serves, until the demo ends or the process cannot go on.
+pub(crate) fn until_ended(served: impl Future<Output = Result<(), String>>) -> ExitCode {
+    end_with_parent();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(served)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");
@@ -60,16 +61,17 @@ pub(crate) fn run(args: Args) -> ExitCode {
 }
 
 /// Standard input is a pipe that nobody writes to: it ends when the demo does, even by SIGKILL.
-pub(crate) fn end_with_parent() {
+fn end_with_parent() {
     std::thread::spawn(|| {
         let _end = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
 }
 
-/// The ordinary relay, as `outbox relay --config FILE`.
-fn relay(args: &Args) -> ExitCode {
-    let global = Global { config: args.folder.join("outbox.toml"), json: false, verbose: 0, log: None };
+/// The ordinary relay, as `outbox relay --config FILE` with the file in this folder, until the demo ends.
+pub(crate) fn relay(folder: &Path) -> ExitCode {
+    end_with_parent();
+    let global = Global { config: folder.join("outbox.toml"), json: false, verbose: 0, log: None };
     let outcome = crate::process::run(&global, Command::Relay(crate::commands::relay::Args::default()));
     crate::process::finish(&global, outcome)
 }

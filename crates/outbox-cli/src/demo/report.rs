@@ -99,19 +99,25 @@ impl Report {
             "orders, units, cents and sequence".to_owned(),
         );
         row("seconds", format!("{:.1}", self.seconds), format!("seed {}", self.seed));
-        let table = table.render(paint);
-        let mut lines = vec![table.trim_start().to_owned(), String::new()];
-        if self.exact {
-            lines.push(paint.good("Exact: every event applied once by each consumer, in order."));
-        } else {
-            lines.push(paint.bad("Not exact:"));
-            lines.extend(self.differences.iter().map(|difference| format!("  {difference}")));
-        }
-        lines.join("\n")
+        let verdict = "Exact: every event applied once by each consumer, in order.";
+        with_verdict(paint, &table, self.exact.then_some(verdict), &self.differences)
     }
 }
 
-fn against<T: PartialEq + std::fmt::Display + Copy>(paint: Paint, found: T, expected: T) -> String {
+/// The table, and below it what was shown, or what differs.
+pub(crate) fn with_verdict(paint: Paint, table: &Table, exact: Option<&str>, differences: &[String]) -> String {
+    let mut lines = vec![table.render(paint).trim_start().to_owned(), String::new()];
+    if let Some(shown) = exact {
+        lines.push(paint.good(shown));
+    } else {
+        lines.push(paint.bad("Not exact:"));
+        lines.extend(differences.iter().map(|difference| format!("  {difference}")));
+    }
+    lines.join("\n")
+}
+
+/// How what was found stands against the purchase history.
+pub(crate) fn against<T: PartialEq + std::fmt::Display>(paint: Paint, found: T, expected: T) -> String {
     if found == expected {
         paint.good("as in the purchase history")
     } else {

@@ -1,6 +1,7 @@
 //! Who owns the source: taking the lease, renewing it, and knowing when it is gone.
 
 use std::{
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::poll_immediate;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -88,17 +90,32 @@ impl Drop for Renewal {
 }
 
 /// Waits until the lease can be taken, and takes it. A lease that its owner gave up is taken at once; one that is not
-/// renewed, once it stood still for the failover time by our own clock. No wall clocks are compared.
-pub(super) async fn acquire(parts: &Arc<Parts>) -> Result<Acquired, StoreError> {
+/// renewed, once it stood still for the failover time by our own clock. No wall clocks are compared. None once `shutdown` is
+/// ready.
+pub(super) async fn acquire(
+    parts: &Arc<Parts>,
+    mut shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> Result<Option<Acquired>, StoreError> {
     let pause = (parts.failover / 20).min(Duration::from_millis(250));
     let mut watched: Option<(LeaseView, Moment)> = None;
     let mut complained: Option<Moment> = None;
     loop {
-        match try_take(parts, &mut watched).await {
-            Ok(Some((lease, taken))) => {
-                let guard = Guard::new(lease, parts.clock.clone(), taken + parts.failover);
+        if poll_immediate(shutdown.as_mut()).await.is_some() {
+            return Ok(None);
+        }
+        let mut taking = pin!(try_take(parts, &mut watched));
+        let taken = tokio::select! {
+            biased;
+            taken = &mut taking => taken,
+            () = shutdown.as_mut() => {
+                give_back(parts, taking).await;
+                return Ok(None);
+            }
+        };
+        match taken {
+            Ok(Some(guard)) => {
                 let renewal = Renewal(tokio::spawn(renew(parts.clone(), guard.clone())));
-                return Ok(Acquired { guard, renewal });
+                return Ok(Some(Acquired { guard, renewal }));
             }
             Ok(None) => {}
             Err(error) if error.kind().retry() => {
@@ -110,14 +127,22 @@ pub(super) async fn acquire(parts: &Arc<Parts>) -> Result<Acquired, StoreError> 
             }
             Err(error) => return Err(error.context("taking the lease")),
         }
-        sleep(pause).await;
+        tokio::select! {
+            biased;
+            () = shutdown.as_mut() => return Ok(None),
+            () = sleep(pause) => {}
+        }
     }
 }
 
-async fn try_take(
-    parts: &Parts,
-    watched: &mut Option<(LeaseView, Moment)>,
-) -> Result<Option<(Lease, Moment)>, StoreError> {
+/// What was asked for when the relay is to stop may be granted all the same: a standby would wait for it.
+async fn give_back(parts: &Parts, taking: impl Future<Output = Result<Option<Guard>, StoreError>>) {
+    if let Ok(Ok(Some(guard))) = timeout(parts.failover, taking).await {
+        release(parts, &guard).await;
+    }
+}
+
+async fn try_take(parts: &Parts, watched: &mut Option<(LeaseView, Moment)>) -> Result<Option<Guard>, StoreError> {
     // Taken before the call: the renewal holds from when it was asked for, at the latest.
     let now = parts.clock.moment();
     let view = parts.bookkeeping.lease(&parts.name).await?;
@@ -133,7 +158,7 @@ async fn try_take(
         return Ok(None);
     }
     let taken = parts.bookkeeping.take(&parts.name, &view, &parts.holder, parts.failover).await?;
-    Ok(taken.map(|lease| (lease, now)))
+    Ok(taken.map(|lease| Guard::new(lease, parts.clock.clone(), now + parts.failover)))
 }
 
 async fn renew(parts: Arc<Parts>, guard: Guard) {

@@ -281,6 +281,20 @@ async fn a_relay_that_is_asked_to_stop_while_its_store_hangs_stops() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_that_is_asked_to_stop_while_it_takes_the_lease_gives_it_back() {
+    let rig = Rig::new();
+    let mut frail = frail(&rig, &Arc::new(MemorySink::default()));
+    frail.store.once(Io::Take, StoreFault::Hang);
+    frail.store.hanging_at_least(1).await;
+    frail.relay.ask_to_stop();
+    sleep(seconds(1)).await;
+    frail.store.release();
+    frail.relay.ended().await.unwrap();
+    let lease = rig.bookkeeping.lease("relay").await.unwrap();
+    assert!(lease.epoch == 1 && lease.released, "{lease:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_be_claimed_for_long_leaves_no_heap_of_noted_claims() {
     for io in [Io::Identity, Io::Claim] {
         let rig = Rig::new();

@@ -9,10 +9,7 @@ use carts::{
 };
 
 use super::{cloud, emulator, plan::Role};
-use crate::{
-    cli::{Command, Global},
-    demo::process::{bind, end_with_parent},
-};
+use crate::demo::process::{bind, relay, until_ended};
 
 /// The environment variable that names the queue which the consumer reads.
 pub(crate) const QUEUE_VARIABLE: &str = "OUTBOX_DEMO_QUEUE";
@@ -47,25 +44,11 @@ pub(crate) fn run(args: Args) -> ExitCode {
     if let (Role::Emulator, Some(program)) = (args.role, &args.program) {
         return emulator::guard(program, &args.folder, args.port);
     }
-    end_with_parent();
     if args.role == Role::Relay {
-        let global = Global { config: args.folder.join("outbox.toml"), json: false, verbose: 0, log: None };
-        let outcome = crate::process::run(&global, Command::Relay(crate::commands::relay::Args::default()));
-        return crate::process::finish(&global, outcome);
+        return relay(&args.folder);
     }
     crate::logs::start(crate::config::LogFormat::Text, 0);
-    let served = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())
-        .and_then(|runtime| runtime.block_on(serve(args)));
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    until_ended(serve(args))
 }
 
 async fn serve(args: Args) -> Result<(), String> {

@@ -8,7 +8,10 @@ use serde::Serialize;
 
 use super::{check::Findings, purchases::Truth, shopping::Bought};
 use crate::{
-    demo::check::Differences,
+    demo::{
+        check::Differences,
+        report::{against, with_verdict},
+    },
     output::{Align, Output, Paint, Table, number},
 };
 
@@ -114,28 +117,13 @@ impl Report {
         row("duplicates suppressed", number(self.duplicates_suppressed), "by the inbox".to_owned());
         row("came early", number(self.events_early), "and waited in the inbox: the queue keeps no order".to_owned());
         row("kill -9", number(self.kills), killed.join(", "));
-        row("units", number(found.units), against(paint, found.units, expected.units, &number(expected.units)));
+        row("units", number(found.units), against(paint, number(found.units), number(expected.units)));
         let dollars = |totals: &Totals| Cents(i64::try_from(totals.total).unwrap_or(i64::MAX)).to_string();
-        row("total", dollars(found), against(paint, found.total, expected.total, &dollars(expected)));
+        row("total", dollars(found), against(paint, dollars(found), dollars(expected)));
         row("customers compared", number(self.customers as u64), "carts, units and cents".to_owned());
         row("seconds", format!("{:.1}", self.seconds), format!("seed {}", self.seed));
-        let table = table.render(paint);
-        let mut lines = vec![table.trim_start().to_owned(), String::new()];
-        if self.exact {
-            lines.push(paint.good("Exact: every event once, in the order of its cart, totals to the cent."));
-        } else {
-            lines.push(paint.bad("Not exact:"));
-            lines.extend(self.differences.iter().map(|difference| format!("  {difference}")));
-        }
-        lines.join("\n")
-    }
-}
-
-fn against(paint: Paint, found: u64, expected: u64, shown: &str) -> String {
-    if found == expected {
-        paint.good("as in the purchase history")
-    } else {
-        paint.bad(&format!("the purchase history says {shown}"))
+        let verdict = "Exact: every event once, in the order of its cart, totals to the cent.";
+        with_verdict(paint, &table, self.exact.then_some(verdict), &self.differences)
     }
 }
 
