@@ -330,7 +330,7 @@ mod tests {
             [(Join::Beginning, Verdict::Wait(Waits::Create)), (Join::FirstSeen, Verdict::Try { history_back: false })]
         {
             let kinds = Kinds { change: ["changed".to_owned()].into(), ..Kinds::default() };
-            let settings = InboxSettings { kinds, join, ..InboxSettings::new(Mode::Latest) };
+            let settings = InboxSettings { join, kinds, ..InboxSettings::new(Mode::Latest) };
             assert_eq!(judge(&settings, &LaneRecord::default(), &basis, &event), verdict);
         }
     }
