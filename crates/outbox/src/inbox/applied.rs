@@ -92,3 +92,29 @@ impl Applied {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_has_one_name_in_metrics_and_in_json() {
+        let (reason, due) = (String::new, Timestamp::UNIX_EPOCH);
+        let outcomes = [
+            Applied::Applied,
+            Applied::Duplicate,
+            Applied::Superseded,
+            Applied::Ignored,
+            Applied::Parked(Waits::Cause),
+            Applied::Retrying { attempts: 1, due, reason: reason() },
+            Applied::DeadLetter { reason: reason() },
+            Applied::Refused { reason: reason() },
+            Applied::Stopped { reason: reason() },
+        ];
+        for outcome in outcomes {
+            let json = serde_json::to_value(&outcome).unwrap();
+            let name = json.as_str().or_else(|| json.as_object()?.keys().next().map(String::as_str));
+            assert_eq!(name, Some(outcome.name()));
+        }
+    }
+}

@@ -139,7 +139,7 @@ pub(crate) fn turn(mark: Place, placing: &Placing) -> Turn {
         Turn::Past
     } else if after == mark {
         Turn::Next { history_back: false }
-    } else if place.incarnation > mark.incarnation && after.incarnation < place.incarnation && after <= mark {
+    } else if place.incarnation > mark.incarnation && after <= mark {
         Turn::Next { history_back: true }
     } else {
         Turn::Early
@@ -307,6 +307,32 @@ mod tests {
     fn a_time_is_never_later_than_a_place() {
         assert!(place_of_time(Timestamp::MAX) < Place::new(1, 1, 0));
         assert!(place_of_time(Timestamp::MIN) == Place::ORIGIN);
+    }
+
+    #[test]
+    fn the_last_place_that_can_be_recorded_is_taken_and_none_beyond() {
+        let basis =
+            |sequence| Basis::of(&Mode::InOrder, &testing_event("t", Some("k"), sequence), Timestamp::UNIX_EPOCH);
+        let place = |sequence| Place::new(1, sequence, 0);
+        assert_eq!(basis(MAX_SEQUENCE).place(), place(MAX_SEQUENCE));
+        assert_eq!(basis(MAX_SEQUENCE).after(), Some(place(MAX_SEQUENCE - 1)));
+        for beyond in [1, 2] {
+            assert!(matches!(basis(MAX_SEQUENCE + beyond), Basis::Refused(_)));
+        }
+        assert_eq!(basis(MAX_SEQUENCE - 1).place(), place(MAX_SEQUENCE - 1));
+    }
+
+    #[test]
+    fn a_change_before_its_create_waits_unless_the_consumer_joins_with_whatever_comes_first() {
+        let event = testing_event("changed", Some("k"), 1);
+        let basis = Basis::of(&Mode::Latest, &event, Timestamp::UNIX_EPOCH);
+        for (join, verdict) in
+            [(Join::Beginning, Verdict::Wait(Waits::Create)), (Join::FirstSeen, Verdict::Try { history_back: false })]
+        {
+            let kinds = Kinds { change: ["changed".to_owned()].into(), ..Kinds::default() };
+            let settings = InboxSettings { join, kinds, ..InboxSettings::new(Mode::Latest) };
+            assert_eq!(judge(&settings, &LaneRecord::default(), &basis, &event), verdict);
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ mod advance;
 mod blame;
 mod drain;
 mod executor;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use blame::{Blame, Blamed, reason as failed_with};
 use executor::Attempt;

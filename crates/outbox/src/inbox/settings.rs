@@ -177,6 +177,16 @@ mod tests {
     }
 
     #[test]
+    fn events_that_failed_together_do_not_come_back_together() {
+        let retry = InboxRetry::default();
+        let mut delays: Vec<_> = (0..20).map(|number| retry.delay(30, &format!("order/{number}@1.1.0"))).collect();
+        delays.sort_unstable();
+        assert!(delays[0] < retry.max_delay * 2 / 3 && delays[19] > retry.max_delay * 5 / 6, "{delays:?}");
+        delays.dedup();
+        assert!(delays.len() > 15, "{delays:?}");
+    }
+
+    #[test]
     fn a_claim_ends_after_its_handler_and_some_handler_runs() {
         let claims = crate::inbox::ClaimSettings::default();
         assert_eq!(claims.validate(), Ok(()));

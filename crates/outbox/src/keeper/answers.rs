@@ -32,7 +32,6 @@ impl Keeper {
             None => {
                 let front = Self::fresh_front();
                 self.settle(&lane, kept, accepted, front, effects);
-                self.forget_discard(&lane);
             }
             Some(Outcome::Throttled { after }) => {
                 let delay = backoff::delay(&self.settings.retry, 1, &mut self.rng).max(after.unwrap_or_default());
@@ -67,13 +66,6 @@ impl Keeper {
             entry.failures = 0;
             entry.failed_first = now;
             entry.failed_last = now;
-        }
-    }
-
-    fn forget_discard(&mut self, lane: &Lane) {
-        if let Some(entry) = self.lanes.get_mut(lane) {
-            // The next front may be discarded too: the store knows.
-            entry.stale |= entry.discard.take().is_some();
         }
     }
 
@@ -192,10 +184,7 @@ impl Keeper {
     pub(super) fn condemn(&mut self, lane: &Lane, kept: VecDeque<Kept>, effects: &mut Vec<Effect>) {
         let Some(front) = kept.front() else { return };
         let reason = doom_reason(front, self.settings.sink.max_event_bytes);
-        let Some(entry) = self.lanes.get_mut(lane) else { return };
-        // Or the lane would go on once this is stored: with the same event again, without end.
-        entry.failures += 1;
-        let attempts = entry.counted;
+        let attempts = self.lanes.get(lane).map_or(0, |entry| entry.counted);
         let front = FrontDraft { retry_in: None, attempts, failed_for: Duration::ZERO, reason };
         self.set_back(lane, kept, 0, front, effects);
     }

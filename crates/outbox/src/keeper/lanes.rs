@@ -182,8 +182,9 @@ impl LaneState {
         self.failed_last = now;
     }
 
-    /// Whether the last settlement removed the front, so that the next event may go out at once.
+    /// Whether the last settlement removed the front, so that the next event may go out at once. Behind one that was
+    /// discarded there may be another: the store knows.
     pub(super) fn next_goes_on(&self) -> bool {
-        self.counted == 0 && self.failures == 0 && self.discard.is_none()
+        self.counted == 0 && self.discard.is_none()
     }
 }

@@ -278,9 +278,15 @@ impl Rig {
         }
     }
 
+    /// Lets time pass. As a shell does, it tells the keeper of it only when that asked to be woken.
     fn wait(&mut self, time: Duration) {
-        self.now = self.now + time;
-        self.step(Input::Tick);
+        let end = self.now + time;
+        while let Some(wake) = self.wake.take_if(|wake| *wake <= end) {
+            self.now = wake;
+            self.step(Input::Tick);
+            self.serve();
+        }
+        self.now = end;
         self.serve();
     }
 

@@ -154,15 +154,11 @@ impl Pipeline {
 
     /// A call was rejected for one of its events: halves it until the culprit stands alone.
     fn split(&mut self, now: Moment, mut items: Vec<(LaneId, Item)>, reason: &str) {
-        match items.len() {
-            0 => {}
-            1 => {
-                if let Some((lane, item)) = items.pop() {
-                    self.lanes.put_back(lane, vec![item]);
-                    self.blame(now, lane, true, reason);
-                }
-            }
-            _ => self.halve(now, items),
+        if items.len() > 1 {
+            self.halve(now, items);
+        } else if let Some((lane, item)) = items.pop() {
+            self.lanes.put_back(lane, vec![item]);
+            self.blame(now, lane, true, reason);
         }
     }
 

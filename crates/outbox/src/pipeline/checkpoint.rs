@@ -32,11 +32,11 @@ impl Pipeline {
         }
     }
 
+    /// Whether what is done, if anything, is to be stored now.
     fn checkpoint_is_due(&self, now: Moment) -> bool {
-        let uncovered = self.window.uncovered();
         let stopping = !self.is_running() && self.is_quiet();
         let waited = self.checkpointed.is_none_or(|last| now >= last + self.settings.checkpoint_after);
-        uncovered > 0 && (stopping || waited || uncovered >= self.settings.window.events / 4)
+        stopping || waited || self.window.uncovered() >= self.settings.window.events / 4
     }
 
     pub(super) fn stored(&mut self, now: Moment, write: WriteId) {

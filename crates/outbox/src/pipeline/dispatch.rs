@@ -111,10 +111,11 @@ impl Pipeline {
             batch.items.push((id, item));
             taken += 1;
         }
-        if taken > 0 {
-            lane.state = State::InCall;
+        if taken == 0 {
+            return false;
         }
-        taken > 0
+        lane.state = State::InCall;
+        true
     }
 }
 

@@ -92,6 +92,13 @@ pub(super) struct Lanes {
     pub(super) troubled: std::collections::BTreeSet<Lane>,
 }
 
+impl Item {
+    /// Where it stands among those of its lane: what a slot carries was there before the slot's own record.
+    fn turn(&self) -> (u64, bool, u16, u32) {
+        (self.slot, self.carried == 0, self.carried, self.index)
+    }
+}
+
 impl Lanes {
     /// The lane's state, made if it is new.
     pub(super) fn enter(&mut self, lane: Lane) -> LaneId {
@@ -160,7 +167,7 @@ impl Lanes {
         let state = self.get_mut(id);
         state.held += 1;
         state.held_bytes += item.size;
-        let behind = state.queue.iter().position(|other| other.slot > item.slot);
+        let behind = state.queue.iter().position(|other| other.turn() > item.turn());
         state.queue.insert(behind.unwrap_or(state.queue.len()), item);
     }
 

@@ -190,6 +190,13 @@ mod tests {
     }
 
     #[test]
+    fn within_an_incarnation_an_entry_is_judged_by_its_number_alone() {
+        let mut mark = mark(4, 4);
+        mark.take(entry(2, 5, (1, 4)));
+        assert_eq!(mark.judge(entry(2, 9, (1, 8))), Turn::Missing(6..=8));
+    }
+
+    #[test]
     fn nothing_of_a_higher_incarnation_is_a_duplicate_of_what_was_taken_before_it() {
         let mut mark = mark(5, 10);
         mark.take(entry(2, 10, (2, 9)));

@@ -13,8 +13,11 @@ use crate::{
     testing_event,
 };
 
+mod blame;
 mod elsewhere;
 mod observed;
+mod pace;
+mod shares;
 
 /// A pipeline, and what it wants.
 struct Rig {
@@ -29,6 +32,7 @@ struct Rig {
     disorders: Vec<(String, u64, Disorder)>,
     gaps: Vec<(Key, Vec<u64>)>,
     credit: Option<usize>,
+    wake: Option<Moment>,
     finished: bool,
 }
 
@@ -66,6 +70,7 @@ fn rig(settings: Settings) -> Rig {
         disorders: Vec::new(),
         gaps: Vec::new(),
         credit: None,
+        wake: None,
         finished: false,
     };
     rig.step(Input::Tick);
@@ -109,14 +114,19 @@ impl Rig {
                 }
                 Effect::Health(health) => self.health.push(health),
                 Effect::Finished => self.finished = true,
-                Effect::WakeAt(_) => {}
+                Effect::WakeAt(moment) => self.wake = Some(moment),
             }
         }
     }
 
+    /// Lets time pass. As a shell does, it tells the pipeline of it only when that asked to be woken.
     fn wait(&mut self, time: Duration) {
-        self.now = self.now + time;
-        self.step(Input::Tick);
+        let end = self.now + time;
+        while let Some(wake) = self.wake.take_if(|wake| *wake <= end) {
+            self.now = wake;
+            self.step(Input::Tick);
+        }
+        self.now = end;
     }
 
     fn read_contents(&mut self, contents: Vec<Content>) {
@@ -148,8 +158,13 @@ impl Rig {
     }
 
     fn fail(&mut self, fault: Fault) {
+        self.fail_for(fault, None);
+    }
+
+    /// The next call fails as a whole, and the sink asks to be left alone for so long.
+    fn fail_for(&mut self, fault: Fault, retry_after: Option<Duration>) {
         let (call, _) = self.call();
-        self.step(Input::CallFailed { call, fault, retry_after: None, reason: "down".to_owned() });
+        self.step(Input::CallFailed { call, fault, retry_after, reason: "down".to_owned() });
     }
 
     fn store_checkpoints(&mut self) {
@@ -496,7 +511,7 @@ fn a_hot_key_that_the_target_throttles_by_name_is_set_aside_until_the_time_that_
     assert!(rig.keeps.is_empty());
     rig.wait(Duration::from_secs(1));
     let [(_, lane, Some(front), _)] = rig.keeps.as_slice() else { panic!("nothing was set aside") };
-    assert_eq!((lane, front.retry_in), (&Lane::Key(Key::new("hot").unwrap()), Some(Duration::from_secs(29))));
+    assert_eq!((lane, front.retry_in), (&Lane::Key(Key::new("hot").unwrap()), Some(Duration::from_millis(29_500))));
 }
 
 #[test]

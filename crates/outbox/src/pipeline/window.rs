@@ -246,3 +246,109 @@ impl Window {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        entry::{CommitId, Content},
+        testing_event,
+    };
+
+    const LIMIT: Limit = Limit { events: 100, bytes: 100_000 };
+
+    fn record(count: u64) -> Arc<Record> {
+        let events = (1..=count).map(|number| testing_event("order.placed", Some("a"), number));
+        let (position, content) = (Position::new("1"), Content::Events(events.collect()));
+        Arc::new(Record { position, commit: CommitId([7; 16]), recorded: jiff::Timestamp::UNIX_EPOCH, content })
+    }
+
+    fn window() -> Window {
+        Window::new(LIMIT, Position::new("0"))
+    }
+
+    /// What is left of the limit beside these records.
+    fn beside(records: &[&Arc<Record>]) -> Limit {
+        let (events, bytes) =
+            records.iter().fold((0, 0), |(events, bytes), record| (events + record.len(), bytes + record.weight()));
+        Limit { events: LIMIT.events - events, bytes: LIMIT.bytes - bytes }
+    }
+
+    #[test]
+    fn nothing_more_is_read_once_either_bound_is_reached() {
+        let one = record(1);
+        for limit in [Limit { events: 1, ..LIMIT }, Limit { bytes: one.weight(), ..LIMIT }] {
+            let mut window = Window::new(limit, Position::new("0"));
+            window.push(one.clone());
+            assert_eq!(window.credit(), Limit { events: 0, bytes: 0 });
+        }
+    }
+
+    #[test]
+    fn what_is_done_counts_against_the_limit_until_its_checkpoint_is_stored() {
+        let (mut window, records) = (window(), [record(1), record(3)]);
+        for record in &records {
+            window.push(record.clone());
+        }
+        window.done(0);
+        (0..3).for_each(|_| window.done(1));
+        assert_eq!((window.uncovered(), window.is_settled()), (4, true));
+        assert_eq!(window.credit(), beside(&[&records[0], &records[1]]));
+        assert!(window.begin_checkpoint().is_some() && window.is_storing());
+        assert_eq!(window.credit(), beside(&[&records[0], &records[1]]));
+        window.checkpoint_stored();
+        assert_eq!((window.credit(), window.uncovered(), window.is_storing()), (LIMIT, 0, false));
+        assert!(window.begin_checkpoint().is_none());
+    }
+
+    #[test]
+    fn a_checkpoint_that_failed_is_covered_by_the_next_one_with_what_was_done_since() {
+        for later in [0, 3] {
+            let mut window = window();
+            window.push(record(2));
+            (0..2).for_each(|_| window.done(0));
+            window.begin_checkpoint();
+            if later > 0 {
+                window.push(record(later));
+                (0..later).for_each(|_| window.done(1));
+            }
+            window.checkpoint_failed();
+            assert!(!window.is_storing());
+            assert_eq!(window.uncovered() as u64, 2 + later);
+            assert!(window.begin_checkpoint().is_some());
+            window.checkpoint_stored();
+            assert_eq!((window.credit(), window.uncovered()), (LIMIT, 0));
+        }
+    }
+
+    #[test]
+    fn what_a_slot_carries_counts_until_all_of_it_is_done_and_holds_the_slot_open() {
+        let (mut window, own, carried) = (window(), record(1), [record(2), record(1)]);
+        let slot = window.push(own.clone());
+        assert!(!window.is_carrying() && !window.carries(slot));
+        assert_eq!([window.carry(slot, carried[0].clone()), window.carry(slot, carried[1].clone())], [1, 2]);
+        assert!(window.is_carrying() && window.carries(slot) && !window.carries(slot + 1));
+        let is_found =
+            |window: &Window, number, record| window.record_of(slot, number).is_some_and(|of| Arc::ptr_eq(of, record));
+        assert!(is_found(&window, 0, &own) && is_found(&window, 1, &carried[0]) && is_found(&window, 2, &carried[1]));
+        window.done_of(slot, 0);
+        window.done_of(slot, 1);
+        window.done_of(slot, 1);
+        assert_eq!(window.credit(), beside(&[&own, &carried[0], &carried[1]]));
+        assert!(is_found(&window, 2, &carried[1]) && !window.is_settled());
+        window.done_of(slot, 2);
+        assert_eq!((window.credit(), window.is_carrying(), window.is_settled()), (beside(&[&own]), false, true));
+    }
+
+    #[test]
+    fn a_slot_that_is_done_already_takes_nothing_from_the_others() {
+        let mut window = window();
+        for _ in 0..4 {
+            window.push(record(1));
+        }
+        (0..3).for_each(|_| window.done(1));
+        assert!(window.first_blocking().is_none(), "three of four are open");
+        window.done(2);
+        assert_eq!(window.first_blocking().map(|(slot, _)| slot), Some(0));
+    }
+}

@@ -1,9 +1,16 @@
 //! What a store may ask of a job: how much it is, and to do less.
 
+use tower::Layer;
+
 use super::*;
 use crate::{
     bookkeeping::KeptId,
-    inbox::{memory::MemoryTx, settings::Mode},
+    inbox::{
+        InboxLayer,
+        memory::{MemoryInbox, MemoryTx, handler_fn},
+        settings::{InboxRetry, Mode},
+    },
+    memory::ManualClock,
     testing_event,
 };
 
@@ -59,4 +66,28 @@ fn a_sweep_does_half_as_many_keys_down_to_one_and_then_half_as_many_events_of_th
         assert!(seen.len() < 100, "it can always do less");
     }
     assert_eq!(seen, [(32, 5), (16, 5), (8, 5), (4, 5), (2, 5), (1, 5), (1, 3), (1, 2), (1, 1)]);
+}
+
+#[test]
+fn a_sweep_weighs_as_many_keys_as_it_may_look_at_and_can_do_less() {
+    let executor = Deferring { expiry: Duration::ZERO };
+    let (settings, share) = (settings(1), Share::of(&settings(1)));
+    let (scope, blame) = (Scope::Due, Blame::default());
+    let mut job = SweepJob { executor, settings, now: Timestamp::UNIX_EPOCH, scope, blame, share };
+    assert_eq!(Job::<Tx>::weight(&job), SWEEP);
+    assert_eq!(lessened(&mut job, |job| job.share.lanes), [32, 16, 8, 4, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_sweep_looks_at_every_key_however_many_there_are() {
+    let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+    let retry = InboxRetry { attempts: 2, ..InboxRetry::default() };
+    let layer = InboxLayer::once(MemoryInbox::new()).retry(retry).clock(clock.clone());
+    let service = layer.layer(handler_fn(|(): &mut (), _: &crate::Event| Answer::retry("no")));
+    let events = (0..=SWEEP).map(|key| testing_event("t", Some(&format!("key/{key}")), 1).into());
+    service.apply(events.collect()).await.unwrap();
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(service.sweep_due().await.unwrap().lanes, SWEEP as u64 + 1);
+    assert_eq!(service.operator().totals().await.unwrap().retrying, 0, "each was tried");
+    assert_eq!(service.sweep().await.unwrap().lanes, SWEEP as u64 + 1);
 }

@@ -361,3 +361,36 @@ async fn a_layer_around_the_inbox_sees_every_request() {
     assert_eq!(status(&router, batched(&[event("a", 1), event("b", 1)])).await, 202);
     assert_eq!(*seen.lock().unwrap(), [2]);
 }
+
+#[tokio::test]
+async fn a_body_may_have_as_many_bytes_as_the_limit_says_and_no_more() {
+    let mut length = HeaderMap::new();
+    length.insert(header::CONTENT_LENGTH, header::HeaderValue::from_static("10"));
+    let whole = || Body::from("0123456789");
+    let halves = || Body::from_stream(stream::iter(["01234", "56789"].map(Ok::<_, std::io::Error>)));
+    for (limit, fits) in [(9, false), (10, true), (11, true)] {
+        assert_eq!(check_length(&length, limit).is_ok(), fits);
+        assert_eq!(read(whole(), limit).await.is_ok(), fits);
+        assert_eq!(read(halves(), limit).await.is_ok(), fits);
+    }
+}
+
+#[test]
+fn a_message_is_kept_with_the_headers_that_say_what_it_is() {
+    let mut headers = HeaderMap::new();
+    for name in ["content-type", "ce-id", "authorization", "accept"] {
+        headers.insert(name, header::HeaderValue::from_static("value"));
+    }
+    let mut kept: Vec<_> = raw(&headers, Bytes::new()).headers.into_iter().map(|(name, _)| name).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, ["ce-id", "content-type"]);
+}
+
+#[test]
+fn a_body_that_is_as_it_is_may_say_so() {
+    for (encoding, taken) in [("identity", true), ("gzip", false)] {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static(encoding));
+        assert_eq!(check_encoding(&headers).is_ok(), taken);
+    }
+}

@@ -202,3 +202,48 @@ fn a_keep_that_is_stored_again_after_a_lost_answer_does_not_hide_what_an_operato
     rig.serve();
     assert_eq!(rig.calls.len(), 1);
 }
+
+#[test]
+fn a_lane_whose_front_is_stored_again_is_looked_at_for_what_an_operator_did_since() {
+    let mut rig = rig(settings());
+    rig.open("a", FrontPlan::Retry(seconds(20)), [event("a", 1)]);
+    let first = rig.trouble(&lane("a")).unwrap();
+    rig.store.get_mut(&lane("a")).unwrap().plan = FrontPlan::Retry(Duration::ZERO);
+    rig.step(Input::Trouble(first));
+    rig.serve();
+    assert_eq!(rig.calls.len(), 1);
+}
+
+#[test]
+fn another_trouble_of_a_lane_is_as_it_was_told() {
+    let mut rig = rig(settings());
+    rig.open("a", FrontPlan::Dead, [event("a", 1)]);
+    rig.serve();
+    rig.open("a", FrontPlan::Retry(seconds(20)), [event("a", 2)]);
+    assert_eq!((rig.loads.len(), rig.wake), (0, Some(rig.now + seconds(20))));
+    rig.wait(seconds(20));
+    assert_eq!(rig.calls[0].1, ["a@1.2.0"]);
+}
+
+#[test]
+fn the_follower_of_a_discarded_event_may_be_discarded_too() {
+    let mut rig = rig(settings());
+    rig.open("a", discard(), [event("a", 1), event("a", 2)]);
+    rig.serve();
+    rig.answer_only([Outcome::Accepted]);
+    let (write, outcome) = rig.carry_out();
+    rig.store.get_mut(&lane("a")).unwrap().plan = discard();
+    rig.step(Input::Settled { write, outcome });
+    rig.serve();
+    assert_eq!(rig.calls[0].1, ["marker a@1.2.0"]);
+}
+
+#[test]
+fn a_discarded_event_without_a_place_goes_without_a_marker() {
+    let mut rig = rig(settings());
+    let unplaced = KeptContent::Event(testing_event("order.placed", None, 1));
+    rig.open("a", discard(), [unplaced, event("a", 2)]);
+    rig.serve();
+    assert_eq!(rig.left("a"), ["a@1.2.0"]);
+    assert_eq!(rig.accept(), ["a@1.2.0"]);
+}

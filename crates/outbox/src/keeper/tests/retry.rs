@@ -135,6 +135,7 @@ fn with_continue_a_dead_letter_moves_to_a_lane_of_its_own_in_one_write_and_its_k
     assert_eq!(settle.remove.len(), 1);
     assert!(rig.calls.is_empty(), "nothing passes it before it is stored");
     rig.serve();
+    assert_eq!(rig.keeper.troubled().collect::<Vec<_>>(), [&lane("a"), &Lane::Event("a@1.1.0".into())]);
     assert_eq!(rig.left("a"), ["a@1.2.0"]);
     assert_eq!(rig.accept(), ["a@1.2.0"]);
     assert_eq!(rig.released, [lane("a")]);
@@ -292,4 +293,54 @@ fn outcomes_that_do_not_match_the_call_acknowledge_nothing() {
     assert_eq!(rig.left("a"), ["a@1.1.0", "a@1.2.0"]);
     rig.wait_for_call();
     assert_eq!(rig.calls[0].1[0], "a@1.1.0");
+}
+
+#[test]
+fn what_is_throttled_at_the_front_is_worth_no_write() {
+    let mut rig = rig(settings());
+    rig.keep("a", 1..=2);
+    rig.answer_only([throttled(30), throttled(30)]);
+    assert!(rig.settles.is_empty());
+}
+
+#[test]
+fn what_the_keeper_itself_had_accepted_shows_that_a_failure_was_not_the_sinks() {
+    let mut rig = rig(settings());
+    rig.keep("a", [1]);
+    rig.keep("b", [1]);
+    rig.fail(Fault::Unknown, None);
+    rig.wait(Duration::from_millis(1));
+    assert_eq!(rig.accept(), ["b@1.1.0"]);
+    rig.wait_for_call();
+    rig.fail(Fault::Unknown, None);
+    assert_eq!(rig.store[&lane("a")].attempts, 1);
+}
+
+#[test]
+fn a_call_of_several_that_fails_without_a_name_is_halved_and_counts_for_none() {
+    let mut rig = rig(settings());
+    rig.keep("z", [1]);
+    rig.accept();
+    rig.keep("a", 1..=5);
+    rig.fail(Fault::Unknown, None);
+    assert_eq!(rig.calls[0].1, ["a@1.1.0", "a@1.2.0", "a@1.3.0"]);
+    assert_eq!(rig.store[&lane("a")].attempts, 0);
+}
+
+#[test]
+fn the_time_of_failure_begins_with_the_first_failed_attempt_whether_it_counts_or_not() {
+    let mut rig = rig(settings());
+    rig.keep("a", [1]);
+    let begun = rig.now;
+    for _ in 0..3 {
+        rig.fail(Fault::Unknown, None);
+        rig.wait_for_call();
+    }
+    rig.step(Input::OthersAccepted);
+    rig.answer_only([refused(false)]);
+    assert_eq!(rig.settles[0].front.as_ref().unwrap().failed_for, rig.now.since(begun));
+    rig.serve();
+    rig.wait_for_call();
+    rig.answer_only([refused(false)]);
+    assert_eq!(rig.settles[0].front.as_ref().unwrap().failed_for, rig.now.since(begun));
 }

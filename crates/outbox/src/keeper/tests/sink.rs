@@ -151,3 +151,33 @@ fn a_keeper_whose_last_lane_is_erased_ceases_to_back_off() {
         assert_eq!(rig.health.last(), Some(&Health::Flowing), "{fault:?}");
     }
 }
+
+#[test]
+fn a_drain_is_undone_neither_by_a_pause_nor_by_a_resume() {
+    for then in [Input::Pause, Input::Resume] {
+        let mut rig = rig(singly());
+        rig.keep("a", 1..=2);
+        rig.step(Input::Drain);
+        rig.step(then.clone());
+        rig.step(Input::Resume);
+        rig.accept();
+        assert!(rig.calls.is_empty() && rig.finished, "{then:?}");
+    }
+}
+
+#[test]
+fn a_wish_to_be_woken_is_said_once_and_followed_by_the_next_one() {
+    let mut rig = rig(settings());
+    rig.keep("a", [1]);
+    assert_eq!(rig.wake, None);
+    rig.answer([throttled(30)]);
+    assert_eq!(rig.wake.take(), Some(rig.now + seconds(30)));
+    rig.step(Input::Tick);
+    assert_eq!(rig.wake, None, "the shell knows of it");
+    rig.keep("b", [1]);
+    rig.fail(Fault::Throttle, Some(seconds(20)));
+    rig.wait(seconds(20));
+    assert_eq!(rig.calls.remove(0).1, ["b@1.1.0"]);
+    rig.wait(seconds(10));
+    assert_eq!(rig.calls[0].1, ["a@1.1.0"]);
+}

@@ -158,3 +158,52 @@ fn a_route_that_backed_off_for_what_is_kept_meanwhile_flows_once_its_time_has_co
     rig.step(Input::Stored { write });
     assert_eq!(rig.health.last(), Some(&Health::Flowing));
 }
+
+#[test]
+fn a_key_in_trouble_elsewhere_leaves_the_others_that_could_go_out_where_they_are() {
+    let mut rig = rig(settings());
+    rig.step(Input::Pause);
+    rig.read([event("a", 1), event("b", 1)]);
+    rig.step(Input::Troubled { lane: lane("a") });
+    rig.step(Input::Resume);
+    assert_eq!(rig.call().1, ["b@1.1.0"]);
+    assert_eq!(rig.keeps[0].3, ["a@1.1.0"]);
+}
+
+#[test]
+fn a_release_from_before_does_not_undo_a_trouble_that_is_not_stored_yet() {
+    let mut rig = rig(settings());
+    rig.read([event("a", 1)]);
+    rig.step(Input::Pause);
+    rig.answer([refused(true)]);
+    rig.step(Input::Released { lane: lane("a") });
+    rig.step(Input::Resume);
+    assert!(rig.calls.is_empty(), "{:?}", rig.calls);
+    assert_eq!(rig.keeps[0].3, ["a@1.1.0"]);
+}
+
+#[test]
+fn an_event_without_a_key_whose_lane_is_free_goes_out_and_others_beside_it() {
+    let alone = Lane::Event("id-1".into());
+    let mut rig = rig(settings());
+    rig.step(Input::Troubled { lane: alone.clone() });
+    rig.read([testing_event("order.placed", None, 1)]);
+    let (write, kept_in, ..) = rig.keeps.remove(0);
+    assert_eq!(kept_in, alone);
+    rig.step(Input::KeyFree { write });
+    rig.read([event("b", 1)]);
+    assert_eq!(rig.calls.iter().map(|(_, events)| events[0].as_str()).collect::<Vec<_>>(), ["id-1", "b@1.1.0"]);
+}
+
+#[test]
+fn a_copy_of_a_dead_letter_goes_out_before_the_events_of_its_entry_that_stand_behind_it() {
+    let mut rig = rig_with_a_dead_letter();
+    rig.pipeline.settings.size = Arc::new(|_| 10);
+    rig.step(Input::Pause);
+    let mut second = event("a", 1);
+    second.id = "a@1.1.1".into();
+    rig.read_contents(vec![Content::Events([event("a", 1), second].into_iter().collect())]);
+    rig.step(Input::Released { lane: Lane::Event("a@1.1.0".into()) });
+    rig.step(Input::Resume);
+    assert_eq!(rig.call().1, ["a@1.1.0"]);
+}

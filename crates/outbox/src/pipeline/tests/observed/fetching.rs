@@ -201,3 +201,56 @@ fn what_was_discarded_while_it_waited_to_be_parked_does_not_go_out_though_anothe
     rig.step(Input::KeyFree { write });
     assert_eq!(rig.accept_all(), ["a@1.3.0"]);
 }
+
+#[test]
+fn the_last_look_for_what_is_missing_is_when_patience_ends() {
+    let mut rig = missing_before(3, observed());
+    let begun = rig.now;
+    loop {
+        rig.fetched(vec![None]);
+        if !rig.gaps.is_empty() {
+            break;
+        }
+        assert!(rig.fetches.is_empty(), "not at once");
+        rig.wait(rig.wake.unwrap().since(rig.now));
+    }
+    assert_eq!(rig.now.since(begun), PATIENCE);
+}
+
+#[test]
+fn a_fetch_that_fails_when_patience_ends_is_repeated_after_a_delay() {
+    let mut rig = missing_before(3, observed());
+    rig.fetched(vec![None]);
+    let end = rig.now + PATIENCE;
+    while rig.now < end {
+        rig.wait(rig.wake.unwrap().since(rig.now));
+        let (fetch, ..) = rig.fetches.remove(0);
+        rig.step(Input::FetchFailed { fetch });
+        assert!(rig.fetches.is_empty(), "not at once");
+    }
+    assert_eq!(rig.now, end);
+    rig.wait(PATIENCE);
+    rig.fetched(vec![None]);
+    assert_eq!(rig.gaps.len(), 1);
+}
+
+#[test]
+fn what_comes_by_itself_while_it_is_fetched_is_taken_once() {
+    let mut rig = missing_before(4, observed());
+    rig.read([event("a", 3)]);
+    rig.fetched(vec![found(event("a", 2)), found(event("a", 3))]);
+    assert_eq!(rig.accept_all(), ["a@1.2.0", "a@1.3.0", "a@1.4.0"]);
+    assert_eq!(rig.disorders, []);
+    assert_eq!(rig.done_to(), "3");
+}
+
+#[test]
+fn what_was_fetched_for_an_entry_that_the_route_does_not_take_goes_out() {
+    let takes = |_: &Record, event: &Event| event.kind() != "other";
+    let mut rig = rig(Settings { takes: Arc::new(takes), ..observed() });
+    rig.read([event("a", 1), testing_event("other", Some("a"), 4)]);
+    rig.accept_all();
+    rig.fetched(vec![found(event("a", 2)), found(event("a", 3))]);
+    assert_eq!(rig.accept_all(), ["a@1.2.0", "a@1.3.0"]);
+    assert_eq!(rig.done_to(), "2");
+}
