@@ -140,6 +140,11 @@ impl Inner {
                 recovery.label
             )));
         }
+        if recovery.kept.is_some_and(|kept| self.calls.clock.wall().as_millisecond() > kept) {
+            return Err(trimmed(
+                "while the table was read, some of what was to be read may have expired: read it again",
+            ));
+        }
         let skip = recovery::skip_behind(recovery.started);
         if skip < self.horizon() {
             return Err(trimmed(
