@@ -33,8 +33,8 @@ impl Lost {
         let since = place.since.saturating_mul(1000);
         let expires = EntryName::in_position(&checkpoint.position).and_then(|name| name.expires);
         let lived = expires.map(|expires| expires.saturating_mul(1000).saturating_sub(since));
-        let lives = retention.map(|retention| lived.map_or(retention, |lived| lived.min(retention)));
-        Self { since, kept: lives.map(|lives| since.saturating_add(lives)) }
+        let shortest = retention.map(|retention| lived.map_or(retention, |lived| lived.min(retention)));
+        Self { since, kept: shortest.map(|shortest| since.saturating_add(shortest)) }
     }
 }
 
