@@ -208,6 +208,16 @@ pub trait BusinessStore: Send + Sync {
     /// As the store gave it.
     async fn agreement(&self, witnesses: &[Witness]) -> Result<Agreement, StoreError>;
 
+    /// How many entries lie behind `agreed`, or how many there are; `None`, unless it is implemented, where the source can
+    /// tell. A store whose source reads a stream has to say it itself: the stream of a restored table holds none of them.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn entries_behind(&self, agreed: Option<&Position>) -> Result<Option<u64>, StoreError> {
+        let _ = agreed;
+        Ok(None)
+    }
+
     /// Raises the incarnation, and moves entries behind `agreed` that `restamp` says were written after the loss into
     /// it. Gives the new incarnation.
     ///

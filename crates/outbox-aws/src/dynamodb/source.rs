@@ -147,6 +147,11 @@ impl Inner {
         self.calls.clock.wall().as_second()
     }
 
+    /// Whether the table's items do not say when they were written.
+    fn is_timeless(&self) -> bool {
+        self.store.tables().mapping().is_some_and(|mapping| !mapping.has_time())
+    }
+
     /// What was created before this second may be forgotten.
     fn horizon(&self) -> i64 {
         self.now().saturating_sub(seconds(MEMORY))

@@ -176,6 +176,11 @@ impl BusinessStore for DynamoStore {
         self.inner.agreement(witnesses).await
     }
 
+    async fn entries_behind(&self, agreed: Option<&Position>) -> Result<Option<u64>, StoreError> {
+        let behind = self.inner.behind(agreed).await?;
+        self.inner.count_behind(behind.as_ref()).await.map(Some)
+    }
+
     async fn raise_incarnation(&self, agreed: Option<&Position>, restamp: bool) -> Result<u32, StoreError> {
         self.inner.raise_incarnation(agreed, restamp).await
     }

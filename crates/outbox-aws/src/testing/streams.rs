@@ -146,6 +146,11 @@ impl StreamServer {
         self.world().roll(shard)
     }
 
+    /// Lists a child of a shard that looks open still, as listings may for a while. Gives the child.
+    pub fn announce(&self, shard: &str) -> String {
+        self.world().announce(shard)
+    }
+
     /// Forgets the oldest `records` of a shard.
     pub fn trim(&self, shard: &str, records: usize) {
         self.world().trim(shard, records);

@@ -15,3 +15,4 @@ mod rig;
 #[allow(dead_code, reason = "shared with the tests of the tables")]
 mod server;
 mod shards;
+mod unread;

@@ -256,6 +256,52 @@ async fn a_route_that_was_last_read_before_entries_expired_stops_unless_a_loss_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_retention_that_was_raised_meanwhile_hides_no_loss() {
+    const DAY: i64 = 24 * 3600;
+    let rig = Rig::new().await;
+    let shard = rig.source().await.partitions().await.unwrap().remove(0).id;
+    let asked = registration(Start::Beginning, Timestamp::UNIX_EPOCH);
+    // Today an entry lives for 30 days; the last one that was read, two days ago, lived for so many.
+    let read = rig.clock.wall().as_second() - 2 * DAY;
+    for (lived, is_refused) in [(1, true), (3, false), (40, false)] {
+        let position = format!("1/{}/cart/1@s1/{read}", read + lived * DAY);
+        let recovery = rig.source().await.recovery(&asked, &[checkpoint(&shard, &position, false)]).await;
+        assert_eq!(
+            recovery.is_err_and(|error| error.to_string().contains("--accept-loss")),
+            is_refused,
+            "{lived} days"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_while_the_table_is_read_is_no_less_lost() {
+    let rig = Rig::new().await;
+    let shard = rig.source().await.partitions().await.unwrap().remove(0).id;
+    let asked = registration(Start::Beginning, Timestamp::UNIX_EPOCH);
+    // Of what was read last there is left for four hours.
+    let read = rig.clock.wall().as_second() - 30 * 24 * 3600 + 4 * 3600;
+    let known = checkpoint(&shard, &format!("@s1/{read}"), false);
+    // A quarter of 40 units, of 4 KB each: five hours of it, and three.
+    for (hours, is_refused) in [(5, true), (3, false)] {
+        rig.server.say_capacity(40, 1, hours * 3600 * 10 * 4096);
+        let recovery = rig.source().await.recovery(&asked, std::slice::from_ref(&known)).await;
+        assert_eq!(recovery.is_err(), is_refused, "{hours} hours");
+    }
+    // It took longer than it was said to.
+    let source = rig.source().await;
+    let recovery = source.recovery(&asked, std::slice::from_ref(&known)).await.unwrap().unwrap();
+    rig.clock.pass(3 * HOUR);
+    source.after_recovery(&recovery.partition, &shard).await.unwrap();
+    rig.clock.pass(2 * HOUR);
+    let error = source.after_recovery(&recovery.partition, &shard).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Trimmed, "{error}");
+    let begun = checkpoint(&recovery.partition, recovery.position.as_str(), false);
+    let error = source.recovery(&asked, &[known, begun]).await.unwrap_err();
+    assert!(error.to_string().contains("--accept-loss"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_recovery_begins_an_hour_before_what_is_behind_and_not_before_what_is_not() {
     let rig = Rig::new().await;
     let now = rig.clock.wall().as_second();

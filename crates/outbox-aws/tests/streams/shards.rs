@@ -309,3 +309,53 @@ async fn no_more_than_two_read_a_shard_at_a_time() {
     assert_eq!(counts, [19, 18, 17, 16, 15, 14]);
     assert_eq!(rig.server.most_readers(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_pages_before_a_parent_s_last_record_are_not_taken_for_its_loss() {
+    let rig = Rig::new().await;
+    rig.write("cart/1", [1]);
+    let child = rig.server.roll(&rig.server.shard_of("cart/1"));
+    rig.server.habits(Habits { empty_pages: 3, ..Habits::default() });
+    let source = rig.source().await;
+    let partitions = source.partitions().await.unwrap();
+    let child = &partitions.iter().find(|listed| listed.id.as_str().ends_with(&child)).unwrap().id;
+    source.beginning(child).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_pages_of_a_shard_that_is_read_late_make_nothing_younger_that_follows_it() {
+    let rig = Rig::new().await;
+    let (parent, first) = begin(&rig.source().await).await;
+    rig.write("cart/1", [1]);
+    let child = rig.server.roll(&rig.server.shard_of("cart/1"));
+    rig.write("cart/1", [2]);
+    rig.clock.pass(HOUR * 22);
+    rig.server.habits(Habits { empty_pages: 3, ..Habits::default() });
+    let source = rig.source().await;
+    let child_id = source.partitions().await.unwrap().into_iter().find(|listed| listed.id.as_str().ends_with(&child));
+    let child_id = child_id.unwrap().id;
+    let page = source.read(&parent, &first, PLENTY).await.unwrap();
+    assert_eq!(ids(&page), ["cart/1@1.1.0"]);
+    let begun = source.beginning(&child_id).await.unwrap();
+    rig.clock.pass(HOUR * 2);
+    rig.server.trim(&child, 1);
+    rig.write("cart/1", [3]);
+    let error = source.read(&child_id, &begun, PLENTY).await.unwrap_err();
+    assert_eq!(error.kind(), outbox::ErrorKind::Trimmed, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_whose_child_is_listed_before_its_end_is_asked_no_more_often_than_others() {
+    let (rig, sink) = (Rig::new().await, sink());
+    rig.write("cart/1", 1..=3);
+    rig.server.announce(&rig.server.shard_of("cart/1"));
+    let relay = rig.run(&sink).await;
+    rig.published(&sink).await;
+    // A second after the last record the pauses are as long as they get within a minute.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = rig.server.calls("GetRecords");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let asked = rig.server.calls("GetRecords") - before;
+    assert!((3..=13).contains(&asked), "{asked} requests in three seconds");
+    relay.stop().await;
+}

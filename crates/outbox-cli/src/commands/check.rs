@@ -323,8 +323,12 @@ async fn would_do(
     let name = &route.settings.name;
     let found: Option<&Registration> = registrations.iter().find(|registration| registration.route == *name);
     let registration = found.cloned().unwrap_or_else(|| standing::would_be(route, now));
-    let standings = standing::standings(stores, &registration).await?;
-    let backlog = standing::backlog(stores, &standings).await?;
+    let standing::Behind { standings, mut backlog, forgotten } = standing::behind(stores, &registration).await?;
+    if let Some(said) = forgotten {
+        let in_table = standing::in_table(stores, &registration).await?;
+        backlog.entries = backlog.entries.max(in_table.unwrap_or(0));
+        findings.note(subject, said, Some("a relay reads the table again, and says so; there is nothing to do"));
+    }
     let oldest = backlog.oldest.map_or_else(String::new, |time| format!(", the oldest {} old", age(since(time, now))));
     let entries = counted(backlog.entries, "entry", "entries");
     let text = if found.is_some() && !standings.iter().any(|standing| standing.stored) {

@@ -1,11 +1,14 @@
 //! `outbox replay`: publishes history again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use outbox::{
-    Clock as _, Entropy as _, Event, Filter, Start, System, bookkeeping::Replay, filter::Matcher, source::Limit,
+    Clock as _, Entropy as _, ErrorKind, Event, Filter, Record, StoreError, System,
+    bookkeeping::{Checkpoint, Replay},
+    filter::Matcher,
+    source::Limit,
     store::Registration,
 };
 use serde::Serialize;
@@ -21,6 +24,9 @@ use crate::{
 
 /// Read at a time while counting.
 const PAGE: Limit = Limit { events: 2_000, bytes: 8 << 20 };
+
+/// So often in a row nothing may come before the end that is known to be there: a stream has empty pages.
+const VAIN: u32 = 20;
 
 /// Which events, to which route.
 #[derive(Debug, clap::Args)]
@@ -89,6 +95,8 @@ pub(super) struct Found {
     bytes: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
+    /// The stream does not remember all of it, and the table is read instead, up to now.
+    table: bool,
 }
 
 /// A replay to be, and how its events are recognised.
@@ -220,8 +228,13 @@ pub(super) async fn plan(
     since: Option<Timestamp>,
     until: Option<Timestamp>,
 ) -> Result<Plan, Failure> {
-    let standings = standing::standings(stores, &registration).await?;
-    let ends = standings.into_iter().filter(|standing| standing.stored);
+    let checkpoints = stores.bookkeeping.checkpoints(&registration.route).await?;
+    let checkpoints = checkpoints.into_iter().filter(|checkpoint| !checkpoint.partition.is_recovery());
+    let listed = stores.source.partitions().await?;
+    let is_listed = |checkpoint: &Checkpoint| listed.iter().any(|listed| listed.id == checkpoint.partition);
+    let (there, gone): (Vec<_>, Vec<_>) = checkpoints.partition(is_listed);
+    // What was read in partitions that are all gone is in the table.
+    let ends = if there.is_empty() { gone } else { there }.into_iter();
     let replay = Replay {
         id: new_id(),
         route: registration.route.clone(),
@@ -229,7 +242,7 @@ pub(super) async fn plan(
         event,
         since,
         until,
-        ends: ends.map(|standing| (standing.partition, standing.position)).collect(),
+        ends: ends.map(|checkpoint| (checkpoint.partition, checkpoint.position)).collect(),
         finished: false,
     };
     let (wanted, routed) = (filter.compile(), registration.filter.compile());
@@ -253,43 +266,69 @@ impl Plan {
         self.replay.since.is_none_or(|since| recorded >= since)
             && self.replay.until.is_none_or(|until| recorded < until)
     }
-
-    /// As if the route were new: everything that is retained.
-    fn whole_history(&self) -> Registration {
-        Registration { start: Start::Beginning, start_position: None, ..self.registration.clone() }
-    }
 }
 
 /// Reads what the replay would read.
 pub(super) async fn count(stores: &Stores, out: Output, plan: &Plan) -> Result<Found, Failure> {
-    let mut found = Found { route: plan.replay.route.to_string(), ..Found::default() };
     let total = standing::left_of_replay(stores, &plan.registration, &plan.replay).await?;
     let bar = out.progress(Some(total), &format!("reading for {}", plan.replay.route));
-    for (partition, end) in &plan.replay.ends {
-        let mut position = stores.source.start(partition, &plan.whole_history()).await?;
-        while stores.source.order(&position, end).is_lt() {
+    let found = match in_partitions(stores, plan, &bar).await {
+        Err(error) if error.kind() == ErrorKind::Trimmed => in_table(stores, plan, &bar, error).await,
+        found => found,
+    };
+    bar.finish_and_clear();
+    Ok(found?)
+}
+
+async fn in_partitions(stores: &Stores, plan: &Plan, bar: &ProgressBar) -> Result<Found, StoreError> {
+    let mut found = Found::none(plan);
+    for read in &plan.replay.ends {
+        let mut position = standing::start_of_replay(stores, &plan.registration, &plan.replay, read).await?;
+        let ((partition, end), mut vain) = (read, 0);
+        while stores.source.order(&position, end).is_lt() && vain < VAIN {
             let page = stores.source.read(partition, &position, PAGE).await?;
-            for record in &page.records {
-                bar.inc(1);
-                if stores.source.order(&record.position, end).is_gt() {
-                    break;
-                }
-                if plan.takes_time(record.recorded) {
-                    let matching = record.events().iter().filter(|event| plan.takes(event));
-                    matching.for_each(|event| found.add(event, record.recorded));
-                }
-            }
-            if !page.more || page.next == position {
+            let is_within = |record: &&Arc<Record>| stores.source.order(&record.position, end).is_le();
+            page.records.iter().take_while(is_within).for_each(|record| found.take(record, plan, bar));
+            if page.end {
                 break;
             }
+            vain = if page.next == position { vain + 1 } else { 0 };
             position = page.next;
         }
     }
-    bar.finish_and_clear();
     Ok(found)
 }
 
+/// The stream does not remember all of it: as a relay does then, which publishes what the table has.
+async fn in_table(stores: &Stores, plan: &Plan, bar: &ProgressBar, forgotten: StoreError) -> Result<Found, StoreError> {
+    let replaying = standing::replaying(&plan.registration, &plan.replay);
+    let Some(recovery) = stores.source.recovery(&replaying, &[]).await? else { return Err(forgotten) };
+    let mut found = Found { table: true, ..Found::none(plan) };
+    let mut position = recovery.position;
+    loop {
+        let page = stores.source.read(&recovery.partition, &position, PAGE).await?;
+        page.records.iter().for_each(|record| found.take(record, plan, bar));
+        if page.end {
+            return Ok(found);
+        }
+        position = page.next;
+    }
+}
+
 impl Found {
+    fn none(plan: &Plan) -> Self {
+        Self { route: plan.replay.route.to_string(), ..Self::default() }
+    }
+
+    /// Counts what of a record the replay publishes.
+    fn take(&mut self, record: &Record, plan: &Plan, bar: &ProgressBar) {
+        bar.inc(1);
+        if plan.takes_time(record.recorded) {
+            let matching = record.events().iter().filter(|event| plan.takes(event));
+            matching.for_each(|event| self.add(event, record.recorded));
+        }
+    }
+
     /// What `replay` publishes.
     #[cfg(feature = "aws")]
     pub(super) fn of(self, replay: &Replay) -> Self {
@@ -368,7 +407,9 @@ pub(super) fn show(out: Output, found: &[Found], asked: bool) {
         };
         let id = one.replay.as_ref().map_or_else(String::new, |id| format!("\n  replay {id}"));
         let events = counted(one.events, "event", "events");
-        out.line(format!("{}: {events}, {} of payload{range}{id}", one.route, size(one.bytes)));
+        let table =
+            if one.table { "\n  read from the table, up to now: the stream does not remember all of it" } else { "" };
+        out.line(format!("{}: {events}, {} of payload{range}{table}{id}", one.route, size(one.bytes)));
     }
     if !asked {
         let sum = number(found.iter().map(|found| found.events).sum());

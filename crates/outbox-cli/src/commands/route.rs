@@ -185,8 +185,13 @@ async fn retire(config: &Config, stores: &Stores, out: Output, name: &str, yes: 
         ))
         .help("take it out there first"));
     }
-    let standings = standing::standings(stores, &registration).await?;
-    let backlog = standing::backlog(stores, &standings).await?.entries;
+    let behind = standing::behind(stores, &registration).await?;
+    let mut backlog = behind.backlog.entries;
+    if behind.forgotten.is_some() {
+        // The table has more; how much, nobody need know who gives it up.
+        let in_table = standing::in_table(stores, &registration).await.ok().flatten();
+        backlog = backlog.max(in_table.unwrap_or(1));
+    }
     let kept = stores.bookkeeping.kept_counts(&name).await?;
     let lost = kept.retrying + kept.dead + kept.parked;
     if (backlog > 0 || lost > 0) && !yes {

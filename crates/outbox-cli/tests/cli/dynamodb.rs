@@ -22,6 +22,7 @@ use crate::{
     place::{Place, Ran},
 };
 
+mod forgotten;
 mod functions;
 mod mapping;
 

@@ -65,23 +65,53 @@ async fn listed(source: &dyn Source) -> Result<BTreeSet<PartitionId>, StoreError
 
 /// What is gone if somebody says that history went backwards, and nothing shows it: everything behind what the
 /// bookkeeping has seen last. So it is where store and bookkeeping were put back together, or where the relay died
-/// between a publication and its checkpoint.
+/// between a publication and its checkpoint. A restored table has a stream of its own: what was seen last of the former one
+/// counts then.
 ///
 /// # Errors
 /// As the stores gave them.
-pub async fn unseen_losses(source: &dyn Source, bookkeeping: &dyn Operator) -> Result<Vec<Loss>, StoreError> {
+pub async fn unseen_losses(
+    source: &dyn Source,
+    store: &dyn BusinessStore,
+    bookkeeping: &dyn Operator,
+) -> Result<Vec<Loss>, StoreError> {
+    let listed = listed(source).await?;
+    let mut seen = Vec::new();
+    for partition in read_partitions(source, bookkeeping).await? {
+        let positions = bookkeeping.witnesses(&partition).await?.into_iter().map(|witness| witness.position);
+        seen.push((partition, positions.max_by(|one, other| source.order(one, other))));
+    }
+    let known = seen.iter().filter_map(|(partition, agreed)| Some((partition, agreed.as_ref()?)));
+    let latest = known.max_by(|(one, at), (other, and)| {
+        other.is_recovery().cmp(&one.is_recovery()).then_with(|| source.order(at, and))
+    });
+    let former = latest.map(|(partition, _)| partition.clone()).filter(|partition| !listed.contains(partition));
+    seen.retain(|(partition, _)| {
+        former.as_ref().map_or_else(|| listed.contains(partition), |former| partition == former)
+    });
     let mut losses = Vec::new();
-    for partition in source.partitions().await? {
-        let positions = bookkeeping.witnesses(&partition.id).await?.into_iter().map(|witness| witness.position);
-        let agreed = positions.max_by(|one, other| source.order(one, other));
-        let from = match &agreed {
-            Some(agreed) => agreed.clone(),
-            None => beginning(source, &partition.id).await?,
-        };
-        let behind = source.backlog(&partition.id, &from).await?.entries;
-        losses.push(Loss { partition: partition.id, agreed, lost: None, behind });
+    for (partition, agreed) in seen {
+        let behind = behind(source, store, &partition, agreed.as_ref()).await?;
+        losses.push(Loss { partition, agreed, lost: None, behind });
     }
     Ok(losses)
+}
+
+/// How many entries lie behind an agreement, as the store says, or the source.
+async fn behind(
+    source: &dyn Source,
+    store: &dyn BusinessStore,
+    partition: &PartitionId,
+    agreed: Option<&Position>,
+) -> Result<u64, StoreError> {
+    if let Some(entries) = store.entries_behind(agreed).await? {
+        return Ok(entries);
+    }
+    let from = match agreed {
+        Some(agreed) => agreed.clone(),
+        None => beginning(source, partition).await?,
+    };
+    Ok(source.backlog(partition, &from).await?.entries)
 }
 
 /// Sets back what stands behind the loss, and raises the incarnation; `restamp` moves the entries behind the agreement
@@ -97,10 +127,26 @@ pub async fn settle(
     restamp: bool,
 ) -> Result<u32, StoreError> {
     // First the checkpoints, for a route that stands behind the loss could skip what is written next.
+    leave_former(source, bookkeeping).await?;
     if loss.lost.is_some() {
         set_back(source, bookkeeping, loss).await?;
     }
     store.raise_incarnation(loss.agreed.as_ref(), restamp).await
+}
+
+/// Is done with all partitions that are there no more. A stream that was made anew has others, and what the former one still
+/// shows is the history that was lost.
+async fn leave_former(source: &dyn Source, bookkeeping: &dyn Operator) -> Result<(), StoreError> {
+    let listed = listed(source).await?;
+    for route in bookkeeping.routes().await? {
+        for checkpoint in bookkeeping.checkpoints(&route).await? {
+            let is_there = checkpoint.partition.is_recovery() || listed.contains(&checkpoint.partition);
+            if !is_there && !checkpoint.finished {
+                bookkeeping.reset_checkpoint(&route, &Checkpoint { finished: true, ..checkpoint }).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Sets every route and replay that is further than the last agreement back to it, and forgets what was seen behind it.

@@ -5,6 +5,7 @@
 //! at a time, until it stands where the leader stands.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
@@ -67,6 +68,9 @@ struct Reader {
     more: bool,
     /// The leading read found nothing: wait until there may be something.
     idle: bool,
+    /// Where looks in a row found nothing, trailing and leading: routes that start at different times stand at different
+    /// positions though none of these is behind the other.
+    vain: [Vec<Position>; 2],
     /// How often the source had woken anybody when the leading read began.
     seen: u64,
     failures: u32,
@@ -91,6 +95,7 @@ pub(super) async fn run(
         ahead: false,
         more: false,
         idle: false,
+        vain: [Vec::new(), Vec::new()],
         seen: 0,
         failures: 0,
     };
@@ -133,28 +138,32 @@ impl Reader {
     }
 
     fn start_reading(&mut self) {
-        let (mut leading, mut trailing) = (None::<&Request>, None::<&Request>);
-        for request in self.requests.values() {
-            let first = if self.is_front(&request.after) { &mut leading } else { &mut trailing };
-            let better = |best: &Request| match self.source.order(&request.after, &best.after) {
-                // Of trailing routes the one furthest behind is first; of leading ones the furthest ahead.
-                std::cmp::Ordering::Less => !self.is_front(&request.after),
-                std::cmp::Ordering::Greater => self.is_front(&request.after),
-                std::cmp::Ordering::Equal => false,
-            };
-            if first.is_none_or(better) {
-                *first = Some(request);
-            }
-        }
         if self.leading.is_none() && !self.idle {
-            let ahead = self.front.as_ref().filter(|_| self.more && !self.ahead);
-            let after = leading.map(|request| &request.after).or(ahead);
+            let ahead = self.front.as_ref().filter(|_| self.more && !self.ahead).cloned();
+            let after = self.due(true).or(ahead);
             self.seen = self.wake.count();
-            self.leading = after.map(|after| self.reading(after));
+            self.leading = after.map(|after| self.reading(&after));
         }
         if self.trailing.is_none() {
-            self.trailing = trailing.map(|request| self.reading(&request.after));
+            self.trailing = self.due(false).map(|after| self.reading(&after));
         }
+    }
+
+    /// Where to read next: of leading routes the one furthest ahead is first, of trailing ones the furthest behind. Where the
+    /// last look found nothing, all others have their turn before.
+    fn due(&mut self, leads: bool) -> Option<Position> {
+        let of_kind = |position: &&Position| self.is_front(position) == leads;
+        let standing: Vec<&Position> = self.requests.values().map(|request| &request.after).filter(of_kind).collect();
+        let is_fresh = |position: &&&Position| !self.vain[usize::from(leads)].contains(position);
+        let fresh: Vec<&Position> = standing.iter().filter(is_fresh).copied().collect();
+        let is_new_round = fresh.is_empty();
+        let first = if leads { Ordering::Greater } else { Ordering::Less };
+        let better = |best, other| if self.source.order(other, best) == first { other } else { best };
+        let due = if is_new_round { standing } else { fresh }.into_iter().reduce(better).cloned();
+        if is_new_round {
+            self.vain[usize::from(leads)].clear();
+        }
+        due
     }
 
     fn reading(&self, after: &Position) -> Reading {
@@ -197,6 +206,12 @@ impl Reader {
             self.front = Some(page.next.clone());
         }
         let moved = page.next != *after || page.end;
+        let vain = &mut self.vain[usize::from(leads)];
+        if moved {
+            vain.clear();
+        } else {
+            vain.push(after.clone());
+        }
         if moved {
             let page = Arc::new(page);
             let asked = self.deliver(after, &page);
@@ -258,3 +273,6 @@ fn within(records: &[Arc<Record>], credit: Limit) -> &[Arc<Record>] {
         .count();
     &records[..fitting.max(1).min(records.len())]
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,11 @@ impl Capacity {
         self.bytes as f64 / UNIT_BYTES as f64 / self.units_per_second
     }
 
+    /// The same in milliseconds.
+    pub(super) fn scan_milliseconds(&self) -> i64 {
+        (self.scan_seconds() * 1000.0) as i64
+    }
+
     /// How many items to read at once.
     pub(super) fn page(&self) -> Option<i32> {
         let bytes = self.units_per_second * PAGE_SECONDS * UNIT_BYTES as f64;

@@ -20,7 +20,8 @@ pub(super) struct Asked<'a> {
     pub(super) partition: &'a PartitionId,
     arn: String,
     shard: &'a str,
-    /// Whether others follow it: then it has an end, and every page is one nearer to it.
+    /// Whether it has an end: then every page is one nearer to it. That others follow it does not say so, for a listing may
+    /// show a child whose parent still looks open.
     pub(super) is_closed: bool,
 }
 
@@ -36,7 +37,8 @@ impl<'a> Asked<'a> {
     pub(super) async fn of(inner: &'a Inner, partition: &'a PartitionId) -> Result<Self, StoreError> {
         let (label, shard) = stream::parts(partition)?;
         let listing = inner.listing().await?;
-        let is_closed = listing.stream.label != label || listing.children(shard).next().is_some();
+        let has_last = listing.shards.get(shard).is_some_and(|listed| listed.last.is_some());
+        let is_closed = listing.stream.label != label || has_last;
         Ok(Self { inner, partition, arn: inner.arn(label).await?, shard, is_closed })
     }
 

@@ -150,7 +150,8 @@ impl Line {
         let last = self.passed.as_ref().or(self.buffer.back().map(|(place, _)| place));
         known.since = known.since.max(Some(self.proven)).max(last.map(|place| place.since));
         known.quiet_at = None;
-        if empty && !self.closed {
+        // Of a closed shard an empty page says nothing: records may come behind it.
+        if empty && !self.closed && !asked.is_closed {
             // What comes from now on is created from now on, but for what is on its way.
             known.since = known.since.max(Some(now));
             self.proven = self.proven.max(now);
@@ -169,7 +170,8 @@ impl Line {
         let number = last.after.clone().filter(|last| *last > number).unwrap_or(number);
         let mut place = InShard { after: Some(number), since, skip: None };
         let entry = asked.inner.reader.change(&change, &place.to_string());
-        if let Some(entry) = entry.filter(|entry| is_wanted(self.skip, entry, since)) {
+        let says_time = !asked.inner.is_timeless();
+        if let Some(entry) = entry.filter(|entry| is_wanted(self.skip, entry, since, says_time)) {
             asked.note_skew(&entry, since);
             (self.skip, self.passed) = (None, None);
             self.buffer.push_back((place, Arc::new(entry)));
@@ -215,13 +217,15 @@ impl Line {
     }
 }
 
-fn is_wanted(skip: Option<Skip>, entry: &Record, created: i64) -> bool {
+/// Whether an entry is not passed over. One that does not say when it was recorded goes by when it was created, of which the
+/// service tells the second alone.
+fn is_wanted(skip: Option<Skip>, entry: &Record, created: i64, says_time: bool) -> bool {
     match skip {
         None => true,
         Some(Skip::Created(from)) => created >= from,
         Some(Skip::Recorded(from)) => match &entry.content {
-            Content::Events(_) => entry.recorded.as_millisecond() >= from,
-            Content::Undecodable(_) => created >= from.div_euclid(1000),
+            Content::Events(_) if says_time => entry.recorded.as_millisecond() >= from,
+            Content::Events(_) | Content::Undecodable(_) => created >= from.div_euclid(1000),
         },
     }
 }
@@ -230,7 +234,7 @@ impl Asked<'_> {
     /// Recoveries go by the time at which an entry was recorded, and by a slack: a writer's clock may not be off by more.
     fn note_skew(&self, entry: &Record, created: i64) {
         // Others write their times as they like, and what is read again of their table does not depend on them alone.
-        if self.inner.store.tables().mapping().is_some_and(|mapping| !mapping.has_time()) {
+        if self.inner.is_timeless() {
             return;
         }
         let recorded = entry.recorded.as_second();
@@ -249,5 +253,28 @@ impl Asked<'_> {
                  clock of its writer, for a recovery from the table would miss what is an hour off"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use outbox::{CommitId, Events};
+
+    use super::*;
+
+    /// Created in second 10, as a record without a time of its own says.
+    fn created_at_10() -> Record {
+        let recorded = Timestamp::from_second(10).unwrap();
+        let content = Content::Events(Events::from_iter([]));
+        Record { position: Position::new(""), commit: CommitId([0; 16]), recorded, content }
+    }
+
+    #[test]
+    fn what_does_not_say_its_time_is_wanted_from_the_second_of_a_start_on() {
+        let is_wanted = |from, says_time| is_wanted(Some(Skip::Recorded(from)), &created_at_10(), 10, says_time);
+        assert!(is_wanted(10_500, false), "it may have been written behind the start");
+        assert!(!is_wanted(10_500, true) && is_wanted(10_000, true));
+        assert!(!is_wanted(11_000, false));
     }
 }

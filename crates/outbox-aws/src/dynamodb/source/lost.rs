@@ -1,4 +1,4 @@
-//! From when on a route lacks what the stream does not remember.
+//! From when on a route lacks what the stream does not remember, and until when the table has it.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,33 @@ use super::{
     recovery, start,
     stream::{self, Listing},
 };
+use crate::dynamodb::position::EntryName;
+
+/// What the stream does not remember, and a route lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// Up to which time the route has all of it, in milliseconds since 1970, before the slack.
+    pub(super) since: i64,
+    /// Until which time the table has all of it, in milliseconds since 1970; none if for ever, or whatever there is will do.
+    pub(super) kept: Option<i64>,
+}
+
+impl Lost {
+    /// The same for a route that lacks both.
+    fn and(self, other: Self) -> Self {
+        let kept = [self.kept, other.kept].into_iter().flatten().min();
+        Self { since: self.since.min(other.since), kept }
+    }
+
+    /// What follows a checkpoint. Its entry says how long entries lived then, which counts if they live longer by now.
+    fn behind(checkpoint: &Checkpoint, place: &InShard, retention: Option<i64>) -> Self {
+        let since = place.since.saturating_mul(1000);
+        let expires = EntryName::in_position(&checkpoint.position).and_then(|name| name.expires);
+        let lived = expires.map(|expires| expires.saturating_mul(1000).saturating_sub(since));
+        let shortest = retention.map(|retention| lived.map_or(retention, |lived| lived.min(retention)));
+        Self { since, kept: shortest.map(|shortest| since.saturating_add(shortest)) }
+    }
+}
 
 /// What is known of where a route stands.
 struct Standing<'a> {
@@ -43,7 +70,7 @@ impl Standing<'_> {
 }
 
 impl Inner {
-    /// The time, in milliseconds since 1970, up to which a route has all that the stream does not remember, before the slack.
+    /// What a route lacks. `retention` is how many milliseconds entries live, if they expire.
     ///
     /// Of its checkpoints those count that are moved behind the recovery: `skip` is from when on shards are read then, in
     /// seconds. What follows the others is still in the stream. Where none is moved, though something was forgotten, all
@@ -54,7 +81,9 @@ impl Inner {
         skip: i64,
         registration: &Registration,
         checkpoints: &[Checkpoint],
-    ) -> Result<i64, StoreError> {
+        retention: Option<i64>,
+    ) -> Result<Lost, StoreError> {
+        let expiring = |since: i64| retention.map(|retention| since.saturating_add(retention));
         let standing = Standing { checkpoints, listing };
         let (mut behind, mut all, mut recovered) = (Vec::new(), Vec::new(), None);
         let before = self.lineages_before(&standing).await?;
@@ -65,25 +94,31 @@ impl Inner {
                     recovered = recovered.max(Some(started));
                 } else {
                     // What it has not read yet is behind, whatever the shards say.
-                    behind.push(InScan::parse(&checkpoint.position)?.begin);
+                    let since = InScan::parse(&checkpoint.position)?.begin;
+                    let kept = expiring(if since == i64::MIN { started } else { since });
+                    behind.push(Lost { since, kept });
                 }
                 continue;
             }
             let place = InShard::parse(&checkpoint.position)?;
-            let time = place.since.saturating_mul(1000);
-            all.push(time);
+            let lost = Lost::behind(checkpoint, &place, retention);
+            all.push(lost);
             let is_behind = if checkpoint.finished {
                 standing.is_unfollowed(&before, &checkpoint.partition)?
             } else {
                 self.is_moved(listing, skip, &checkpoint.partition, &place)?
             };
             if is_behind {
-                behind.push(time);
+                behind.push(lost);
             }
         }
-        let from_start = start::start_of(registration)?.unwrap_or(i64::MIN);
-        let earliest = |times: Vec<i64>| times.into_iter().min();
-        Ok(earliest(behind).or_else(|| earliest(all)).or(recovered).unwrap_or(from_start))
+        let from = match recovered {
+            Some(started) => Some(started),
+            None => start::start_of(registration)?,
+        };
+        let rest = Lost { since: from.unwrap_or(i64::MIN), kept: from.and_then(expiring) };
+        let found = if behind.is_empty() { all } else { behind };
+        Ok(found.into_iter().reduce(Lost::and).unwrap_or(rest))
     }
 
     /// What is still known of streams that were disabled and of which the route has checkpoints.

@@ -4,24 +4,30 @@ use outbox::{
     CommitId, PartitionId, StoreError, bookkeeping::Checkpoint, route::Start, source::Recovery, store::Registration,
 };
 
-use super::{Inner, MEMORY, SLACK, invalid, place::InScan, seconds};
+use super::{Inner, MEMORY, SLACK, capacity::Capacity, invalid, lost::Lost, place::InScan, seconds};
+use crate::dynamodb::schema;
 
-/// What the name of a recovery's partition says: `recovery/<millisecond>/<random>/<label of the stream>`.
+/// What the name of a recovery's partition says: `recovery/<millisecond>/<millisecond or nothing>/<random>/<label of the
+/// stream>`.
 pub(super) struct Name<'a> {
     /// When it was asked for, in milliseconds since 1970.
     pub(super) started: i64,
+    /// Until when the table has all that it is to read, in milliseconds since 1970; none if that does not matter.
+    pub(super) kept: Option<i64>,
     /// The stream that goes on behind it.
     pub(super) label: &'a str,
 }
 
 impl<'a> Name<'a> {
     pub(super) fn parse(partition: &'a PartitionId) -> Result<Self, StoreError> {
-        let mut parts = partition.as_str().splitn(4, '/').skip(1);
-        let (started, label) = (parts.next().and_then(|started| started.parse().ok()), parts.nth(1));
-        match (started, label) {
-            (Some(started), Some(label)) if partition.is_recovery() => Ok(Self { started, label }),
-            _ => Err(invalid(format!("`{partition}` is no recovery of this stream"))),
-        }
+        let parse = || {
+            let mut parts = partition.as_str().splitn(5, '/').skip(1);
+            let (started, kept) = (parts.next()?.parse().ok()?, parts.next()?);
+            let kept = if kept.is_empty() { None } else { Some(kept.parse().ok()?) };
+            Some(Self { started, kept, label: parts.nth(1)? })
+        };
+        let name = parse().filter(|_| partition.is_recovery());
+        name.ok_or_else(|| invalid(format!("`{partition}` is no recovery of this stream")))
     }
 }
 
@@ -40,42 +46,58 @@ impl Inner {
         let started = self.calls.clock.wall().as_millisecond();
         let listing = self.look().await?;
         let skip = skip_behind(started);
-        let lost = self.lost_since(&listing, skip, registration, checkpoints).await?;
+        let retention = self.retention().await?;
+        let lost = self.lost_since(&listing, skip, registration, checkpoints, retention).await?;
         let has_begun = checkpoints.iter().any(|checkpoint| !checkpoint.partition.is_recovery());
         self.refuse_timeless(registration, has_begun)?;
-        self.refuse_expired(registration, lost, has_begun)?;
-        self.refuse_too_long().await?;
+        let takes = self.capacity().await?;
+        let kept = self.refuse_expired(registration, lost, has_begun, takes.scan_milliseconds())?;
+        refuse_too_long(&takes)?;
+        let kept = kept.map_or_else(String::new, |kept| kept.to_string());
         let random = CommitId(self.calls.entropy.sixteen());
-        let partition = PartitionId::recovery(format_args!("{started}/{random}/{}", listing.stream.label));
-        let begin = lost.saturating_sub(seconds(SLACK).saturating_mul(1000));
+        let partition = PartitionId::recovery(format_args!("{started}/{kept}/{random}/{}", listing.stream.label));
+        let begin = lost.since.saturating_sub(seconds(SLACK).saturating_mul(1000));
         Ok(Recovery { partition, position: InScan::beginning(begin).position() })
     }
 
-    /// Entries that have expired are not in the table either. A route that begins with whatever there is misses none; one that
-    /// begins at a time, as a replay does, is told.
-    fn refuse_expired(&self, registration: &Registration, lost: i64, has_begun: bool) -> Result<(), StoreError> {
-        let Some(retention) = self.store.retention() else { return Ok(()) };
-        let kept_since = self.now().saturating_sub(seconds(retention)).saturating_mul(1000);
-        if lost >= kept_since || lost == i64::MIN {
-            return Ok(());
-        }
-        let route = &registration.route;
-        let days = retention.as_secs() / 86_400;
+    /// For how many milliseconds entries live, by what was said when the store was opened and what is said now.
+    async fn retention(&self) -> Result<Option<i64>, StoreError> {
+        let Some(known) = self.store.retention() else { return Ok(None) };
+        let now = schema::identity(&self.calls, self.store.tables()).await?.retention;
+        Ok(Some(seconds(known.min(now)).saturating_mul(1000)))
+    }
+
+    /// Entries that have expired are not in the table either, nor those that expire while it is read. A route that begins with
+    /// whatever there is misses none; one that begins at a time, as a replay does, is told. Gives until when the recovery has
+    /// to be done.
+    fn refuse_expired(
+        &self,
+        registration: &Registration,
+        lost: Lost,
+        has_begun: bool,
+        takes: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        let end = self.calls.clock.wall().as_millisecond().saturating_add(takes);
+        let is_whole = lost.kept.is_none_or(|kept| end <= kept);
         let at_a_time = !has_begun && matches!(registration.start, Start::Time(_));
-        if self.options.accept_loss || at_a_time {
-            tracing::error!(%route, days, "entries may have expired before this route got them: it goes on with what is left");
-            return Ok(());
+        let route = &registration.route;
+        match (is_whole, self.options.accept_loss || at_a_time) {
+            (true, false) => Ok(lost.kept),
+            (true, true) => Ok(None),
+            (false, true) => {
+                tracing::error!(%route, "entries may have expired before this route got them: it goes on with what is left");
+                Ok(None)
+            }
+            (false, false) => Err(invalid(format!(
+                "route `{route}` was last read longer ago than entries were kept then, or are kept now, less the time that reading the table takes: some may have expired before they were published. Compare its consumers with the business data, then start the relay with `--accept-loss`, and it goes on with what is left"
+            ))),
         }
-        Err(invalid(format!(
-            "route `{route}` was last read for longer ago than entries are kept ({days} days): some may have expired before they were published. Compare its consumers with the business data, then start the relay with `--accept-loss`, and it goes on with what is left"
-        )))
     }
 
     /// A route that starts at a time, and begins with what the stream does not hold, has to know of each item when it was
     /// written. One that has begun goes on with all of the table, and publishes some of it again.
     fn refuse_timeless(&self, registration: &Registration, has_begun: bool) -> Result<(), StoreError> {
-        let is_timeless = self.store.tables().mapping().is_some_and(|mapping| !mapping.has_time());
-        if !is_timeless || has_begun || registration.start == Start::Beginning {
+        if !self.is_timeless() || has_begun || registration.start == Start::Beginning {
             return Ok(());
         }
         Err(invalid(format!(
@@ -83,22 +105,21 @@ impl Inner {
             registration.route
         )))
     }
+}
 
-    /// What takes longer than the stream remembers could not go on behind itself.
-    async fn refuse_too_long(&self) -> Result<(), StoreError> {
-        let capacity = self.capacity().await?;
-        let takes = capacity.scan_seconds();
-        let time = seconds(MEMORY).saturating_sub(seconds(SLACK));
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        if takes <= time as f64 {
-            return Ok(());
-        }
-        Err(invalid(format!(
-            "reading the table again would take about {:.0} hours at {:.1} read units a second, longer than the stream remembers: give the table more read capacity, or recoveries a larger share of it (`recovery_share`)",
-            takes / 3600.0,
-            capacity.units_per_second
-        )))
+/// What takes longer than the stream remembers could not go on behind itself.
+fn refuse_too_long(capacity: &Capacity) -> Result<(), StoreError> {
+    let takes = capacity.scan_seconds();
+    let time = seconds(MEMORY).saturating_sub(seconds(SLACK));
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    if takes <= time as f64 {
+        return Ok(());
     }
+    Err(invalid(format!(
+        "reading the table again would take about {:.0} hours at {:.1} read units a second, longer than the stream remembers: give the table more read capacity, or recoveries a larger share of it (`recovery_share`)",
+        takes / 3600.0,
+        capacity.units_per_second
+    )))
 }
 
 #[cfg(test)]
@@ -107,10 +128,13 @@ mod tests {
 
     #[test]
     fn a_recovery_s_name_says_when_it_began_and_with_which_stream() {
-        let partition = PartitionId::recovery("1795000000123/00ff/2015-05-11T21:21:33.291");
-        let name = Name::parse(&partition).unwrap();
-        assert_eq!((name.started, name.label), (1_795_000_000_123, "2015-05-11T21:21:33.291"));
-        for foreign in ["recovery/", "recovery/1/2", "recovery/x/2/3", "shard/1/2/3"] {
+        for (kept, until) in [("", None), ("1797592000123", Some(1_797_592_000_123))] {
+            let partition = PartitionId::recovery(format_args!("1795000000123/{kept}/00ff/2015-05-11T21:21:33.291"));
+            let name = Name::parse(&partition).unwrap();
+            let expected = (1_795_000_000_123, until, "2015-05-11T21:21:33.291");
+            assert_eq!((name.started, name.kept, name.label), expected);
+        }
+        for foreign in ["recovery/", "recovery/1//2", "recovery/x//2/3", "recovery/1/x/2/3", "shard/1//2/3"] {
             assert!(Name::parse(&PartitionId::new(foreign)).is_err(), "{foreign}");
         }
     }

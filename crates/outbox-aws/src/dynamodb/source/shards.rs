@@ -1,7 +1,7 @@
 //! What is known of each shard, and the places at which it is read.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,6 +15,8 @@ use super::{Inner, backlog::Peeked, iterator::Asked, line::Line, place::InShard,
 ///
 /// Rule: "DynamoDB Streams", no more than two, or they are throttled.
 const READERS: usize = 2;
+/// Places of one shard that are kept with nothing fetched for them: an iterator each.
+const PLACES: usize = 16;
 /// For how long a shard is remembered that is not listed and not read any more.
 const FORGET: Duration = Duration::from_hours(24);
 
@@ -67,9 +69,8 @@ impl Shards {
 
     /// Forgets shards that are gone.
     pub(super) fn keep(&self, listing: &Listing, now: Moment) {
-        let listed = listing.partitions();
-        let is_listed = |id: &PartitionId| listed.iter().any(|listed| listed.id == *id);
-        self.all().retain(|id, shard| is_listed(id) || now.since(shard.state().used) < FORGET);
+        let listed: HashSet<PartitionId> = listing.shards.keys().map(|shard| listing.partition(shard)).collect();
+        self.all().retain(|id, shard| listed.contains(id) || now.since(shard.state().used) < FORGET);
     }
 }
 
@@ -101,7 +102,12 @@ impl Shard {
         }
         // Two who began there at once made one each, and in turns they would ask twice as often.
         state.lines.retain(|other| !other.place.is_at(&line.place));
-        if state.lines.len() >= READERS {
+        let is_full = |line: &Line| !line.buffer.is_empty();
+        let full = state.lines.iter().filter(|line| is_full(line)).count();
+        if is_full(&line) && full >= READERS {
+            let oldest = state.lines.iter().position(is_full).unwrap_or(0);
+            state.lines.remove(oldest);
+        } else if state.lines.len() >= PLACES {
             state.lines.remove(0);
         }
         state.lines.push(line);

@@ -109,15 +109,21 @@ impl Inner {
         Ok(listing.stream.whole.then_some(listing.stream.created))
     }
 
-    /// When a record was created, if it is there.
+    /// When the last record of a shard was created, if it is there. Empty pages may come before it.
     async fn created(&self, listing: &Listing, shard: &str, number: &str) -> Result<Option<i64>, Failure> {
         let request = self.streams.get_shard_iterator().stream_arn(&listing.stream.arn).shard_id(shard);
         let request = request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).sequence_number(number);
-        let Some(iterator) = self.calls.call(|| request.clone().send()).await?.shard_iterator else { return Ok(None) };
-        let request = self.streams.get_records().shard_iterator(iterator).limit(1);
-        let page = self.calls.call(|| request.clone().send()).await?;
-        let record = page.records().first().and_then(|record| record.dynamodb());
-        Ok(record.and_then(|record| record.approximate_creation_date_time()).map(DateTime::secs))
+        let mut next = self.calls.call(|| request.clone().send()).await?.shard_iterator;
+        while let Some(iterator) = next {
+            let request = self.streams.get_records().shard_iterator(iterator);
+            let page = self.calls.call(|| request.clone().send()).await?;
+            if let Some(record) = page.records().first() {
+                let created = record.dynamodb().and_then(|record| record.approximate_creation_date_time());
+                return Ok(created.map(DateTime::secs));
+            }
+            next = page.next_shard_iterator;
+        }
+        Ok(None)
     }
 
     pub(super) async fn after_recovery(
@@ -133,6 +139,11 @@ impl Inner {
                 "while the table was read, stream `{}` was disabled, and `{label}` enabled: read it again",
                 recovery.label
             )));
+        }
+        if recovery.kept.is_some_and(|kept| self.calls.clock.wall().as_millisecond() > kept) {
+            return Err(trimmed(
+                "while the table was read, some of what was to be read may have expired: read it again",
+            ));
         }
         let skip = recovery::skip_behind(recovery.started);
         if skip < self.horizon() {

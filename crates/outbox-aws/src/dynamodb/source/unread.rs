@@ -6,13 +6,17 @@ use jiff::Timestamp;
 use outbox::{ErrorKind, PartitionId, StoreError};
 
 use super::{
-    Inner, StreamsSource,
+    Inner, SLACK, StreamsSource,
     iterator::{Asked, Got},
     place::{InShard, Skip},
+    seconds,
 };
 
-/// After so many empty pages in a row an open shard counts as read.
-const EMPTY: usize = 20;
+/// A page may be empty before others that are not, and an open shard has no end to tell that nothing comes: it counts as read
+/// after so many empty ones in a row, and one more for each minute that it is read from its past, of six hours at most: a shard
+/// is closed after about four.
+const EMPTY: i64 = 20;
+const OPEN: i64 = 6 * 60;
 
 impl StreamsSource {
     /// The label of the stream that the table has now: another one once it was disabled and enabled again.
@@ -49,6 +53,8 @@ impl Inner {
         let asked = Asked::of(self, partition).await?;
         let place = InShard { skip: Some(Skip::Created(since)), ..InShard::beginning(since) };
         let mut next = Some(asked.iterator(&place, self.now()).await?);
+        let span = self.now().saturating_sub(since).saturating_add(seconds(SLACK));
+        let most = EMPTY + (span / 60).min(OPEN);
         let mut empty = 0;
         while let Some(iterator) = next {
             let Got::Page(page) = asked.records(&iterator).await? else {
@@ -61,7 +67,7 @@ impl Inner {
                 None if records.is_empty() => empty += 1,
                 None => empty = 0,
             }
-            if empty >= EMPTY && !asked.is_closed {
+            if empty >= most && !asked.is_closed {
                 break;
             }
             next = page.next_shard_iterator;

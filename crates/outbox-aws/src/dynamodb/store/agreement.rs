@@ -57,7 +57,7 @@ impl Inner {
         Ok(Agreement::Lost { agreed, lost: named[first].1.position.clone(), behind })
     }
 
-    async fn count_behind(&self, behind: Option<&Behind>) -> Result<u64, StoreError> {
+    pub(super) async fn count_behind(&self, behind: Option<&Behind>) -> Result<u64, StoreError> {
         let (mut count, mut entries) = (0, self.entries_behind(behind, COMPARING));
         loop {
             let of_key = entries.next_key().await?.len() as u64;

@@ -11,11 +11,7 @@
 use aws_sdk_dynamodb::types::{TransactWriteItem, Update};
 use outbox::{ErrorKind, Place, Position, StoreError};
 
-use super::{
-    Inner,
-    entries::{Behind, Found},
-    routes::unbuilt,
-};
+use super::{Inner, entries::Behind, routes::unbuilt};
 use crate::dynamodb::{
     calls::{NotCommitted, names, values},
     item::{self, Item, number, number_of, text, text_of},
@@ -34,10 +30,7 @@ impl Inner {
                 format!("{RAISING}: the items of a mapped table have no places that could be moved: keep them");
             return Err(StoreError::new(ErrorKind::Invalid, message));
         }
-        let behind = match agreed {
-            Some(agreed) => Some(self.behind(agreed).await?),
-            None => None,
-        };
+        let behind = self.behind(agreed).await?;
         if restamp {
             let mut entries = self.entries_behind(behind.as_ref(), RAISING);
             loop {
@@ -62,7 +55,9 @@ impl Inner {
         Ok(raised)
     }
 
-    async fn behind(&self, agreed: &Position) -> Result<Behind, StoreError> {
+    /// Behind which entry of the table a position is; none if behind nothing of it, as one whose time had come.
+    pub(super) async fn behind(&self, agreed: Option<&Position>) -> Result<Option<Behind>, StoreError> {
+        let Some(agreed) = agreed else { return Ok(None) };
         let gone = || {
             let message = format!(
                 "{RAISING}: the entry at position `{agreed}` is not in the table: look for the last agreement again"
@@ -71,8 +66,11 @@ impl Inner {
         };
         let name = EntryName::in_position(agreed).ok_or_else(gone)?;
         let found = self.found(std::slice::from_ref(&name), RAISING).await?;
-        let found: &Found = found.get(&(name.key.clone(), name.sequence.clone())).ok_or_else(gone)?;
-        Ok(Behind::of(&name, found))
+        match found.get(&(name.key.clone(), name.sequence.clone())) {
+            Some(found) => Ok(Some(Behind::of(&name, found))),
+            None if name.may_have_expired(self.now()) => Ok(None),
+            None => Err(gone()),
+        }
     }
 
     /// One higher than it is. A lost answer may raise it by two, which does no harm.

@@ -198,6 +198,12 @@ impl World {
         self.open(Some(id), range)
     }
 
+    /// The child takes what its parent does not any more.
+    pub(super) fn announce(&mut self, id: &str) -> String {
+        let range = self.shard(id).range;
+        self.open(Some(id), range)
+    }
+
     fn open(&mut self, parent: Option<&str>, range: (u64, u64)) -> String {
         self.shards += 1;
         // Later shards need not come later in a listing.

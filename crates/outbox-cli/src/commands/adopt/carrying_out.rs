@@ -1,7 +1,7 @@
 //! Doing what was planned, so that it can be done again after a crash anywhere in it.
 
 use outbox::{
-    CommitId, Entropy as _, Start, System,
+    Clock as _, CommitId, Entropy as _, Start, System,
     bookkeeping::{Checkpoint, Lease},
     relay::adoption,
     store::{Claim, Registration},
@@ -32,7 +32,9 @@ pub(super) async fn carry_out(stores: &Stores, lease: &Lease, findings: &Finding
 
 /// Lets a route begin behind everything that is there now.
 async fn skip_to_end(stores: &Stores, registration: &Registration) -> Result<(), Failure> {
-    let now = Registration { start: Start::Now, start_position: None, ..registration.clone() };
+    // Now, not when it was registered.
+    let registered = System.wall();
+    let now = Registration { start: Start::Now, start_position: None, registered, ..registration.clone() };
     for partition in stores.source.partitions().await? {
         let position = stores.source.start(&partition.id, &now).await?;
         let checkpoint = Checkpoint { partition: partition.id, position, finished: false };

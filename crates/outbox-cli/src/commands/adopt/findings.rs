@@ -125,7 +125,7 @@ async fn unseen_losses(stores: &Stores, report: &mut Report) -> Result<Vec<Loss>
          published since then is in neither"
             .to_owned(),
     );
-    adoption::unseen_losses(&*stores.source, &*stores.bookkeeping).await
+    adoption::unseen_losses(&*stores.source, &*stores.business, &*stores.bookkeeping).await
 }
 
 /// Registered routes without a checkpoint.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use outbox::{
-    RouteName,
+    ErrorKind, PartitionId, Position, RouteName,
     bookkeeping::{HealthState, KeptCounts, LeaseView},
     store::{Registration, StoreIdentity},
 };
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     commands::{
         holder,
-        standing::{self, Standing},
+        standing::{self, Behind, Standing},
     },
     config::Config,
     exit::Failure,
@@ -145,7 +145,7 @@ impl Report {
         for route in &config.routes {
             let found = registrations.iter().find(|registration| registration.route == route.settings.name);
             let registration = found.cloned().unwrap_or_else(|| standing::would_be(route, now));
-            let mut view = look(stores, &registration, &paused).await?;
+            let mut view = look(stores, &registration, &paused, &relay).await?;
             view.sink = Some(route.sink.shown());
             view.configured = true;
             view.duplicates_after_crash = Some(route.settings.duplicates_after_crash(&wiring::limits(route)));
@@ -157,7 +157,7 @@ impl Report {
         for registration in
             registrations.iter().filter(|registration| config.route(registration.route.as_str()).is_none())
         {
-            let mut view = look(stores, registration, &paused).await?;
+            let mut view = look(stores, registration, &paused, &relay).await?;
             view.state = State::NotConfigured;
             view.since = None;
             view.reason = Some(
@@ -194,14 +194,28 @@ impl Report {
             let mut passed = 0;
             for standing in &route.standings {
                 let was = before.standings.iter().find(|was| was.partition == standing.partition);
-                let Some(was) = was.filter(|was| was.position != standing.position) else { continue };
-                let then = stores.source.backlog(&standing.partition, &was.position).await?.entries;
-                let now = stores.source.backlog(&standing.partition, &standing.position).await?.entries;
-                passed += then.saturating_sub(now);
+                let Some(was) = was.and_then(|was| was.position.as_ref()) else { continue };
+                let Some(is) = standing.position.as_ref().filter(|is| *is != was) else { continue };
+                passed += passed_between(stores, &standing.partition, was, is).await?;
             }
             route.rate = Some(per_second(passed, apart));
         }
         Ok(())
+    }
+}
+
+/// Entries between two positions; none that can be counted where the source does not remember them.
+async fn passed_between(
+    stores: &Stores,
+    partition: &PartitionId,
+    was: &Position,
+    is: &Position,
+) -> Result<u64, Failure> {
+    let behind = |position| stores.source.backlog(partition, position);
+    match (behind(was).await, behind(is).await) {
+        (Ok(then), Ok(now)) => Ok(then.entries.saturating_sub(now.entries)),
+        (Err(error), _) | (_, Err(error)) if error.kind() == ErrorKind::Trimmed => Ok(0),
+        (Err(error), _) | (_, Err(error)) => Err(error.into()),
     }
 }
 
@@ -218,13 +232,17 @@ fn per_second(count: u64, apart: Duration) -> f64 {
     if seconds > 0.0 { (count as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
 }
 
-async fn look(stores: &Stores, registration: &Registration, paused: &[RouteName]) -> Result<RouteView, Failure> {
-    let standings = standing::standings(stores, registration).await?;
-    let backlog = standing::backlog(stores, &standings).await?;
+async fn look(
+    stores: &Stores,
+    registration: &Registration,
+    paused: &[RouteName],
+    relay: &RelayView,
+) -> Result<RouteView, Failure> {
+    let Behind { standings, mut backlog, forgotten } = standing::behind(stores, registration).await?;
     let KeptCounts { retrying, dead, parked, .. } = stores.bookkeeping.kept_counts(&registration.route).await?;
     let health = stores.bookkeeping.health(&registration.route).await?;
     let since = health.as_ref().map(|health| health.since);
-    let (state, reason) = match health.map(|health| health.state) {
+    let (mut state, mut reason) = match health.map(|health| health.state) {
         None | Some(HealthState::Flowing) => (State::Flowing, None),
         Some(HealthState::BackingOff { reason }) => (State::BackingOff, Some(reason)),
         Some(HealthState::Overloaded) => {
@@ -234,6 +252,20 @@ async fn look(stores: &Stores, registration: &Registration, paused: &[RouteName]
         Some(HealthState::Recovering { reason }) => (State::Recovering, Some(reason)),
         Some(HealthState::Stopped { reason }) => (State::Stopped, Some(reason)),
     };
+    // A relay that runs says itself how it is.
+    if let Some(said) = forgotten.filter(|_| !relay.may_run()) {
+        match standing::in_table(stores, registration).await {
+            Ok(entries) => {
+                backlog.entries = backlog.entries.max(entries.unwrap_or(0));
+                if state != State::Stopped {
+                    (state, reason) =
+                        (State::Recovering, Some(format!("the next relay reads the table again: {said}")));
+                }
+            }
+            Err(error) if error.kind().retry() => return Err(error.into()),
+            Err(error) => (state, reason) = (State::Stopped, Some(error.to_string())),
+        }
+    }
     let pausing = paused.contains(&registration.route) && state != State::Stopped;
     Ok(RouteView {
         name: registration.route.to_string(),
@@ -307,6 +339,11 @@ impl From<LeaseView> for RelayView {
 }
 
 impl RelayView {
+    /// Whether one may be running.
+    fn may_run(&self) -> bool {
+        self.holder.is_some() && !self.released && !self.killed
+    }
+
     /// Whether somebody renewed the lease after `earlier`.
     pub(crate) fn has_moved_since(&self, earlier: &Self) -> bool {
         (self.epoch, self.beat) != (earlier.epoch, earlier.beat)

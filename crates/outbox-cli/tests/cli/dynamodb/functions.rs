@@ -31,7 +31,7 @@ async fn post(path: &str, body: &Value) -> Value {
 }
 
 /// What is wrapped for a terminal.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -205,7 +205,11 @@ pub(super) async fn restore(world: &Arc<World>, workers: &Workers, backup: &Snap
         }
     }
     // Where nothing shows that anything is gone, the operator knows.
-    let found = if found.is_empty() { at_once(adoption::unseen_losses(&world.store, &*world.books)) } else { found };
+    let found = if found.is_empty() {
+        at_once(adoption::unseen_losses(&world.store, &world.store, &*world.books))
+    } else {
+        found
+    };
     for loss in &found {
         if !matches!(
             adoption::settle(&world.store, &world.store, &*world.books, loss, false).now_or_never(),

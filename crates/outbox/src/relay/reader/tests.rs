@@ -1,0 +1,98 @@
+//! Who is read for, where several stand at several positions.
+
+use std::{
+    cmp::Ordering,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::{Delivery, Request, run};
+use crate::{
+    entry::Position,
+    error::StoreError,
+    relay::wake::Wake,
+    route::RouteName,
+    source::{Backlog, KeyOrder, Limit, Page, Partition, PartitionId, Source},
+    store::Registration,
+};
+
+/// Its positions are `NUMBER/NAME`, ordered by the number. Behind those with the name `nothing` nothing ever comes.
+#[derive(Default)]
+struct Quiet {
+    reads: AtomicUsize,
+}
+
+fn number(position: &Position) -> u64 {
+    position.as_str().split('/').next().unwrap().parse().unwrap()
+}
+
+#[async_trait]
+impl Source for Quiet {
+    fn key_order(&self) -> KeyOrder {
+        KeyOrder::Observed
+    }
+
+    fn order(&self, left: &Position, right: &Position) -> Ordering {
+        number(left).cmp(&number(right))
+    }
+
+    async fn partitions(&self) -> Result<Vec<Partition>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn start(&self, _: &PartitionId, _: &Registration) -> Result<Position, StoreError> {
+        Ok(Position::new("0/nothing"))
+    }
+
+    async fn read(&self, _: &PartitionId, after: &Position, _: Limit) -> Result<Page, StoreError> {
+        self.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let moved = Position::new(format!("{}/nothing", number(after) + 1));
+        let next = if after.as_str().ends_with("/nothing") { after.clone() } else { moved };
+        Ok(Page { records: Vec::new(), next, more: false, end: false })
+    }
+
+    async fn changed(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    async fn backlog(&self, _: &PartitionId, _: &Position) -> Result<Backlog, StoreError> {
+        Ok(Backlog { entries: 0, exact: true, oldest: None })
+    }
+}
+
+/// Has a route stand at each of these positions, and once all but the last have been looked at for a while, at that. Only
+/// there something comes.
+async fn something_comes_at_the_last(positions: &[&str]) {
+    let source = Arc::new(Quiet::default());
+    let (asking, requests) = mpsc::unbounded_channel();
+    let (reply, mut delivered) = mpsc::unbounded_channel::<Delivery>();
+    let wake = Arc::new(Wake::new(source.clone()));
+    let reading = tokio::spawn(run(source.clone(), wake, PartitionId::new("shard"), requests));
+    let ask = |pipeline: usize| {
+        let route = RouteName::new(format!("route-{pipeline}")).unwrap();
+        let (after, credit) = (Position::new(positions[pipeline]), Limit { events: 10, bytes: 1000 });
+        asking.send(Request { route, pipeline, after, credit, reply: reply.clone() }).unwrap();
+    };
+    let last = positions.len() - 1;
+    (0..last).for_each(ask);
+    while source.reads.load(std::sync::atomic::Ordering::SeqCst) < 10 {
+        tokio::task::yield_now().await;
+    }
+    ask(last);
+    let found = tokio::time::timeout(Duration::from_secs(20), delivered.recv()).await.unwrap().unwrap();
+    assert_eq!(found.pipeline, last);
+    reading.abort();
+}
+
+#[tokio::test]
+async fn a_route_at_the_front_keeps_none_waiting_that_stands_at_another_position_there() {
+    something_comes_at_the_last(&["5/nothing", "5/something"]).await;
+}
+
+#[tokio::test]
+async fn the_route_furthest_behind_keeps_none_waiting_while_nothing_comes_for_it() {
+    something_comes_at_the_last(&["9/nothing", "1/nothing", "2/something"]).await;
+}
