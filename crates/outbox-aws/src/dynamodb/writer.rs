@@ -182,6 +182,6 @@ impl Transaction {
     /// # Errors
     /// [`CommitError`]; nothing was written, but for [`CommitError::Unsettled`].
     pub async fn commit(self) -> Result<Vec<Receipt>, CommitError> {
-        self.prepare().await?.send().await
+        self.prepare().await?.carry_out().await
     }
 }

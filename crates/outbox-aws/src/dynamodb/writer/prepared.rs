@@ -115,10 +115,10 @@ impl Prepared {
             // However long it was held: entries are recorded when they are sent.
             self.make_actions()?;
         }
-        self.send().await
+        self.carry_out().await
     }
 
-    pub(super) async fn send(mut self) -> Result<Vec<Receipt>, CommitError> {
+    pub(super) async fn carry_out(mut self) -> Result<Vec<Receipt>, CommitError> {
         if self.numbered.committed {
             return Ok(self.numbered.receipts);
         }
