@@ -15,6 +15,7 @@ use crate::{
 
 mod elsewhere;
 mod observed;
+mod unnamed;
 
 /// A pipeline, and what it wants.
 struct Rig {
