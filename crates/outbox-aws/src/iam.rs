@@ -35,10 +35,14 @@ pub enum Role {
 pub enum Thing {
     /// The table of entries.
     Entries,
+    /// A table of the service's own in place of the entries.
+    Mapped,
     /// The streams of the table of entries.
     Stream,
     /// The table of heads.
     Heads,
+    /// The same beside a table of the service's own: it has no heads, but the item `store`, which no writer looks at.
+    Store,
     /// The table of a relay's bookkeeping.
     Bookkeeping,
     /// The table of an inbox.
@@ -60,8 +64,10 @@ impl Thing {
     fn sid(self) -> &'static str {
         match self {
             Self::Entries => "Entries",
+            Self::Mapped => "MappedTable",
             Self::Stream => "Stream",
             Self::Heads => "Heads",
+            Self::Store => "Store",
             Self::Bookkeeping => "Bookkeeping",
             Self::Inbox => "Inbox",
             Self::Bus => "EventBus",

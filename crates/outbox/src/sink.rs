@@ -74,6 +74,12 @@ pub enum Outcome {
         /// What the other side said, shortened, without payload.
         reason: String,
     },
+    /// The other side failed at this event, as with an internal error, while it took others: nobody says that the event is to
+    /// blame. It becomes a dead letter only if that lasts, as a call that failed by [`Fault::Unknown`].
+    Failed {
+        /// What the other side said, shortened, without payload.
+        reason: String,
+    },
 }
 
 /// Whose fault it is when a call fails as a whole.

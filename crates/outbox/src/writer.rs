@@ -47,7 +47,8 @@ pub enum Settled {
     Committed,
     /// It is not, and cannot come any more.
     NotCommitted,
-    /// The entry with its number has been purged since: it cannot be told.
+    /// The entry with its number has been purged since: it cannot be told. Or it is not there, and nothing can keep a request
+    /// that may still be on its way from taking effect.
     Unknown,
 }
 

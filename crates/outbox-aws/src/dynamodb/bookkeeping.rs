@@ -14,6 +14,7 @@
 //! | `kept/R#` lane | the last one's number | an index of events that were kept together |
 //! | `content/` first one's number | a chunk's number | their contents |
 //! | `staged` | first one's number | contents that were written before their index |
+//! | `passed` | `R#` lane | up to which number what was kept is done with, and yet to be deleted |
 //! | `tombstone` | `R#` identity | a discarded event |
 //! | `health`, `paused` | `R` | how a route is doing; that it is paused |
 //! | `replay` | the replay's id | what was asked for |
@@ -28,7 +29,8 @@
 //!
 //! **Events of any size and number** are kept in one transaction: its rows are the lane, an index, and the contents in
 //! chunks. Contents of more than three megabytes are staged first, where nothing leads to them. A settlement moves the number
-//! of the lane's first event; indexes and contents before it are swept afterwards, and nothing depends on that.
+//! of the lane's first event; indexes and contents before it are deleted afterwards. Until they are, `passed` says so: the next
+//! settlement of the lane tries again, the next owner of the lease, and whoever erases a key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -54,6 +56,7 @@ mod keep;
 mod lanes;
 mod leases;
 mod operator;
+mod passed;
 mod redelivery;
 mod replays;
 mod routes;

@@ -28,6 +28,8 @@ pub(super) struct Calls {
     pub(super) entropy: Arc<dyn Entropy>,
     /// How long a call is tried again.
     pub(super) patience: Duration,
+    /// Until when, where several calls have the patience of one.
+    until: Option<Moment>,
 }
 
 /// Why a transaction did not commit.
@@ -66,7 +68,16 @@ impl Calls {
     pub(super) fn new(client: &Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, patience: Duration) -> Self {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT.min(patience)).build();
         let config = client.config().to_builder().retry_config(RetryConfig::disabled()).timeout_config(timeouts);
-        Self { client: Client::from_conf(config.build()), clock, entropy, patience }
+        Self { client: Client::from_conf(config.build()), clock, entropy, patience, until: None }
+    }
+
+    /// The same, but that all calls through it have the patience of one together, from now on.
+    pub(super) fn together(&self) -> Self {
+        Self { until: Some(self.clock.moment() + self.patience), ..self.clone() }
+    }
+
+    fn deadline(&self) -> Moment {
+        self.until.unwrap_or_else(|| self.clock.moment() + self.patience)
     }
 
     /// The client, for one attempt.
@@ -123,7 +134,7 @@ impl Calls {
     fn retries(&self) -> Retries<'_> {
         Retries {
             calls: self,
-            deadline: self.clock.moment() + self.patience,
+            deadline: self.deadline(),
             failures: 0,
             uncertain: false,
             rng: fastrand::Rng::with_seed(self.entropy.seed()),
@@ -132,11 +143,7 @@ impl Calls {
 
     /// A retry loop for whoever makes several different calls under one deadline.
     pub(super) fn pauses(&self) -> Pauses {
-        Pauses {
-            deadline: self.clock.moment() + self.patience,
-            failures: 0,
-            rng: fastrand::Rng::with_seed(self.entropy.seed()),
-        }
+        Pauses { deadline: self.deadline(), failures: 0, rng: fastrand::Rng::with_seed(self.entropy.seed()) }
     }
 }
 

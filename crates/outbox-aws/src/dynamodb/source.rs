@@ -60,8 +60,8 @@ use stream::Listing;
 /// Rule: "DynamoDB Streams", 24 hours.
 const MEMORY: Duration = Duration::from_hours(23);
 /// By how much a recovery goes back behind what was read last, and shards behind the start of a recovery: for clocks that
-/// differ, and writers that send a transaction again and again. Longer than a writer's patience.
-const SLACK: Duration = Duration::from_hours(1);
+/// differ, and writers that send a transaction again and again. A writer's patience is half of it at most.
+pub(super) const SLACK: Duration = Duration::from_hours(1);
 /// How long one attempt may take before its answer counts as lost.
 const ATTEMPT: Duration = Duration::from_secs(6);
 

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use aws_sdk_dynamodb::{Client, types::TransactWriteItem};
 use outbox::{Clock, CommitId, Entropy, Key, NewEvent, Place, Receipt, StoreError, System, writer::Settled};
 
-use super::{calls::Calls, schema::Tables};
+use super::{calls::Calls, schema::Tables, source::SLACK};
 
 mod error;
 mod heads;
@@ -25,6 +25,9 @@ use heads::Heads;
 
 /// How long a transaction is tried again unless said otherwise.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+/// An entry says when it was first sent, and a recovery from the table goes by that: half of what it looks back is for
+/// transactions that are sent again and again, the other half for clocks that differ.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(SLACK.as_secs() / 2);
 
 /// Writes entries. Cheap to clone, and to share between tasks; one for the life of a process, for it remembers heads.
 #[derive(Clone)]
@@ -55,8 +58,8 @@ impl Writer {
     }
 
     /// How long a transaction is tried again after conflicts, throttles and lost answers; an attempt that is under way
-    /// then is awaited, for six seconds at most. Keep it below an hour: that much a relay that recovers from the table looks
-    /// back.
+    /// then is awaited, for six seconds at most. Half an hour at most, or each transaction is refused: a relay that recovers
+    /// from the table looks back by an hour, for this and for clocks that differ.
     pub fn patience(self, patience: Duration) -> Self {
         let calls = Calls::new(&self.client, self.calls.clock.clone(), self.calls.entropy.clone(), patience);
         Self { calls, ..self }
@@ -80,7 +83,8 @@ impl Writer {
     /// # Errors
     /// [`CommitError::Write`] if the store's identity cannot be read.
     pub async fn place_behind(&self, after: Place, events: u32) -> Result<Place, CommitError> {
-        let identity = self.heads.identity(&self.calls, &self.tables).await.map_err(error::unread)?;
+        let identity =
+            self.heads.identity(&self.calls, &self.tables, after.incarnation).await.map_err(error::unread)?;
         Ok(Place::new(identity.incarnation, after.sequence + 1, events.saturating_sub(1)))
     }
 
@@ -88,7 +92,10 @@ impl Writer {
     /// ended: before, it may yet commit.
     ///
     /// A key's entry is found until it expires, and settles a commit that lost its number to another one for ever. Where
-    /// the head is the caller's own, and the entry may have expired, the caller's own item knows.
+    /// neither is there, the key's head is changed so that a request still on its way fails: only then it is
+    /// [`Settled::NotCommitted`]. Where there is no head to change, for it would be the key's first entry, or the head is the
+    /// caller's own, the answer is [`Settled::Unknown`]: repeat the transaction under the same [commit
+    /// id](Transaction::commit_id), or look at the caller's own item.
     ///
     /// # Errors
     /// As DynamoDB says.
@@ -162,7 +169,8 @@ impl Transaction {
     ///
     /// # Errors
     /// [`CommitError`]; nothing was written.
-    pub async fn prepare(self) -> Result<Prepared, CommitError> {
+    pub async fn prepare(mut self) -> Result<Prepared, CommitError> {
+        self.writer.calls = self.writer.calls.together();
         Prepared::new(self).await
     }
 
@@ -174,6 +182,6 @@ impl Transaction {
     /// # Errors
     /// [`CommitError`]; nothing was written, but for [`CommitError::Unsettled`].
     pub async fn commit(self) -> Result<Vec<Receipt>, CommitError> {
-        self.prepare().await?.commit().await
+        self.prepare().await?.carry_out().await
     }
 }

@@ -55,12 +55,10 @@ impl<'a> Failure<'a> {
         match self.meaning {
             Meaning::Throttle => Outcome::Throttled { after: None },
             Meaning::Unwanted => Outcome::Refused { permanent: true, reason: self.reason() },
-            Meaning::Down
-            | Meaning::Denied
-            | Meaning::DeniedForEvent
-            | Meaning::NoTarget
-            | Meaning::Internal
-            | Meaning::Unknown => Outcome::Refused { permanent: false, reason: self.reason() },
+            Meaning::Denied | Meaning::DeniedForEvent | Meaning::NoTarget => {
+                Outcome::Refused { permanent: false, reason: self.reason() }
+            }
+            Meaning::Down | Meaning::Internal | Meaning::Unknown => Outcome::Failed { reason: self.reason() },
         }
     }
 
@@ -126,7 +124,15 @@ mod tests {
             Outcome::Refused { permanent, reason } => (*permanent, reason.contains("said")),
             other => panic!("{other:?}"),
         };
-        assert_eq!([permanent(2), permanent(3), permanent(4)], [(true, true), (false, true), (false, true)]);
+        assert_eq!([permanent(2), permanent(4)], [(true, true), (false, true)]);
+    }
+
+    #[test]
+    fn a_failure_of_the_services_own_is_laid_to_no_event() {
+        for code in ["InternalFailure", "ServiceUnavailable", "NeverHeardOf"] {
+            let outcomes = answered(&[Some(code), None]).unwrap();
+            assert!(matches!(&outcomes[0], Outcome::Failed { reason } if reason.contains("said")), "{outcomes:?}");
+        }
     }
 
     #[test]
@@ -168,6 +174,6 @@ mod tests {
         let empty = PutEventsResultEntry::builder().build();
         let good = PutEventsResultEntry::builder().event_id("id").build();
         let outcomes = outcomes(&[good, empty], 2, "carts").unwrap();
-        assert!(matches!(outcomes[1], Outcome::Refused { permanent: false, .. }), "{outcomes:?}");
+        assert!(matches!(outcomes[1], Outcome::Failed { .. }), "{outcomes:?}");
     }
 }

@@ -30,6 +30,24 @@ const KEEPS_BOOKS: &[&str] = &[
     "dynamodb:UpdateItem",
 ];
 
+/// Making a table, and its first item.
+const MAKES_ROWS: &[&str] = &[
+    "dynamodb:CreateTable",
+    "dynamodb:DescribeTable",
+    "dynamodb:DescribeTimeToLive",
+    "dynamodb:GetItem",
+    "dynamodb:PutItem",
+];
+
+/// Claiming a store, and registering its routes.
+const CLAIMS: &[&str] = &[
+    "dynamodb:DescribeTable",
+    "dynamodb:DescribeTimeToLive",
+    "dynamodb:GetItem",
+    "dynamodb:PutItem",
+    "dynamodb:UpdateItem",
+];
+
 /// Every right that there is.
 pub const RIGHTS: &[Right] = &[
     right(
@@ -37,28 +55,11 @@ pub const RIGHTS: &[Right] = &[
         Thing::Entries,
         &["dynamodb:CreateTable", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:UpdateTimeToLive"],
     ),
-    right(
-        Init,
-        Thing::Heads,
-        &[
-            "dynamodb:CreateTable",
-            "dynamodb:DescribeTable",
-            "dynamodb:DescribeTimeToLive",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-        ],
-    ),
-    right(
-        Init,
-        Thing::Bookkeeping,
-        &[
-            "dynamodb:CreateTable",
-            "dynamodb:DescribeTable",
-            "dynamodb:DescribeTimeToLive",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-        ],
-    ),
+    // The owner of a table makes it.
+    right(Init, Thing::Mapped, &["dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive"]),
+    right(Init, Thing::Heads, MAKES_ROWS),
+    right(Init, Thing::Store, MAKES_ROWS),
+    right(Init, Thing::Bookkeeping, MAKES_ROWS),
     right(
         Init,
         Thing::Inbox,
@@ -73,6 +74,7 @@ pub const RIGHTS: &[Right] = &[
     ),
     right(Init, Thing::AssumedRole, &["sts:AssumeRole"]),
     right(Writer, Thing::Entries, &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"]),
+    right(Writer, Thing::Mapped, &["dynamodb:PutItem"]),
     right(Writer, Thing::Heads, &["dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:UpdateItem"]),
     right(Writer, Thing::AssumedRole, &["sts:AssumeRole"]),
     right(
@@ -88,18 +90,20 @@ pub const RIGHTS: &[Right] = &[
             "dynamodb:UpdateItem",
         ],
     ),
-    right(Relay, Thing::Stream, &["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]),
     right(
         Relay,
-        Thing::Heads,
+        Thing::Mapped,
         &[
+            "dynamodb:BatchGetItem",
             "dynamodb:DescribeTable",
             "dynamodb:DescribeTimeToLive",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "dynamodb:UpdateItem",
+            "dynamodb:Query",
+            "dynamodb:Scan",
         ],
     ),
+    right(Relay, Thing::Stream, &["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]),
+    right(Relay, Thing::Heads, CLAIMS),
+    right(Relay, Thing::Store, CLAIMS),
     right(
         Relay,
         Thing::Bookkeeping,

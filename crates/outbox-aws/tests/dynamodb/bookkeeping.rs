@@ -43,13 +43,13 @@ impl Books {
         self.opened_by(&client_as(Role::Relay).await).await
     }
 
-    async fn opened_by(&self, client: &Client) -> DynamoBookkeeping {
+    pub(crate) async fn opened_by(&self, client: &Client) -> DynamoBookkeeping {
         let options = BookkeepingOptions { patience: Duration::from_secs(20), ..BookkeepingOptions::default() };
         DynamoBookkeeping::open(client, &self.table, options).await.unwrap()
     }
 
     /// How many rows of a kind there are, a kind's beginning included.
-    async fn rows(&self, kind: &str) -> usize {
+    pub(crate) async fn rows(&self, kind: &str) -> usize {
         let (mut found, mut from) = (0, None);
         loop {
             let scan = self.client.scan().table_name(&self.table).consistent_read(true);
@@ -161,19 +161,19 @@ async fn a_route_that_was_renamed_meanwhile_begins_anew() {
     assert_eq!(relay.checkpoints(&route()).await.unwrap(), [at(3)]);
 }
 
-fn route() -> RouteName {
+pub(crate) fn route() -> RouteName {
     RouteName::new("ledger").unwrap()
 }
 
-fn lane() -> Lane {
+pub(crate) fn lane() -> Lane {
     Lane::Key(Key::new("cart/1").unwrap())
 }
 
-fn partition() -> PartitionId {
+pub(crate) fn partition() -> PartitionId {
     PartitionId::new("shard")
 }
 
-async fn take(books: &DynamoBookkeeping) -> Lease {
+pub(crate) async fn take(books: &DynamoBookkeeping) -> Lease {
     let seen = books.lease("relay").await.unwrap();
     books.take("relay", &seen, "host", Duration::from_secs(10)).await.unwrap().unwrap()
 }
@@ -193,19 +193,19 @@ fn front(state: FrontState) -> Front {
     Front { state, attempts: 1, failed_since: Timestamp::UNIX_EPOCH, reason: "said no".to_owned() }
 }
 
-fn keep(sequences: std::ops::RangeInclusive<u64>, size: usize) -> Keep {
+pub(crate) fn keep(sequences: std::ops::RangeInclusive<u64>, size: usize) -> Keep {
     let content = |sequence| (KeptContent::Event(event(sequence, size)), Position::new(format!("{sequence}")));
     Keep { lane: lane(), front: Some(front(FrontState::Dead)), events: sequences.map(content).collect() }
 }
 
-async fn keep_it(books: &DynamoBookkeeping, lease: &Lease, keep: &Keep) -> u64 {
+pub(crate) async fn keep_it(books: &DynamoBookkeeping, lease: &Lease, keep: &Keep) -> u64 {
     match books.keep(lease, &route(), &partition(), keep).await.unwrap() {
         KeepOutcome::Stored { generation } => generation,
         KeepOutcome::KeyFree => panic!("it opens a trouble"),
     }
 }
 
-async fn contents(books: &DynamoBookkeeping) -> Vec<KeptContent> {
+pub(crate) async fn contents(books: &DynamoBookkeeping) -> Vec<KeptContent> {
     books.kept(&route(), &lane(), usize::MAX).await.unwrap().into_iter().map(|kept| kept.content).collect()
 }
 
@@ -213,7 +213,7 @@ fn expected(keep: &Keep) -> Vec<KeptContent> {
     keep.events.iter().map(|(content, _)| content.clone()).collect()
 }
 
-async fn settlement(books: &DynamoBookkeeping, generation: u64, count: usize) -> Settlement {
+pub(crate) async fn settlement(books: &DynamoBookkeeping, generation: u64, count: usize) -> Settlement {
     let kept = books.kept(&route(), &lane(), count).await.unwrap();
     let remove = kept.into_iter().map(|kept| kept.id).collect();
     Settlement { lane: lane(), generation, remove, apart: None, discarded: false, front: None }

@@ -8,6 +8,7 @@ mod connecting;
 mod fixture;
 mod inbox_store;
 mod inbox_writes;
+mod kept_rows;
 mod python;
 mod rights;
 mod scan;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use outbox::{
-    BusinessStore, Clock as _, CommitId, ErrorKind, Position, RouteName, Start, System,
+    BusinessStore, Clock as _, CommitId, ErrorKind, Key, Place, Position, RouteName, Start, System,
     filter::Filter,
     memory::ManualClock,
     store::{Agreement, Claim, Registration, Retention, Witness},
@@ -213,4 +213,20 @@ async fn each_missing_right_is_named_by_its_action() {
         let told = error.to_string();
         assert!(told.contains(&format!("dynamodb:{action} ")) && told.contains("outbox iam"), "{told}");
     }
+}
+
+/// It remembers the store's identity and the key's head from before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_looked_before_an_adoption_writes_of_the_new_incarnation() {
+    let store = Store::new().await;
+    let writer = store.writer();
+    let write = async |expected| {
+        let mut transaction = writer.transaction();
+        transaction.expecting(Key::new("cart/1").unwrap(), expected).write([event("cart/1")]);
+        transaction.commit().await.unwrap()[0].first.unwrap()
+    };
+    assert_eq!(write(0).await, Place::new(1, 1, 0));
+    assert_eq!(opened(&store).await.raise_incarnation(None, true).await.unwrap(), 2);
+    assert_eq!(write(1).await, Place::new(2, 2, 0));
+    assert_eq!(store.source().all().await.len(), 2, "both can be read");
 }

@@ -1,11 +1,12 @@
 //! The caller's own actions beside the events: one transaction, whose failures are told apart.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
-use outbox::{CommitId, Key, NewEvent, Place, WriteError};
+use jiff::Timestamp;
+use outbox::{Clock as _, CommitId, Key, NewEvent, Place, WriteError, memory::ManualClock};
 use outbox_aws::dynamodb::CommitError;
 
 use crate::fixture::{Store, event};
@@ -283,6 +284,30 @@ async fn a_head_at_an_action_that_is_not_there_is_refused() {
     transaction.head_at(key("cart/1"), 3, Place::ORIGIN).write([event("cart/1")]);
     let error = transaction.commit().await.unwrap_err();
     assert!(matches!(error, CommitError::NoSuchAction { action: 3, actions: 0, .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patience_longer_than_a_recovery_looks_back_is_refused() {
+    let store = Store::new().await;
+    for (minutes, taken) in [(30, true), (31, false)] {
+        let mut transaction = store.writer().patience(Duration::from_mins(minutes)).transaction();
+        transaction.write([event("cart/1")]);
+        let error = transaction.commit().await.err().map(|error| error.to_string());
+        assert_eq!(error.is_none(), taken, "{error:?}");
+        assert!(error.is_none_or(|error| error.contains("`patience`")));
+    }
+    assert_eq!(count(&store).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_was_prepared_long_ago_is_recorded_when_it_is_sent() {
+    let (store, clock) = (Store::new().await, Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)));
+    let mut transaction = store.writer().clock(clock.clone()).transaction();
+    transaction.write([event("cart/1")]);
+    let prepared = transaction.prepare().await.unwrap();
+    clock.advance(Duration::from_hours(2));
+    prepared.commit().await.unwrap();
+    assert_eq!(store.source().all().await[0].recorded, clock.wall());
 }
 
 /// What is in the table is what the layout's page says, attribute by attribute.

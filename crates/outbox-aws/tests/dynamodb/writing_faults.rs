@@ -1,6 +1,12 @@
 //! What goes wrong on the way: conflicts, throttles, lost answers. No emulator does these: a proxy before it does.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use outbox::{Clock, Moment, System, writer::Settled};
 use outbox_aws::dynamodb::{CommitError, Writer};
@@ -115,26 +121,97 @@ async fn an_answer_that_was_lost_for_good_can_be_settled() {
     }
 }
 
+/// The request is still on its way when its caller has given up and asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_settled_as_not_committed_cannot_come_any_more() {
+    let scene = Scene::set().await;
+    let write = async |writer: &Writer| {
+        let mut transaction = writer.transaction();
+        transaction.write([event("cart/1")]);
+        transaction.commit().await
+    };
+    write(&scene.writer).await.unwrap();
+    let held = scene.proxy.hold(TRANSACT);
+    let impatient = scene.writer.clone().patience(Duration::from_millis(200));
+    let Err(CommitError::Unsettled { receipts, .. }) = write(&impatient).await else { panic!("it was answered") };
+    held.arrived().await;
+    assert_eq!(scene.writer.settle(&receipts[0]).await.unwrap(), Settled::NotCommitted);
+    held.release();
+    held.answered().await;
+    assert_eq!(scene.store.source().all().await.len(), 1);
+    let again = write(&scene.writer).await.unwrap();
+    assert_eq!(again[0].first.unwrap().sequence, 2);
+    assert_eq!(scene.store.source().all().await.len(), 2);
+    assert_eq!(scene.writer.settle(&receipts[0]).await.unwrap(), Settled::NotCommitted, "another has its number");
+}
+
+/// Where there is no head to be changed, nothing can keep a request that is on its way from taking effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_the_first_entry_of_a_key_may_yet_come_is_not_guessed() {
+    let scene = Scene::set().await;
+    scene.proxy.script(TRANSACT, [Fault::error("InternalServerError")]);
+    let Err(CommitError::Unsettled { receipts, .. }) = impatient(&scene, "cart/1").await else { panic!("answered") };
+    assert_eq!(scene.writer.settle(&receipts[0]).await.unwrap(), Settled::Unknown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_cannot_be_looked_for_is_not_called_off() {
+    let scene = Scene::set().await;
+    scene.commit().await.unwrap();
+    let mut transaction = scene.writer.transaction();
+    transaction.write([event("cart/1")]);
+    scene.proxy.script(TRANSACT, [Fault::LoseAnswer, Fault::cancelled(&["ConditionalCheckFailed"; 2])]);
+    scene.proxy.script("GetItem", [Fault::error("AccessDeniedException")]);
+    let error = transaction.commit().await.unwrap_err();
+    let CommitError::Unsettled { receipts, .. } = error else { panic!("{error}") };
+    assert_eq!(scene.writer.settle(&receipts[0]).await.unwrap(), Settled::Committed);
+}
+
 /// Commits with a clock that leaps: time is up after the first attempt.
 async fn impatient(scene: &Scene, name: &str) -> Result<Vec<outbox::Receipt>, CommitError> {
-    let mut transaction = scene.writer.clone().clock(Arc::new(Leaping::default())).transaction();
+    let clock = Arc::new(Leaping::by(Duration::from_mins(1)));
+    let mut transaction = scene.writer.clone().clock(clock).transaction();
     transaction.write([event(name)]);
     transaction.commit().await
 }
 
-/// A clock on which a minute passes at every look.
-#[derive(Default)]
-struct Leaping(std::sync::atomic::AtomicU64);
+/// A clock on which time passes at every look, and at no other time.
+struct Leaping {
+    by: Duration,
+    looks: AtomicU32,
+}
+
+impl Leaping {
+    fn by(by: Duration) -> Self {
+        Self { by, looks: AtomicU32::new(0) }
+    }
+
+    fn passed(&self) -> Duration {
+        self.by * self.looks.load(Ordering::Relaxed)
+    }
+}
 
 impl Clock for Leaping {
     fn moment(&self) -> Moment {
-        let minutes = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Moment::from_zero(Duration::from_secs(60 * minutes))
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        Moment::from_zero(self.by * looks)
     }
 
     fn wall(&self) -> jiff::Timestamp {
         System.wall()
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbering_anew_does_not_prolong_a_commits_patience() {
+    let scene = Scene::set().await;
+    let clock = Arc::new(Leaping::by(Duration::from_secs(1)));
+    scene.proxy.script(TRANSACT, [Fault::cancelled(&["None", "ConditionalCheckFailed"])]);
+    scene.proxy.rule(TRANSACT, |_| Fault::error("ThrottlingException"));
+    let mut transaction = scene.writer.clone().clock(clock.clone()).patience(Duration::from_secs(10)).transaction();
+    transaction.write([event("cart/1")]);
+    transaction.commit().await.unwrap_err();
+    assert!(clock.passed() <= Duration::from_secs(12), "{:?}", clock.passed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

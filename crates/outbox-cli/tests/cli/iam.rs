@@ -85,6 +85,30 @@ fn each_role_needs_its_own_of_the_tables() {
 }
 
 #[test]
+fn of_a_table_of_the_services_own_nobody_needs_more_than_its_items() {
+    let place = Place::new();
+    let (store, mapping) = ("dynamodb = 'carts'\nregion = 'eu-west-1'", "layout = 'dynamo-outbox'\ntable = 'mine'");
+    let route = "[[route]]\nname = 'a'\nstdout = true";
+    place
+        .write("outbox.toml", &format!("[store]\n{store}\nproducer = '/carts'\n[store.mapping]\n{mapping}\n{route}\n"));
+    let rights = |role: &str| {
+        let policy = place.json(&["iam", role, "--account", "111122223333"]);
+        let statements = policy["Statement"].as_array().unwrap();
+        let of = |statement: &serde_json::Value| {
+            let actions = statement["Action"].as_array().unwrap().iter().map(|action| action.as_str().unwrap());
+            let of_items = |action: &&str| !action.starts_with("dynamodb:Describe");
+            (statement["Sid"].as_str().unwrap().to_owned(), actions.filter(of_items).collect::<Vec<_>>().join(" "))
+        };
+        statements.iter().map(of).collect::<Vec<_>>()
+    };
+    let named = |sid: &str, actions: &str| (sid.to_owned(), actions.to_owned());
+    assert_eq!(rights("writer"), [named("MappedTable", "dynamodb:PutItem")]);
+    assert_eq!(rights("init")[0], named("MappedTable", ""));
+    let reads = "dynamodb:BatchGetItem dynamodb:Query dynamodb:Scan";
+    assert_eq!(rights("relay")[0], named("MappedTable", reads));
+}
+
+#[test]
 fn a_configuration_with_nothing_on_aws_needs_no_policy() {
     let ran = place("[[route]]\nname = 'a'\nstdout = true").run(&["iam"]);
     assert!(ran.code == 3 && ran.err.contains("needs no rights on AWS"), "{}", ran.err);

@@ -89,7 +89,7 @@ impl Invocation<'_> {
                     events.iter().zip(&outcomes).for_each(|(event, outcome)| self.answered(event, outcome));
                 }
                 let refused = outcomes.iter().rev().find_map(|outcome| match outcome {
-                    Outcome::Refused { reason, .. } => Some(reason.clone()),
+                    Outcome::Refused { reason, .. } | Outcome::Failed { reason } => Some(reason.clone()),
                     Outcome::Throttled { .. } => Some("the sink throttles it".to_owned()),
                     Outcome::Accepted => None,
                 });
@@ -116,7 +116,7 @@ impl Invocation<'_> {
                 let (position, _) = event.origin();
                 self.finish(&position.clone(), index_of(event));
             }
-            Outcome::Throttled { .. } | Outcome::Refused { .. } => {
+            Outcome::Throttled { .. } | Outcome::Refused { .. } | Outcome::Failed { .. } => {
                 self.failed.insert(lane);
             }
         }

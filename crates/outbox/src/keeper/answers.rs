@@ -21,7 +21,7 @@ impl Keeper {
             return;
         }
         let accepted = outcomes.iter().take_while(|outcome| **outcome == Outcome::Accepted).count();
-        if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Throttled { .. })) {
+        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Accepted | Outcome::Refused { .. })) {
             self.health.alive();
         }
         if accepted > 0 {
@@ -41,6 +41,14 @@ impl Keeper {
             Some(Outcome::Refused { permanent, reason }) => {
                 let done = accepted;
                 self.refused(now, &lane, kept, done, *permanent, reason, effects);
+            }
+            Some(Outcome::Failed { reason }) if accepted == 0 => {
+                self.unknown_failure(now, &lane, kept, None, reason, effects);
+            }
+            Some(Outcome::Failed { .. }) => {
+                let retry_in = Some(backoff::delay(&self.settings.retry, 1, &mut self.rng));
+                let front = FrontDraft { retry_in, ..Self::fresh_front() };
+                self.settle(&lane, kept, accepted, front, effects);
             }
             // The first that is not accepted is not `Accepted`.
             Some(Outcome::Accepted) => {}

@@ -17,6 +17,7 @@ use crate::{
 enum Verdict<'a> {
     Throttled(Option<Duration>),
     Refused { permanent: bool, reason: &'a str },
+    Failed { reason: &'a str },
 }
 
 impl Pipeline {
@@ -28,7 +29,14 @@ impl Pipeline {
             self.unknown_failure(now, items, None, &reason);
             return;
         }
-        if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Throttled { .. })) {
+        if let Some(Outcome::Failed { reason }) = outcomes.first()
+            && outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed { .. }))
+        {
+            // Nothing was taken beside them: the sink as a whole may be out of order.
+            self.unknown_failure(now, items, None, reason);
+            return;
+        }
+        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Accepted | Outcome::Refused { .. })) {
             self.alive(now);
         }
         if outcomes.contains(&Outcome::Accepted) {
@@ -47,6 +55,10 @@ impl Pipeline {
                     }
                     Outcome::Refused { permanent, reason } => {
                         verdict.get_or_insert(Verdict::Refused { permanent: *permanent, reason });
+                        back.push(item);
+                    }
+                    Outcome::Failed { reason } => {
+                        verdict.get_or_insert(Verdict::Failed { reason });
                         back.push(item);
                     }
                 }
@@ -90,6 +102,7 @@ impl Pipeline {
                 self.let_wait(lane, now + after.unwrap_or(delay).max(delay));
             }
             Some(Verdict::Refused { permanent, reason }) => self.blame(now, lane, *permanent, reason),
+            Some(Verdict::Failed { reason }) => self.suspect(now, lane, reason),
         }
     }
 
@@ -197,10 +210,16 @@ impl Pipeline {
             return;
         }
         let Some((lane, item)) = items.pop() else { return };
-        // It counts only if others were accepted since it failed before: else the sink may have been down all the time.
-        let before = item.failures.as_ref().map(|failures| failures.last);
-        let counts = before.is_some_and(|before| self.health.accepted_since(before));
         self.lanes.put_back(lane, vec![item]);
+        self.suspect(now, lane, reason);
+    }
+
+    /// The first event of the lane failed, and nobody said that it is to blame.
+    fn suspect(&mut self, now: Moment, lane: LaneId, reason: &str) {
+        // It counts only if others were accepted since it failed before: else the sink may have been down all the time.
+        let before =
+            self.lanes.get(lane).queue.front().and_then(|item| item.failures.as_ref()).map(|failures| failures.last);
+        let counts = before.is_some_and(|before| self.health.accepted_since(before));
         let Some(failures) = self.note_failure(now, lane, counts) else { return };
         if failures.counted >= self.settings.retry.quick_attempts {
             self.set_aside_for_retry(now, lane, reason);

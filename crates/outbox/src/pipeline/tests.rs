@@ -18,6 +18,7 @@ mod elsewhere;
 mod observed;
 mod pace;
 mod shares;
+mod unnamed;
 
 /// A pipeline, and what it wants.
 struct Rig {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    books::{Books, Sent, Updated, damaged},
+    books::{Books, Updated, damaged},
     rows::{Change, If, Row, padded},
 };
 use crate::dynamodb::item::{Item, bytes, bytes_of, item, number, number_of, text, text_of};
@@ -179,8 +179,9 @@ impl Books {
         }
         let mark = Row::new("staged", padded(*name));
         self.stage(lease, batch, &mark).await?;
-        // If a new owner has swept it meanwhile, it is not there to be kept.
-        actions.push(self.actions().delete(&mark, If::Has(vec![("chunks", number(chunks))]))?);
+        // If a new owner is about to sweep it, it is not there to be kept.
+        let staged = vec![("chunks", number(chunks)), ("epoch", number(lease.epoch))];
+        actions.push(self.actions().delete(&mark, If::Has(staged))?);
         Ok(actions)
     }
 
@@ -200,7 +201,8 @@ impl Books {
         Ok(())
     }
 
-    /// Sweeps what former owners of `lease` staged and never kept. The mark goes first, so that it cannot be kept any more.
+    /// Sweeps what former owners of `lease` staged and never kept. The mark becomes the new owner's first, so that it cannot be
+    /// kept any more, and goes last.
     pub(super) async fn sweep_staged(&self, lease: &Lease) -> Result<(), StoreError> {
         const SWEEPING: &str = "sweeping what a former owner left";
         for mark in self.all("staged", "", SWEEPING).await? {
@@ -212,9 +214,11 @@ impl Books {
                 continue;
             }
             let Ok(batch) = name.parse() else { continue };
-            let gone = self.actions().delete(&Row::new("staged", name), If::Has(vec![("chunks", number(chunks))]))?;
-            if self.write(None, None, vec![gone], SWEEPING).await? == Sent::Done {
-                self.sweep((0..chunks).map(|chunk| chunk_row(batch, chunk)).collect()).await;
+            let row = Row::new("staged", name);
+            let own = Change { set: vec![("epoch", number(lease.epoch))], ..Change::default() };
+            let seen = If::Has(vec![("chunks", number(chunks))]);
+            if let Updated::Done(_) = self.update(&row, own, seen, SWEEPING).await? {
+                self.sweep((0..chunks).map(|chunk| chunk_row(batch, chunk)).chain([row]).collect()).await;
             }
         }
         Ok(())

@@ -214,16 +214,25 @@ impl Books {
     /// else.
     pub(super) async fn sweep(&self, rows: Vec<Row>) -> bool {
         for row in rows {
-            let attempt = || {
-                let delete = self.calls.client().delete_item().table_name(&*self.table);
-                delete.set_key(Some(row.key())).send()
-            };
-            if let Err(failure) = self.calls.call(attempt).await {
-                tracing::warn!(kind = row.kind, name = row.name, %failure, "a row that is done with is left in the bookkeeping's table");
+            if let Err(error) = self.delete(&row, If::Anything, "deleting a row that is done with").await {
+                tracing::warn!(kind = row.kind, name = row.name, %error, "it is left in the bookkeeping's table");
                 return false;
             }
         }
         true
+    }
+
+    /// Deletes a row; does nothing where it is not as the condition says.
+    pub(super) async fn delete(&self, row: &Row, condition: If, what: &'static str) -> Result<(), StoreError> {
+        let Expressions { condition, names, values, .. } = Expressions::new(Change::default(), condition);
+        let request = self.calls.client().delete_item().table_name(&*self.table).set_key(Some(row.key()));
+        let request = request.set_condition_expression(condition);
+        let request = request.set_expression_attribute_names(names).set_expression_attribute_values(values);
+        match self.calls.call(|| request.clone().send()).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(()),
+            Err(failure) => Err(failure.store_error(what)),
+        }
     }
 
     /// A row that is no longer as it was read is read again until time is up.

@@ -106,8 +106,10 @@ impl Books {
         };
         if let Updated::Done(_) = self.update(&row(name), change, condition, TAKING).await? {
             // The lease is taken, whatever becomes of this.
-            if let Err(error) = self.sweep_staged(&lease).await {
-                tracing::warn!(%error, "what a former owner left is swept by the next one");
+            for swept in [self.sweep_staged(&lease).await, self.sweep_all_passed().await] {
+                if let Err(error) = swept {
+                    tracing::warn!(%error, "what a former owner left is swept by the next one");
+                }
             }
             return Ok(Some(lease));
         }

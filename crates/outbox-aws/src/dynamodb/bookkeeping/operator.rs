@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use outbox::{
     ErrorKind, Key, Lane, RouteName, StoreError,
-    bookkeeping::{DeadLetter, FrontState, HealthState, KeptContent, KeptId, Lease, RouteHealth, Selector},
+    bookkeeping::{DeadLetter, FrontState, HealthState, Kept, KeptContent, KeptId, Lease, RouteHealth, Selector},
 };
 
 use super::{
@@ -28,33 +28,38 @@ pub(super) enum Verdict {
 }
 
 impl Books {
-    /// Dead letters of a route that a selector means, by number, behind `after`, with their lanes.
-    async fn selected(
+    /// Lanes of a route whose fronts are dead letters, by number, behind `after`.
+    async fn dead(
         &self,
         route: &RouteRow,
         selector: &Selector,
         after: Option<KeptId>,
-        limit: usize,
-    ) -> Result<Vec<(LaneRow, outbox::bookkeeping::Kept)>, StoreError> {
+    ) -> Result<Vec<LaneRow>, StoreError> {
         let mut lanes = self.lanes(route).await?;
-        lanes.retain(|lane| {
-            lane.trouble.front.state == FrontState::Dead
-                && selector.id.is_none_or(|id| id.0 == lane.first)
-                && after.is_none_or(|after| lane.first > after.0)
-        });
+        lanes.retain(|lane| is_dead(lane, selector) && after.is_none_or(|after| lane.first > after.0));
         lanes.sort_by_key(|lane| lane.first);
-        let mut selected = Vec::new();
+        Ok(lanes)
+    }
+
+    /// Those of `lanes` whose fronts a selector means, with the fronts.
+    async fn meant(
+        &self,
+        lanes: Vec<LaneRow>,
+        selector: &Selector,
+        limit: usize,
+    ) -> Result<Vec<(LaneRow, Kept)>, StoreError> {
+        let mut meant = Vec::new();
         for lane in lanes {
-            if selected.len() >= limit {
+            if meant.len() >= limit {
                 break;
             }
             // One that was settled since is no dead letter any more.
             let Some(kept) = self.kept_in(&lane, 1).await?.and_then(|mut kept| kept.pop()) else { continue };
             if means(selector, &kept.content) {
-                selected.push((lane, kept));
+                meant.push((lane, kept));
             }
         }
-        Ok(selected)
+        Ok(meant)
     }
 
     pub(super) async fn dead_letters(
@@ -71,7 +76,8 @@ impl Books {
             parked: lane.trouble.kept.saturating_sub(1),
             front: lane.trouble.front,
         };
-        Ok(self.selected(&route, selector, after, limit).await?.into_iter().map(letter).collect())
+        let dead = self.dead(&route, selector, after).await?;
+        Ok(self.meant(dead, selector, limit).await?.into_iter().map(letter).collect())
     }
 
     /// Changes the fronts that are meant, as many at once as one transaction takes, and gives each trouble another
@@ -82,20 +88,37 @@ impl Books {
         selector: &Selector,
         verdict: &Verdict,
     ) -> Result<u64, StoreError> {
-        let (mut done, mut pauses) = (0, self.calls.pauses());
+        let Some(route) = self.route(name).await? else { return self.note_change(CHANGING).await.map(|()| 0) };
+        let mut done = 0;
+        for some in self.dead(&route, selector, None).await?.chunks(ROWS / 2) {
+            done += self.change_some(name, &route, some.to_vec(), selector, verdict).await?;
+        }
+        if done == 0 {
+            self.note_change(CHANGING).await?;
+        }
+        Ok(done)
+    }
+
+    /// The same, of lanes that one transaction takes.
+    async fn change_some(
+        &self,
+        name: &RouteName,
+        route: &RouteRow,
+        mut lanes: Vec<LaneRow>,
+        selector: &Selector,
+        verdict: &Verdict,
+    ) -> Result<u64, StoreError> {
+        let mut pauses = self.calls.pauses();
         loop {
-            let Some(route) = self.route(name).await? else {
-                return self.note_change(CHANGING).await.map(|()| done);
-            };
-            // Those that were changed before are no dead letters any more.
-            let selected = self.selected(&route, selector, None, ROWS / 2).await?;
-            if selected.is_empty() && done > 0 {
-                return Ok(done);
+            let meant = self.meant(lanes, selector, usize::MAX).await?;
+            if meant.is_empty() {
+                return Ok(0);
             }
-            let first = self.numbers(selected.len().max(1)).await?;
-            let mut rows = vec![self.changed()?];
-            let changed = selected.len();
-            for (generation, (mut lane, _)) in (first..).zip(selected) {
+            let changed = meant.len() as u64;
+            let first = self.numbers(meant.len()).await?;
+            let (mut rows, mut read) = (vec![self.changed()?], Vec::new());
+            for (generation, (mut lane, _)) in (first..).zip(meant) {
+                read.push(lane.row.clone());
                 lane.trouble.generation = generation;
                 match verdict {
                     Verdict::Redriven(now) => {
@@ -108,11 +131,17 @@ impl Books {
                 }
                 rows.push(self.writes_lane(&lane)?);
             }
-            match self.write(None, Some(self.called(&route)?), rows, CHANGING).await? {
-                Sent::Done if changed < ROWS / 2 => return Ok(done + changed as u64),
-                Sent::Done => done += changed as u64,
+            match self.write(None, Some(self.called(route)?), rows, CHANGING).await? {
+                Sent::Done => return Ok(changed),
                 Sent::Changed if pauses.wait(&*self.calls.clock).await => {}
                 Sent::Changed => return Err(Self::busy(CHANGING)),
+            }
+            if self.route(name).await?.is_none_or(|now| now.id != route.id) {
+                return Ok(0);
+            }
+            lanes = Vec::new();
+            for row in &read {
+                lanes.extend(self.lane(row).await?.filter(|lane| is_dead(lane, selector)));
             }
         }
     }
@@ -145,7 +174,14 @@ impl Books {
                 erased += self.erase_lane(&route, &lane.row).await?;
             }
         }
-        self.note_change(ERASING).await.map(|()| erased)
+        self.note_change(ERASING).await?;
+        // What a settlement before could not delete, too: erased is what is not there any more.
+        self.sweep_all_passed().await.map_err(|error| {
+            error.context(
+                "the events are erased, and some of their payloads are still in the table: erase the key again",
+            )
+        })?;
+        Ok(erased)
     }
 
     async fn erase_lane(&self, route: &RouteRow, row: &Row) -> Result<u64, StoreError> {
@@ -156,12 +192,16 @@ impl Books {
             let numbers = indexes.iter().flat_map(|index| &index.entries).map(|entry| entry.0);
             let part: HashSet<_> = numbers.filter(|number| *number >= lane.first).take(ROWS).collect();
             let removal = self.removal(&lane, &part, true).await?;
+            let passed = removal.as_ref().and_then(|removal| removal.passed(&lane));
             let sent = match &removal {
                 None => Sent::Changed,
                 Some(removal) => {
                     let mut rows = vec![self.changed()?];
                     for (identity, stored) in &removal.removed {
                         rows.push(self.buries(route, identity, stored)?);
+                    }
+                    if let Some(passed) = &passed {
+                        rows.push(self.notes_passed(passed)?);
                     }
                     rows.push(match removal.left() {
                         None => self.releases_lane(&lane)?,
@@ -177,7 +217,9 @@ impl Books {
             match (sent, removal) {
                 (Sent::Done, Some(removal)) => {
                     erased += removal.removed.len() as u64;
-                    self.sweep(removal.passed()).await;
+                    if let Some(passed) = &passed {
+                        self.sweep_passed(passed).await;
+                    }
                 }
                 _ if pauses.wait(&*self.calls.clock).await => {}
                 _ => return Err(Self::busy(ERASING)),
@@ -232,6 +274,11 @@ impl Books {
         let since = text_of(&found, "since").and_then(|since| since.parse().ok()).ok_or_else(|| wrong("since"))?;
         Ok(Some(RouteHealth { state, since }))
     }
+}
+
+/// Whether the front of a lane is a dead letter, and no other than the one that is asked for by number.
+fn is_dead(lane: &LaneRow, selector: &Selector) -> bool {
+    lane.trouble.front.state == FrontState::Dead && selector.id.is_none_or(|id| id.0 == lane.first)
 }
 
 /// Whether a selector means this front.

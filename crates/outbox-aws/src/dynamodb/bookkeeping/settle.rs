@@ -13,6 +13,7 @@ use super::{
     books::{Books, ROWS, Sent},
     keep::{join, opened},
     lanes::{self, LaneRow},
+    passed::Passed,
     routes::RouteRow,
 };
 
@@ -37,12 +38,10 @@ impl Removal {
     }
 
     /// What nothing leads to any more, once it is done.
-    pub(super) fn passed(&self) -> Vec<super::rows::Row> {
-        let is_passed = |index: &&Index| {
-            let last = index.entries.last().map_or(0, |entry| entry.0);
-            self.left.is_none_or(|left| last < left)
-        };
-        self.indexes.iter().filter(is_passed).flat_map(Index::rows).collect()
+    pub(super) fn passed(&self, lane: &LaneRow) -> Option<Passed> {
+        let ends = self.indexes.iter().filter_map(|index| index.entries.last().map(|entry| entry.0));
+        let last = ends.take_while(|last| self.left.is_none_or(|left| *last < left)).last()?;
+        Some(Passed::new(&lane.row, last))
     }
 }
 
@@ -118,12 +117,18 @@ impl Books {
             (Some(apart), Some(_), Some(dead)) => self.set_apart(lease, &route, apart, dead, &mut actions).await?,
             _ => self.called(&route)?,
         };
+        let passed = removal.passed(&lane);
+        if let Some(passed) = &passed {
+            actions.push(self.notes_passed(passed)?);
+        }
         let (outcome, action) = self.leaves(lane, &removal, settlement)?;
         actions.push(action);
         if self.write(Some(lease), Some(guard), actions, SETTLING).await? == Sent::Changed {
             return Ok(None);
         }
-        self.sweep(removal.passed()).await;
+        if let Some(passed) = &passed {
+            self.sweep_passed(passed).await;
+        }
         Ok(Some(outcome))
     }
 

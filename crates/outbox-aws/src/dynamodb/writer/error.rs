@@ -85,7 +85,8 @@ pub enum CommitError {
         actions: usize,
     },
     /// The answer was lost, and time was up before another came: it may have committed. Ask
-    /// [`Writer::settle`](super::Writer::settle) with any of the receipts, or repeat it under the same commit id.
+    /// [`Writer::settle`](super::Writer::settle) with the receipt of a key, if there is one, or repeat it under the same
+    /// commit id.
     #[error("it may have committed: {message}; settle it by its receipts")]
     Unsettled {
         /// What it wrote, if it committed.

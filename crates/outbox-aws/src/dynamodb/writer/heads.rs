@@ -29,10 +29,12 @@ const IDENTITY_LASTS: Duration = Duration::from_mins(1);
 pub(super) struct Head {
     /// The place of its last event; [`Place::ORIGIN`] if the key has no entry.
     pub(super) last: Place,
+    /// How often a commit of the key was settled as not committed. Whoever saw the head before cannot commit any more.
+    pub(super) fence: u64,
 }
 
 impl Head {
-    pub(super) const NONE: Self = Self { last: Place::ORIGIN };
+    pub(super) const NONE: Self = Self { last: Place::ORIGIN, fence: 0 };
 
     pub(super) fn sequence(self) -> u64 {
         self.last.sequence
@@ -42,7 +44,8 @@ impl Head {
     pub(super) fn read(item: &Item) -> Option<Self> {
         let count: u32 = number_of(item, "count").filter(|count| *count > 0)?;
         let last = Place::new(number_of(item, "incarnation")?, number_of(item, "sequence")?, count - 1);
-        (last.incarnation > 0 && last.sequence > 0).then_some(Self { last })
+        let fence = number_of(item, "fence").unwrap_or(0);
+        (last.incarnation > 0 && last.sequence > 0).then_some(Self { last, fence })
     }
 }
 
@@ -75,12 +78,19 @@ impl Heads {
         locked(&self.known).remove(key);
     }
 
-    /// The identity of the store, read at most once a minute.
-    pub(super) async fn identity(&self, calls: &Calls, tables: &Tables) -> Result<Identity, StoreError> {
+    /// The identity of the store, read at most once a minute, or if the one that was read is older than `incarnation`, of
+    /// which there is an entry.
+    pub(super) async fn identity(
+        &self,
+        calls: &Calls,
+        tables: &Tables,
+        incarnation: u32,
+    ) -> Result<Identity, StoreError> {
         let now = calls.clock.moment();
         let read = locked(&self.identity).clone();
         if let Some((identity, since)) = read
             && now.since(since) < IDENTITY_LASTS
+            && identity.incarnation >= incarnation
         {
             return Ok(identity);
         }
@@ -90,6 +100,14 @@ impl Heads {
             return Err(StoreError::new(ErrorKind::Invalid, message));
         }
         let identity = schema::identity(calls, tables).await?;
+        if identity.incarnation < incarnation {
+            let message = format!(
+                "there are entries of incarnation {incarnation}, and `incarnation` of the item `store` in table `{}` is {}: that item was restored without them; set it to {incarnation}",
+                tables.heads(),
+                identity.incarnation
+            );
+            return Err(StoreError::new(ErrorKind::HistoryChanged, message));
+        }
         *locked(&self.identity) = Some((identity.clone(), now));
         Ok(identity)
     }
@@ -130,29 +148,50 @@ pub(super) fn advance(
         .set_key(Some(primary_key(key)))
         .update_expression("SET #sequence = :sequence, #incarnation = :incarnation, #count = :count")
         .return_values_on_condition_check_failure(ALL_OLD);
-    let update = if seen == Head::NONE {
-        update
-            .condition_expression("attribute_not_exists(#sequence)")
-            .set_expression_attribute_names(Some(names(["sequence", "incarnation", "count"])))
-            .set_expression_attribute_values(Some(values([
-                (":sequence", number(first.sequence)),
-                (":incarnation", number(first.incarnation)),
-                (":count", number(count)),
-            ])))
+    let mut named = names(["sequence", "incarnation", "count"]);
+    let mut given = values([
+        (":sequence", number(first.sequence)),
+        (":incarnation", number(first.incarnation)),
+        (":count", number(count)),
+    ]);
+    let condition = if seen == Head::NONE {
+        "attribute_not_exists(#sequence)"
     } else {
-        update
-            .condition_expression("#sequence = :seen AND #incarnation = :in AND #count = :of")
-            .set_expression_attribute_names(Some(names(["sequence", "incarnation", "count"])))
-            .set_expression_attribute_values(Some(values([
-                (":sequence", number(first.sequence)),
-                (":incarnation", number(first.incarnation)),
-                (":count", number(count)),
-                (":seen", number(seen.last.sequence)),
-                (":in", number(seen.last.incarnation)),
-                (":of", number(u64::from(seen.last.index) + 1)),
-            ])))
+        named.extend(names(["fence"]));
+        given.extend(values([
+            (":seen", number(seen.last.sequence)),
+            (":in", number(seen.last.incarnation)),
+            (":of", number(u64::from(seen.last.index) + 1)),
+        ]));
+        if seen.fence == 0 {
+            "#sequence = :seen AND #incarnation = :in AND #count = :of AND attribute_not_exists(#fence)"
+        } else {
+            given.extend(values([(":fence", number(seen.fence))]));
+            "#sequence = :seen AND #incarnation = :in AND #count = :of AND #fence = :fence"
+        }
     };
+    let update = update
+        .condition_expression(condition)
+        .set_expression_attribute_names(Some(named))
+        .set_expression_attribute_values(Some(given));
     Ok(TransactWriteItem::builder().update(update.build()?).build())
+}
+
+/// Makes every transaction fail that saw the head of `key` before, unless the key has an entry `sequence` already. False if
+/// it has, or there is no head.
+pub(super) async fn fence(calls: &Calls, tables: &Tables, key: &Key, sequence: u64) -> Result<bool, StoreError> {
+    let attempt = || {
+        let update = calls.client().update_item().table_name(tables.heads()).set_key(Some(primary_key(key)));
+        let update = update.update_expression("ADD #fence :one").condition_expression("#sequence < :sequence");
+        let update = update.set_expression_attribute_names(Some(names(["fence", "sequence"])));
+        let given = values([(":one", number(1)), (":sequence", number(sequence))]);
+        update.set_expression_attribute_values(Some(given)).send()
+    };
+    match calls.call(attempt).await {
+        Ok(_) => Ok(true),
+        Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(false),
+        Err(failure) => Err(failure.store_error("making sure that a commit cannot come any more")),
+    }
 }
 
 /// The action that makes sure that `key` is at `sequence`, where the transaction has no event of it.

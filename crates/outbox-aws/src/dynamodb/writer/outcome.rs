@@ -55,8 +55,10 @@ pub(super) async fn is_committed(prepared: &Prepared) -> Result<bool, CommitErro
     let entries = &prepared.numbered.entries;
     let Some(first) = entries.iter().find(is_fixed).or(entries.first()) else { return Ok(false) };
     let (calls, tables) = (&prepared.writer.calls, &prepared.writer.tables);
-    let found = commit_of(calls, tables, first).await.map_err(unread)?;
-    Ok(found == Some(prepared.commit))
+    match commit_of(calls, tables, first).await {
+        Ok(found) => Ok(found == Some(prepared.commit)),
+        Err(error) => Err(unsettled(prepared, error.to_string())),
+    }
 }
 
 /// Whose condition failed: one of the caller's is for the caller to judge, whatever else failed.
@@ -79,7 +81,8 @@ async fn whose(prepared: &Prepared, failed: &Failed) -> Result<Next, CommitError
                     }
                     None => heads::read(&prepared.writer.calls, &prepared.writer.tables, key).await.map_err(unread)?,
                 };
-                if let Some(expected) = prepared.expected.get(key) {
+                // At the version expected, and otherwise changed: by an adoption, or a commit that was settled.
+                if let Some(expected) = prepared.expected.get(key).filter(|expected| **expected != head.sequence()) {
                     let (expected, actual) = (*expected, head.sequence());
                     return Err(WriteError::Conflict { key: key.clone(), expected, actual }.into());
                 }
@@ -149,8 +152,11 @@ async fn latest_entry(prepared: &Prepared, key: &Key) -> Result<Option<u64>, Sto
 
 fn not_committed(prepared: &Prepared, failure: Failure) -> CommitError {
     if failure.uncertain {
-        let receipts = prepared.numbered.receipts.clone();
-        return CommitError::Unsettled { receipts, message: failure.to_string() };
+        return unsettled(prepared, failure.to_string());
     }
     unread(failure.store_error("committing a transaction"))
+}
+
+fn unsettled(prepared: &Prepared, message: String) -> CommitError {
+    CommitError::Unsettled { receipts: prepared.numbered.receipts.clone(), message }
 }

@@ -1,6 +1,9 @@
 //! A transaction whose entries are numbered, ready to be sent; numbered anew if another writer was first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aws_sdk_dynamodb::{
     error::BuildError,
@@ -13,7 +16,7 @@ use outbox::{
 };
 
 use super::{
-    CommitError, OwnHead, Transaction, Writer,
+    CommitError, LONGEST_PATIENCE, OwnHead, Transaction, Writer,
     error::unread,
     heads::{self, Head},
     limits,
@@ -37,7 +40,6 @@ pub struct Prepared {
     /// The caller gave the commit id: an earlier call may have committed under it.
     pub(super) is_repeatable: bool,
     identity: Identity,
-    recorded: Timestamp,
     pub(super) numbered: Numbered,
 }
 
@@ -79,24 +81,15 @@ impl Prepared {
             }
         }
         let plans = plan(events)?;
-        let identity = writer.heads.identity(&writer.calls, &writer.tables).await.map_err(unread)?;
+        check_patience(writer.calls.patience)?;
+        let latest = own_heads.values().map(|own| own.after.incarnation).max().unwrap_or(0);
+        let identity = writer.heads.identity(&writer.calls, &writer.tables, latest).await.map_err(unread)?;
         check_sizes(&plans, identity.max_event_bytes)?;
         let is_repeatable = commit.is_some();
         let commit = commit.unwrap_or_else(|| CommitId(writer.calls.entropy.sixteen()));
-        let recorded = writer.calls.clock.wall();
         let numbered = Numbered::default();
-        let mut prepared = Self {
-            writer,
-            caller: actions,
-            plans,
-            expected,
-            own_heads,
-            commit,
-            is_repeatable,
-            identity,
-            recorded,
-            numbered,
-        };
+        let mut prepared =
+            Self { writer, caller: actions, plans, expected, own_heads, commit, is_repeatable, identity, numbered };
         prepared.number(BTreeMap::new()).await?;
         Ok(prepared)
     }
@@ -117,6 +110,15 @@ impl Prepared {
     /// # Errors
     /// As [`Transaction::commit`].
     pub async fn commit(mut self) -> Result<Vec<Receipt>, CommitError> {
+        self.writer.calls = self.writer.calls.together();
+        if !self.numbered.committed {
+            // However long it was held: entries are recorded when they are sent.
+            self.make_actions()?;
+        }
+        self.carry_out().await
+    }
+
+    pub(super) async fn carry_out(mut self) -> Result<Vec<Receipt>, CommitError> {
         if self.numbered.committed {
             return Ok(self.numbered.receipts);
         }
@@ -146,9 +148,9 @@ impl Prepared {
     fn note_heads(&self) {
         for (identity, plan) in self.numbered.entries.iter().zip(&self.plans) {
             let EntryIdentity::Placed { key, first, .. } = identity else { continue };
-            if self.numbered.seen.contains_key(key) {
+            if let Some(Head { fence, .. }) = self.numbered.seen.get(key).copied() {
                 let last = Place::new(first.incarnation, first.sequence, last_index(plan));
-                self.writer.heads.note(key, Head { last });
+                self.writer.heads.note(key, Head { last, fence });
             }
         }
     }
@@ -157,6 +159,12 @@ impl Prepared {
     async fn number(&mut self, known: BTreeMap<Key, Head>) -> Result<(), CommitError> {
         let seen = self.see_heads(known).await?;
         self.numbered = Numbered::default();
+        let latest = seen.values().map(|head| head.last.incarnation).max().unwrap_or(0);
+        if latest > self.identity.incarnation {
+            // An adoption raised it since, and entries of the former one would stand behind those of this one.
+            let Writer { calls, tables, heads, .. } = &self.writer;
+            self.identity = heads.identity(calls, tables, latest).await.map_err(unread)?;
+        }
         for (key, expected) in &self.expected {
             let actual = seen.get(key).map_or(0, |head| head.sequence());
             if actual != *expected && !self.own_heads.contains_key(key) {
@@ -178,7 +186,8 @@ impl Prepared {
         if self.is_repeatable && are_fixed && actual > expected {
             for (key, expected) in &self.expected {
                 // What stood before does not matter: nothing is sent.
-                seen.insert(key.clone(), Head { last: Place::new(self.identity.incarnation, *expected, 0) });
+                let last = Place::new(self.identity.incarnation, *expected, 0);
+                seen.insert(key.clone(), Head { last, ..Head::NONE });
             }
             self.number_behind(seen)?;
             if outcome::is_committed(self).await? {
@@ -253,9 +262,10 @@ impl Prepared {
         }
         let mut named = Vec::new();
         let Writer { tables, calls, .. } = &self.writer;
-        let expires = self.expires()?;
+        let recorded = calls.clock.wall();
+        let expires = self.expires(recorded)?;
         for (number, (plan, identity)) in self.plans.iter().zip(&self.numbered.entries).enumerate() {
-            let frame = Frame { identity: identity.clone(), commit: self.commit, recorded: self.recorded, expires };
+            let frame = Frame { identity: identity.clone(), commit: self.commit, recorded, expires };
             let item = entry::encode(plan, &frame, &*calls.entropy)?;
             let put = Put::builder().table_name(tables.entries()).set_item(Some(item));
             let put = put
@@ -290,9 +300,9 @@ impl Prepared {
         Ok(())
     }
 
-    fn expires(&self) -> Result<Timestamp, CommitError> {
+    fn expires(&self, recorded: Timestamp) -> Result<Timestamp, CommitError> {
         let retention = SignedDuration::try_from(self.identity.retention).ok();
-        retention.and_then(|retention| self.recorded.checked_add(retention).ok()).ok_or_else(|| {
+        retention.and_then(|retention| recorded.checked_add(retention).ok()).ok_or_else(|| {
             unread(StoreError::new(
                 ErrorKind::Invalid,
                 "`retention_seconds` of the item `store` is longer than there are times: set 30 days, 2592000",
@@ -303,6 +313,16 @@ impl Prepared {
 
 fn last_index(plan: &EntryPlan) -> u32 {
     u32::try_from(plan.events.len()).unwrap_or(u32::MAX).saturating_sub(1)
+}
+
+fn check_patience(patience: Duration) -> Result<(), CommitError> {
+    if patience <= LONGEST_PATIENCE {
+        return Ok(());
+    }
+    let message = format!(
+        "the writer's `patience` is {patience:?}, and a relay that recovers from the table would not look back as far: set it to {LONGEST_PATIENCE:?} at most"
+    );
+    Err(unread(StoreError::new(ErrorKind::Invalid, message)))
 }
 
 fn check_sizes(plans: &[EntryPlan], limit: u64) -> Result<(), WriteError> {

@@ -20,14 +20,19 @@ pub(super) async fn settle(calls: &Calls, tables: &Tables, receipt: &Receipt) ->
         return Ok(if found == Some(receipt.commit) { Settled::Committed } else { Settled::Unknown });
     };
     let identity = EntryIdentity::Placed { key: key.clone(), first, after: first };
-    match commit_of(calls, tables, &identity).await? {
-        Some(commit) if commit == receipt.commit => Ok(Settled::Committed),
-        Some(_) => Ok(Settled::NotCommitted),
-        None => {
-            let head = heads::read(calls, tables, key).await?;
-            Ok(if head.sequence() >= first.sequence { Settled::Unknown } else { Settled::NotCommitted })
+    let mut found = commit_of(calls, tables, &identity).await?;
+    if found.is_none() {
+        // The request may still be on its way, and come after any look at what is there.
+        if heads::fence(calls, tables, key, first.sequence).await? {
+            return Ok(Settled::NotCommitted);
         }
+        found = commit_of(calls, tables, &identity).await?;
     }
+    Ok(match found {
+        Some(commit) if commit == receipt.commit => Settled::Committed,
+        Some(_) => Settled::NotCommitted,
+        None => Settled::Unknown,
+    })
 }
 
 /// Whose commit the entry is; zeros if it does not say.

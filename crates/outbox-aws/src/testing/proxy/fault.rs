@@ -63,7 +63,7 @@ impl Fault {
 
 /// A call on its way, or its answer. A second one made of it is the same.
 #[derive(Clone, Debug, Default)]
-pub struct Held(Arc<[Notify; 2]>);
+pub struct Held(Arc<[Notify; 3]>);
 
 impl Held {
     /// Waits until the call is there.
@@ -80,9 +80,23 @@ impl Held {
         self.0[1].notify_one();
     }
 
+    /// Waits until the service has done with it, though nobody may be left who waits for its answer.
+    ///
+    /// # Panics
+    /// If that takes longer than half a minute.
+    pub async fn answered(&self) {
+        let answered = tokio::time::timeout(PATIENCE, self.0[2].notified()).await;
+        assert!(answered.is_ok(), "the call that was held was not answered within {PATIENCE:?}");
+    }
+
     /// Waits to be released.
     pub(super) async fn wait(&self) {
         self.0[0].notify_one();
         self.0[1].notified().await;
+    }
+
+    /// The service has answered.
+    pub(super) fn is_answered(&self) {
+        self.0[2].notify_one();
     }
 }

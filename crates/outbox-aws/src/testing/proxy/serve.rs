@@ -50,7 +50,9 @@ impl Connected {
             }
             Fault::Hold(held) => {
                 held.wait().await;
-                self.pass(&call, &request, sent).await?
+                let answer = self.pass(&call, &request, sent).await?;
+                held.is_answered();
+                answer
             }
             Fault::HoldAnswer(held) => {
                 let answer = self.pass(&call, &request, sent).await?;

@@ -59,10 +59,14 @@ pub(super) fn by(config: &Config) -> Vec<Used> {
         DatabaseConfig::Sqlite(_) | DatabaseConfig::Postgres(_) => {}
         DatabaseConfig::Dynamo(dynamo) => {
             let tables = dynamo.tables();
+            let (entries, heads) = match tables.mapping() {
+                Some(_) => (Thing::Mapped, Thing::Store),
+                None => (Thing::Entries, Thing::Heads),
+            };
             let named = [
-                (Thing::Entries, Named::Table(tables.entries().to_owned())),
+                (entries, Named::Table(tables.entries().to_owned())),
                 (Thing::Stream, Named::Streams(tables.entries().to_owned())),
-                (Thing::Heads, Named::Table(tables.heads().to_owned())),
+                (heads, Named::Table(tables.heads().to_owned())),
             ];
             used.extend(named.map(|(thing, named)| on_dynamodb(thing, named, &dynamo.aws)));
         }

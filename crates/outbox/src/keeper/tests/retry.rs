@@ -228,6 +228,20 @@ fn failures_that_name_nobody_make_a_dead_letter_only_after_the_attempts() {
 }
 
 #[test]
+fn an_event_that_failed_by_itself_counts_only_while_others_are_accepted() {
+    let failed = || Outcome::Failed { reason: "internal error".to_owned() };
+    let mut rig = rig(settings());
+    rig.keep("a", 1..=2);
+    rig.answer([Outcome::Accepted, failed()]);
+    assert_eq!(rig.left("a"), ["a@1.2.0"]);
+    for _ in 0..20 {
+        rig.wait_for_call();
+        rig.answer([failed()]);
+    }
+    assert_eq!(rig.store[&lane("a")].attempts, 0);
+}
+
+#[test]
 fn time_spent_waiting_is_no_time_of_failure() {
     let mut rig = rig(singly());
     rig.keep("a", 1..=2);

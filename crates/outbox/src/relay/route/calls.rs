@@ -151,6 +151,7 @@ impl Task {
         self.counts.published.fetch_add(accepted, Ordering::Relaxed);
         self.metrics.published.increment(accepted);
         not_accepted("refused", how_many(|outcome| matches!(outcome, Outcome::Refused { .. })));
+        not_accepted("failed", how_many(|outcome| matches!(outcome, Outcome::Failed { .. })));
         not_accepted("throttled", how_many(|outcome| matches!(outcome, Outcome::Throttled { .. })));
         // The first event of a call waited longest: one sample a call says what there is to know.
         if let (Some(first), Some(Outcome::Accepted)) = (events.first(), outcomes.first()) {

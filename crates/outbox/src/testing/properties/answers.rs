@@ -64,7 +64,7 @@ fn of_one(outcome: &Outcome, status: u16) {
     match outcome {
         Outcome::Accepted => assert!((200..300).contains(&status), "{status} was taken for an acceptance"),
         Outcome::Throttled { after } => assert!(after.is_none_or(|after| after <= LONGEST_RETRY_AFTER)),
-        Outcome::Refused { reason, .. } => told(reason),
+        Outcome::Refused { reason, .. } | Outcome::Failed { reason } => told(reason),
     }
 }
 

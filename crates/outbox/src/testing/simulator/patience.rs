@@ -63,7 +63,7 @@ impl Patience {
             Outcome::Throttled { after: Some(after) } => {
                 self.not_before.insert(number, now + *after);
             }
-            Outcome::Throttled { after: None } => {}
+            Outcome::Throttled { after: None } | Outcome::Failed { .. } => {}
             Outcome::Refused { permanent, .. } => {
                 let times = self.refused.entry(number).or_default();
                 *times += 1;

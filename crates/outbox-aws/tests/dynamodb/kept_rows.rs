@@ -1,0 +1,112 @@
+//! Rows of kept events that are done with, and what an operator's change of very many reads.
+
+use jiff::Timestamp;
+use outbox::{
+    Bookkeeping, Key, Lane, Operator,
+    bookkeeping::{Keep, Selector, SettleOutcome},
+};
+use outbox_aws::dynamodb::DynamoBookkeeping;
+
+use crate::{
+    bookkeeping::{Books, contents, keep, keep_it, partition, route, settlement, take},
+    proxy::{Fault, Proxy},
+    server,
+};
+
+/// A bookkeeping, opened through a proxy.
+async fn behind_a_proxy() -> (Books, Proxy, DynamoBookkeeping) {
+    let fresh = Books::new().await;
+    let endpoint = server::endpoint().expect("faults are scripted before an emulator: name one by OUTBOX_TEST_AWS");
+    let proxy = Proxy::before(endpoint).await;
+    let books = fresh.opened_by(&server::client_at(Some(proxy.url())).await).await;
+    (fresh, proxy, books)
+}
+
+/// How many rows there are of what was kept.
+async fn kept_rows(fresh: &Books) -> [usize; 4] {
+    let mut found = [0; 4];
+    for (count, kind) in found.iter_mut().zip(["kept", "content", "staged", "passed"]) {
+        *count = fresh.rows(kind).await;
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settled_payload_that_could_not_be_deleted_is_deleted_by_the_next_owner() {
+    let (fresh, proxy, books) = behind_a_proxy().await;
+    let lease = take(&books).await;
+    let generation = keep_it(&books, &lease, &keep(1..=2, 10)).await;
+    proxy.script("DeleteItem", [Fault::error("AccessDeniedException")]);
+    let all = settlement(&books, generation, 2).await;
+    assert_eq!(books.settle(&lease, &route(), &all).await.unwrap(), SettleOutcome::Released);
+    assert_eq!(kept_rows(&fresh).await, [1, 1, 0, 1], "(it is left)");
+    take(&books).await;
+    assert_eq!(kept_rows(&fresh).await, [0; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_settlement_could_not_delete_the_lanes_next_one_deletes() {
+    let (fresh, proxy, books) = behind_a_proxy().await;
+    let lease = take(&books).await;
+    let generation = keep_it(&books, &lease, &keep(1..=1, 10)).await;
+    for sequence in 2..=3 {
+        keep_it(&books, &lease, &Keep { front: None, ..keep(sequence..=sequence, 10) }).await;
+    }
+    proxy.script("DeleteItem", [Fault::error("AccessDeniedException")]);
+    for left in [2, 1] {
+        let first = settlement(&books, generation, 1).await;
+        assert_eq!(books.settle(&lease, &route(), &first).await.unwrap(), SettleOutcome::Left(left));
+    }
+    assert_eq!(kept_rows(&fresh).await, [1, 1, 0, 0]);
+    assert_eq!(contents(&books).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_leaves_a_payload_says_so_and_the_next_one_deletes_it() {
+    let (fresh, proxy, books) = behind_a_proxy().await;
+    let lease = take(&books).await;
+    keep_it(&books, &lease, &keep(1..=2, 10)).await;
+    proxy.rule("DeleteItem", |_| Fault::error("AccessDeniedException"));
+    let key = Key::new("cart/1").unwrap();
+    for _ in 0..2 {
+        let error = books.erase(&key).await.unwrap_err().to_string();
+        assert!(error.contains("erase the key again"), "{error}");
+    }
+    assert_eq!(kept_rows(&fresh).await, [1, 1, 0, 1], "(it is left)");
+    proxy.rule("DeleteItem", |_| Fault::Pass);
+    assert_eq!(books.erase(&key).await.unwrap(), 0, "nothing is kept any more");
+    assert_eq!(kept_rows(&fresh).await, [0; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_staged_and_could_not_be_deleted_is_deleted_by_the_owner_after_the_next() {
+    let (fresh, proxy, books) = behind_a_proxy().await;
+    let lease = take(&books).await;
+    keep_it(&books, &lease, &keep(1..=1, 10)).await;
+    proxy.script("TransactWriteItems", [Fault::error("AccessDeniedException")]);
+    books.keep(&lease, &route(), &partition(), &keep(2..=30, 200_000)).await.unwrap_err();
+    proxy.script("DeleteItem", [Fault::error("AccessDeniedException")]);
+    take(&books).await;
+    let [_, content, staged, _] = kept_rows(&fresh).await;
+    assert!(staged == 1 && content > 10, "({content} rows are left)");
+    take(&books).await;
+    assert_eq!(kept_rows(&fresh).await, [1, 1, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redriving_very_many_dead_letters_reads_their_lanes_once() {
+    let (_fresh, proxy, books) = behind_a_proxy().await;
+    let lease = take(&books).await;
+    for number in 0..100 {
+        let lane = Lane::Event(format!("e{number}").into());
+        books.keep(&lease, &route(), &partition(), &Keep { lane, ..keep(1..=1, 10) }).await.unwrap();
+    }
+    let of_lanes = || {
+        let calls = proxy.calls("Query");
+        let kind = |call: &crate::proxy::Call| call.body["ExpressionAttributeValues"][":kind"]["S"] == "trouble";
+        calls.iter().filter(|call| kind(call)).count()
+    };
+    let before = of_lanes();
+    assert_eq!(books.redrive(&route(), &Selector::default(), Timestamp::UNIX_EPOCH).await.unwrap(), 100);
+    assert_eq!(of_lanes() - before, 1);
+}
