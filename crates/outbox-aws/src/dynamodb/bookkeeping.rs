@@ -170,6 +170,20 @@ impl DynamoBookkeeping {
         in_turn!(self, |books, lease, route, seen| books.note_seen(&lease, &route, &seen))
     }
 
+    /// Forgets checkpoints that a relay left in the stream that functions are handed now. Tombstones of what was discarded stay:
+    /// the same records may come by another way.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`](outbox::ErrorKind::Fenced) if the lease is lost; otherwise as DynamoDB says.
+    pub async fn take_over(
+        &self,
+        lease: &Lease,
+        route: &RouteName,
+        partitions: &[PartitionId],
+    ) -> Result<(), StoreError> {
+        in_turn!(self, |books, lease, route, partitions| books.forget_checkpoints(&lease, &route, &partitions, true))
+    }
+
     /// Notes what the stream may have forgotten before a forwarder got it. It stays noted until it is published again, or
     /// [forgotten](Self::forget_loss).
     ///
@@ -227,6 +241,15 @@ impl DynamoBookkeeping {
     /// As DynamoDB says.
     pub async fn forget_redelivery(&self, route: &RouteName, batch: &str) -> Result<(), StoreError> {
         self.books.forget_redelivery(route, batch).await
+    }
+
+    /// Forgets what was written before `time` of events that were to be kept under the lease of this name, and never were: of
+    /// functions that share it and are gone.
+    ///
+    /// # Errors
+    /// As DynamoDB says.
+    pub async fn sweep_staged(&self, lease: &str, time: Timestamp) -> Result<(), StoreError> {
+        self.books.sweep_staged_before(lease, time).await
     }
 
     /// Forgets what was noted of batches that the stream does not remember any more.
@@ -297,7 +320,7 @@ impl Bookkeeping for DynamoBookkeeping {
         route: &RouteName,
         partitions: &[PartitionId],
     ) -> Result<(), StoreError> {
-        in_turn!(self, |books, lease, route, partitions| books.forget_checkpoints(&lease, &route, &partitions))
+        in_turn!(self, |books, lease, route, partitions| books.forget_checkpoints(&lease, &route, &partitions, false))
     }
 
     async fn witnesses(&self, partition: &PartitionId) -> Result<Vec<Witness>, StoreError> {
