@@ -189,6 +189,20 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_cannot_be_read_is_not_quoted_and_is_not_another_one_at_its_place() {
+        let row = |text: &str| match &read(&[text]).records[0].entry.as_ref().unwrap().content {
+            Content::Undecodable(row) => row.clone(),
+            Content::Events(events) => panic!("{events:?}"),
+        };
+        assert!(row(BROKEN).reason.contains("column"), "{}", row(BROKEN).reason);
+        assert!(!row(BROKEN).reason.contains("soon") && !row("\"a secret\"").reason.contains("secret"));
+        assert_eq!(row("17").id, row("17").id);
+        assert_ne!(row("17").id, row("18").id);
+        let refused = Batch::read(r#"{"Records": "a secret"}"#, &reader()).unwrap_err().to_string();
+        assert!(!refused.contains("secret"), "{refused}");
+    }
+
+    #[test]
     fn the_answer_names_the_first_record_that_is_not_done_as_the_service_reads_it() {
         let batch = read(&[REMOVED, BROKEN, "17"]);
         let json = |done| serde_json::to_string(&batch.answer(done)).unwrap();
