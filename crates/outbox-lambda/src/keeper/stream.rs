@@ -92,14 +92,12 @@ async fn recovery(parts: &Parts, mark: &Watermark) -> Result<Recovery, StoreErro
 async fn find(parts: &Parts, start: Start, mark: &Watermark, now: Timestamp) -> Result<(String, Found), StoreError> {
     let stream = parts.stream.stream().await?;
     let until = match &mark.seen {
-        Some(seen) => seen.until,
-        None => match begun(parts, start, now).await? {
-            Some(since) => since,
-            None => {
-                let reason = "what was written before the stream's memory began was handed to nobody";
-                return Ok((stream, Found::Lost(Timestamp::UNIX_EPOCH, reason)));
-            }
-        },
+        Some(seen) => Some(seen.until),
+        None => begun(parts, start, now).await?,
+    };
+    let Some(until) = until else {
+        let reason = "what was written before the stream's memory began was handed to nobody";
+        return Ok((stream, Found::Lost(Timestamp::UNIX_EPOCH, reason)));
     };
     let handed_in = mark.handed_in().map_or(until, |handed_in| handed_in.max(until));
     if mark.seen.as_ref().is_some_and(|seen| seen.stream != stream) {
