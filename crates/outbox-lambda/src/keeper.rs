@@ -158,14 +158,15 @@ impl Keeper {
     async fn prepare(&self) -> Result<(), StoreError> {
         let Parts { routes, bookkeeping, published_elsewhere, .. } = &self.parts;
         for (route, _) in routes {
-            let known = bookkeeping.checkpoints(&route.name).await?;
-            if !known.contains(published_elsewhere) {
-                bookkeeping.reset_checkpoint(&route.name, published_elsewhere).await?;
-            }
-            let is_left = |known: &Checkpoint| known.partition != published_elsewhere.partition;
-            let left: Vec<_> = known.into_iter().filter(is_left).collect();
+            let mut left = bookkeeping.checkpoints(&route.name).await?;
+            let is_said = left.contains(published_elsewhere);
+            left.retain(|known| known.partition != published_elsewhere.partition);
             if !left.is_empty() {
+                takeover::refuse_beside_a_relay(&self.parts).await?;
                 Box::pin(takeover::take_over(&self.parts, &route.name, &left)).await?;
+            }
+            if !is_said {
+                bookkeeping.reset_checkpoint(&route.name, published_elsewhere).await?;
             }
         }
         Ok(())

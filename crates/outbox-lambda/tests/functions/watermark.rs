@@ -16,6 +16,7 @@ use crate::{
     forwarding::{carts, put},
     keeping::keep,
     mapping::{Mapping, invoke},
+    runtime::{Outcome, Sandbox},
     world::{World, route},
 };
 
@@ -213,6 +214,43 @@ async fn functions_that_take_the_place_of_a_relay_forget_where_it_stood_so_that_
     assert_eq!(mark.seen.unwrap().until.as_second(), since.as_second(), "and whether it is handed in shows");
     let known = world.bookkeeping.checkpoints(&route()).await.unwrap();
     assert_eq!(known, [TableSource::published_elsewhere()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_still_runs_keeps_its_checkpoints_and_the_keeper_fails() {
+    let world = World::new().await;
+    let prefix = &world.prefix;
+    let file = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{prefix}.toml"));
+    let text = format!(
+        "[store]\ndynamodb = '{prefix}'\n[relay]\nfailover = '1s'\nbookkeeping = 'dynamodb:{prefix}-bookkeeping'\n\
+         [[route]]\nname = 'bus'\neventbridge = 'carts'\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut environment = world.environment();
+    environment.push(("OUTBOX_CONFIG".to_owned(), file.to_str().unwrap().to_owned()));
+    let mut keeper = Sandbox::start(env!("CARGO_BIN_EXE_outbox-keeper"), &environment).await;
+    let left = left_by_a_relay(&world, hours(1)).await;
+    world.bookkeeping.reset_checkpoint(&route(), &left).await.unwrap();
+    let view = world.bookkeeping.lease("relay").await.unwrap();
+    let second = std::time::Duration::from_secs(1);
+    let lease = world.bookkeeping.take("relay", &view, "a relay", second).await.unwrap().unwrap();
+    let renewing = async {
+        loop {
+            world.bookkeeping.renew(&lease).await.unwrap();
+            tokio::time::sleep(second / 5).await;
+        }
+    };
+    tokio::select! {
+        () = renewing => {}
+        outcome = keeper.invoke("{}".to_owned(), 20 * second) => {
+            let Outcome::Failed(error) = outcome else { panic!("{outcome:?}") };
+            assert!(error.to_string().contains("no relay may run beside"), "{error}");
+        }
+    }
+    assert_eq!(world.bookkeeping.checkpoints(&route()).await.unwrap(), [left]);
+    // It died: its lease stands still.
+    keep(&mut keeper).await;
+    assert_eq!(world.bookkeeping.checkpoints(&route()).await.unwrap(), [TableSource::published_elsewhere()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
