@@ -3,7 +3,7 @@
 //! Rule: "Using AWS Lambda with Amazon DynamoDB", "Parameters for DynamoDB event source mappings", of Lambda's developer guide;
 //! `EventSourceMappingConfiguration` of its API reference.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sigv4::{
@@ -31,6 +31,9 @@ pub struct Mapping {
     function_response_types: Option<Vec<String>>,
     tumbling_window_in_seconds: Option<i64>,
     filter_criteria: Option<FilterCriteria>,
+    /// Of a key of the operator's own, with which the filters are encrypted: then they are not shown.
+    #[serde(rename = "KMSKeyArn")]
+    kms_key_arn: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -53,6 +56,20 @@ pub struct Mappings {
     pub event_source_mappings: Vec<Mapping>,
 }
 
+/// A function, as the service describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Function {
+    timeout: Option<u64>,
+}
+
+impl Function {
+    /// How long an invocation may take.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
+    }
+}
+
 /// A setting that loses or reorders events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsafe {
@@ -69,6 +86,11 @@ impl Mapping {
     pub fn reads(&self, table: &str) -> bool {
         let resource = self.event_source_arn.as_deref().and_then(|arn| arn.split_once(":table/"));
         resource.is_some_and(|(_, of)| of.split('/').next() == Some(table) && of.contains("/stream/"))
+    }
+
+    /// Whether it reads the stream of this ARN.
+    pub fn is_of(&self, stream: &str) -> bool {
+        self.event_source_arn.as_deref() == Some(stream)
     }
 
     /// Every setting that is not as it has to be. Empty if all are.
@@ -109,6 +131,11 @@ impl Mapping {
             let problem = "leaves out records that the route may have to publish";
             refuse("FilterCriteria", problem.to_owned(), r#"leave it out, or filter {"eventName": ["INSERT"]} alone"#);
         }
+        if self.kms_key_arn.is_some() && self.filter_criteria.is_none() {
+            let problem =
+                "is encrypted with a key of its own, and not shown: it may leave out what has to be published";
+            refuse("FilterCriteria", problem.to_owned(), "take KMSKeyArn away: a filter holds no secret");
+        }
         found
     }
 
@@ -124,7 +151,7 @@ fn is_insertions(pattern: &str) -> bool {
     serde_json::from_str::<serde_json::Value>(pattern).is_ok_and(|found| found == wanted)
 }
 
-/// A request that asks for the mappings of a function: a URL, and headers, one of which signs it.
+/// A request that asks for a function or its mappings: a URL, and headers, one of which signs it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// Where to.
@@ -138,10 +165,20 @@ pub struct Request {
 /// # Errors
 /// [`ErrorKind::Invalid`] if no region is known, [`ErrorKind::NotPermitted`] if there are no credentials.
 pub async fn list(settings: &Settings, function: &str) -> Result<Request, StoreError> {
-    list_at(settings, function, &(Arc::new(System) as Arc<dyn Clock>)).await
+    let name = utf8_percent_encode(function, NON_ALPHANUMERIC);
+    ask(settings, &format!("event-source-mappings/?FunctionName={name}"), &System).await
 }
 
-async fn list_at(settings: &Settings, function: &str, clock: &Arc<dyn Clock>) -> Result<Request, StoreError> {
+/// The request that describes `function`: its name or ARN. Needs the right `lambda:GetFunctionConfiguration`.
+///
+/// # Errors
+/// As [`list`].
+pub async fn describe(settings: &Settings, function: &str) -> Result<Request, StoreError> {
+    let name = utf8_percent_encode(function, NON_ALPHANUMERIC);
+    ask(settings, &format!("functions/{name}/configuration"), &System).await
+}
+
+async fn ask(settings: &Settings, what: &str, clock: &dyn Clock) -> Result<Request, StoreError> {
     let config = settings.load().await;
     let Some(region) = config.region().cloned() else {
         let message = "no region is known in which the functions are: write `region` in `[store]`, or set AWS_REGION";
@@ -155,11 +192,10 @@ async fn list_at(settings: &Settings, function: &str, clock: &Arc<dyn Clock>) ->
     let credentials = provider.provide_credentials().await.map_err(|error| missing().because(error))?;
     let default = format!("https://lambda.{region}.amazonaws.com");
     let base = config.endpoint_url().map_or(default, |url| url.trim_end_matches('/').to_owned());
-    let name = utf8_percent_encode(function, NON_ALPHANUMERIC);
-    let url = format!("{base}/2015-03-31/event-source-mappings/?FunctionName={name}");
+    let url = format!("{base}/2015-03-31/{what}");
     let identity = credentials.into();
     let unsigned = |error: Box<dyn std::error::Error + Send + Sync>| {
-        StoreError::new(ErrorKind::Invalid, "the question for the functions' mappings cannot be signed").because(error)
+        StoreError::new(ErrorKind::Invalid, "the question for the functions cannot be signed").because(error)
     };
     let params: SigningParams<'_> = v4::SigningParams::builder()
         .identity(&identity)
@@ -223,6 +259,16 @@ mod tests {
         ] {
             assert_eq!(refused(setting, value), [setting]);
         }
+    }
+
+    #[test]
+    fn filters_that_are_encrypted_are_refused_unless_they_are_shown() {
+        let mut mapping = good();
+        mapping["KMSKeyArn"] = json!("arn:aws:kms:eu-west-1:111122223333:key/1");
+        let found = |mapping: &Value| serde_json::from_value::<Mapping>(mapping.clone()).unwrap().unsafe_settings();
+        assert_eq!(found(&mapping), []);
+        mapping["FilterCriteria"] = Value::Null;
+        assert_eq!(found(&mapping).into_iter().map(|found| found.setting).collect::<Vec<_>>(), ["FilterCriteria"]);
     }
 
     #[test]

@@ -3,9 +3,7 @@
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use outbox::{RouteSettings, Sink};
-use outbox_aws::dynamodb::{
-    self, BookkeepingOptions, DynamoBookkeeping, DynamoStore, SourceOptions, StreamsSource, TableSource,
-};
+use outbox_aws::dynamodb::{self, BookkeepingOptions, DynamoBookkeeping, DynamoStore, StreamsSource, TableSource};
 
 use crate::{
     config::{BookkeepingConfig, Config, DatabaseConfig, DynamoConfig},
@@ -168,9 +166,7 @@ impl Functions {
     async fn stores(&self) -> Result<(DynamoStore, StreamsSource, DynamoBookkeeping), Misconfigured> {
         let config = self.tables()?;
         let store = wiring::dynamo(config).await?;
-        let streams = dynamodb::connect_streams(&config.aws).await;
-        let options = SourceOptions { recovery_share: config.recovery_share, ..SourceOptions::default() };
-        let entries = StreamsSource::open(&store, &streams, options).await.map_err(Failure::from)?;
+        let entries = wiring::stream(config, &store).await?;
         let (table, aws) = self.bookkeeping_table()?;
         let client = dynamodb::connect(aws).await;
         let bookkeeping = DynamoBookkeeping::open(&client, table, BookkeepingOptions::default()).await;

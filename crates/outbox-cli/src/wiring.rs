@@ -23,7 +23,7 @@ mod inboxes;
 mod stores;
 
 #[cfg(feature = "aws")]
-pub(crate) use dynamo::{dynamo, watermarks};
+pub(crate) use dynamo::{dynamo, stream, watermarks};
 #[cfg(feature = "command")]
 pub(crate) use inboxes::{ConsumerDatabase, Inbox};
 #[cfg(feature = "command")]

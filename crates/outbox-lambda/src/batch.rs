@@ -3,7 +3,10 @@
 //! Rule: "Using AWS Lambda with Amazon DynamoDB" and "Configuring partial batch response" of Lambda's developer guide. The
 //! event does not say of which shard a batch is.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use outbox::{CommitId, Content, Key, Position, Record, Undecodable};
@@ -14,7 +17,8 @@ use serde_json::value::RawValue;
 /// What is handed to the function is no batch of a stream.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "what was handed in is no batch of a DynamoDB stream ({0}): let the event source mapping of the table's stream invoke this function, and nothing else"
+    "what was handed in is no batch of a DynamoDB stream ({}): let the event source mapping of the table's stream invoke this function, and nothing else",
+    told(.0)
 )]
 pub struct NotABatch(#[from] serde_json::Error);
 
@@ -104,14 +108,15 @@ impl Glimpse {
         let id = match (&self.key, &self.sequence, &self.number) {
             (Some(key), Some(sequence), _) => format!("entry/{key}/{sequence}"),
             (_, _, Some(number)) => format!("record/{number}"),
-            _ => format!("record/?{index}"),
+            // Another one at the same place of another batch is not the same.
+            _ => format!("record/?{index}/{:016x}", hash(raw)),
         };
         let has_order = self.sequence.as_deref().is_some_and(|sequence| sequence != "0");
         let key = self.key.as_ref().filter(|_| has_order).and_then(|key| Key::new(key).ok());
         let row = Undecodable {
             id: id.as_str().into(),
             key,
-            reason: format!("the record cannot be read: {error}"),
+            reason: format!("the record cannot be read: {}", told(error)),
             raw: raw.as_bytes().to_vec().into(),
         };
         let place = self.number.as_ref().map_or_else(|| format!("#{index}"), Clone::clone);
@@ -122,6 +127,18 @@ impl Glimpse {
             content: Content::Undecodable(row),
         }
     }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Where and how: the words of the error may quote what was written.
+fn told(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    format!("{:?} error at line {line}, column {column}", error.classify())
 }
 
 /// The answer to a batch: the first record that is not done, from which on the service hands everything in again. None if
@@ -169,6 +186,20 @@ mod tests {
         assert_eq!((&*row.id, row.key.as_ref().unwrap().as_str()), ("entry/cart/1/4", "cart/1"));
         let Content::Undecodable(row) = &batch.records[2].entry.as_ref().unwrap().content else { panic!("{batch:?}") };
         assert!(row.key.is_none() && row.reason.contains("cannot be read"), "{row:?}");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_quoted_and_is_not_another_one_at_its_place() {
+        let row = |text: &str| match &read(&[text]).records[0].entry.as_ref().unwrap().content {
+            Content::Undecodable(row) => row.clone(),
+            Content::Events(events) => panic!("{events:?}"),
+        };
+        assert!(row(BROKEN).reason.contains("column"), "{}", row(BROKEN).reason);
+        assert!(!row(BROKEN).reason.contains("soon") && !row("\"a secret\"").reason.contains("secret"));
+        assert_eq!(row("17").id, row("17").id);
+        assert_ne!(row("17").id, row("18").id);
+        let refused = Batch::read(r#"{"Records": "a secret"}"#, &reader()).unwrap_err().to_string();
+        assert!(!refused.contains("secret"), "{refused}");
     }
 
     #[test]

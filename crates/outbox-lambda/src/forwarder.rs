@@ -37,6 +37,7 @@ mod left;
 mod noting;
 pub(crate) mod share;
 mod standing;
+mod turns;
 pub(crate) mod watermark;
 
 use invocation::Invocation;

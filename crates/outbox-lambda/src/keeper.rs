@@ -12,11 +12,12 @@ use outbox::{
 };
 use outbox_aws::dynamodb::{DynamoBookkeeping, StreamsSource};
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 mod evidence;
 mod measures;
 mod stream;
+mod takeover;
 mod tombstones;
 mod work;
 
@@ -122,12 +123,18 @@ impl Keeper {
     }
 
     /// Compares the stream with what forwarders have noted, once an hour: what it holds and nobody was handed for 20 hours, or
-    /// may have forgotten, is an error in the log, and noted for `outbox status` and [`measures`](Self::measures).
+    /// may have forgotten, is an error in the log, and noted for `outbox status` and [`measures`](Self::measures). Takes half of
+    /// the time before `deadline`, so that those can be told.
     ///
     /// # Errors
-    /// As the bookkeeping gave it. A stream that cannot be read is only warned about.
-    pub async fn look_at_stream(&self) -> Result<(), StoreError> {
-        Box::pin(stream::look(&self.parts)).await
+    /// As the bookkeeping gave it. A stream that cannot be read, or not in time, is only warned about.
+    pub async fn look_at_stream(&self, deadline: Moment) -> Result<(), StoreError> {
+        let time = deadline.since(self.parts.clock.moment()) / 2;
+        let looked = timeout(time, Box::pin(stream::look(&self.parts))).await;
+        looked.unwrap_or_else(|_| {
+            tracing::warn!("there was no time to compare the stream with what was handed in: give the keeper more");
+            Ok(())
+        })
     }
 
     /// What is kept now, in numbers, for alarms.
@@ -146,19 +153,20 @@ impl Keeper {
         tombstones::forget(&self.parts).await
     }
 
-    /// Says of each route that its events are published elsewhere, so that the relay reads nothing for it.
+    /// Says of each route that its events are published elsewhere, so that the relay reads nothing for it, and takes over from
+    /// one that published it before.
     async fn prepare(&self) -> Result<(), StoreError> {
         let Parts { routes, bookkeeping, published_elsewhere, .. } = &self.parts;
         for (route, _) in routes {
-            let known = bookkeeping.checkpoints(&route.name).await?;
-            if !known.contains(published_elsewhere) {
-                bookkeeping.reset_checkpoint(&route.name, published_elsewhere).await?;
+            let mut left = bookkeeping.checkpoints(&route.name).await?;
+            let is_said = left.contains(published_elsewhere);
+            left.retain(|known| known.partition != published_elsewhere.partition);
+            if !left.is_empty() {
+                takeover::refuse_beside_a_relay(&self.parts).await?;
+                Box::pin(takeover::take_over(&self.parts, &route.name, &left)).await?;
             }
-            // What a relay left that published the route before: nobody reads there any more.
-            for left in
-                known.into_iter().filter(|known| !known.finished && known.partition != published_elsewhere.partition)
-            {
-                bookkeeping.reset_checkpoint(&route.name, &Checkpoint { finished: true, ..left }).await?;
+            if !is_said {
+                bookkeeping.reset_checkpoint(&route.name, published_elsewhere).await?;
             }
         }
         Ok(())

@@ -38,7 +38,7 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 use outbox::{
-    Bookkeeping, Clock, Entropy, Key, Operator, PartitionId, Position, RouteName, StoreError, System,
+    Bookkeeping, Clock, Entropy, Key, Operator, PartitionId, RouteName, StoreError, System,
     bookkeeping::{
         Checkpoint, DeadLetter, Keep, KeepOutcome, Kept, KeptCounts, KeptId, Lane, Lease, LeaseView, Replay,
         RouteHealth, Selector, SettleOutcome, Settlement, Tombstone, Trouble,
@@ -51,6 +51,7 @@ use super::{calls::Calls, schema};
 mod batch;
 mod books;
 mod checkpoints;
+mod functions;
 mod identity;
 mod keep;
 mod lanes;
@@ -140,106 +141,7 @@ macro_rules! in_turn {
         $self.books.in_turn(async move { $work.await }).await
     }};
 }
-
-/// How far functions of Lambda are with the stream. The service tells when it hands records in, and never when it does not.
-impl DynamoBookkeeping {
-    /// How far the functions of `route` are.
-    ///
-    /// # Errors
-    /// As DynamoDB says.
-    pub async fn watermark(&self, route: &RouteName) -> Result<Watermark, StoreError> {
-        self.books.watermark(route).await
-    }
-
-    /// Notes that a batch is done, and when the sink accepted something of it, if it did.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Fenced`](outbox::ErrorKind::Fenced) if the lease is lost; otherwise as DynamoDB says.
-    pub async fn note_handed_in(
-        &self,
-        lease: &Lease,
-        route: &RouteName,
-        batch: HandedIn,
-        accepted: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
-        in_turn!(self, |books, lease, route, batch, accepted| books.note_handed_in(&lease, &route, batch, accepted))
-    }
-
-    /// Notes a look at the stream.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Fenced`](outbox::ErrorKind::Fenced) if the lease is lost; otherwise as DynamoDB says.
-    pub async fn note_seen(&self, lease: &Lease, route: &RouteName, seen: &Seen) -> Result<(), StoreError> {
-        in_turn!(self, |books, lease, route, seen| books.note_seen(&lease, &route, &seen))
-    }
-
-    /// Notes what the stream may have forgotten before a forwarder got it. It stays noted until it is published again, or
-    /// [forgotten](Self::forget_loss).
-    ///
-    /// # Errors
-    /// [`ErrorKind::Fenced`](outbox::ErrorKind::Fenced) if the lease is lost; otherwise as DynamoDB says.
-    pub async fn note_loss(&self, lease: &Lease, route: &RouteName, loss: &Loss) -> Result<(), StoreError> {
-        in_turn!(self, |books, lease, route, loss| books.note_loss(&lease, &route, &loss))
-    }
-
-    /// Notes which replay publishes it. An operator's doing: no lease is needed.
-    ///
-    /// # Errors
-    /// As DynamoDB says.
-    pub async fn note_recovering(&self, route: &RouteName, replay: &str) -> Result<(), StoreError> {
-        in_turn!(self, |books, route, replay| books.note_recovering(&route, &replay))
-    }
-
-    /// Forgets it: it was published, or an operator knows that nothing is missing.
-    ///
-    /// # Errors
-    /// As DynamoDB says.
-    pub async fn forget_loss(&self, route: &RouteName) -> Result<(), StoreError> {
-        in_turn!(self, |books, route| books.forget_loss(&route))
-    }
-}
-
-/// What functions of Lambda note of batches that they fail in part. Nothing but duplicates depends on it.
-impl DynamoBookkeeping {
-    /// What was done before of the batch whose first record has the sequence number `batch`.
-    ///
-    /// # Errors
-    /// As DynamoDB says.
-    pub async fn redelivery(&self, route: &RouteName, batch: &str) -> Result<Redelivery, StoreError> {
-        self.books.redelivery(route, batch).await
-    }
-
-    /// Notes what was done of the batch that will come again, and begin with the record of this sequence number. Of very
-    /// much only the first 300 KB are noted.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Fenced`](outbox::ErrorKind::Fenced) if the lease is lost; otherwise as DynamoDB says.
-    pub async fn note_redelivery(
-        &self,
-        lease: &Lease,
-        route: &RouteName,
-        batch: &str,
-        done: &[(Position, u32)],
-    ) -> Result<(), StoreError> {
-        in_turn!(self, |books, lease, route, batch, done| books.note_redelivery(&lease, &route, &batch, &done))
-    }
-
-    /// Forgets what was noted of a batch, once all of it is done.
-    ///
-    /// # Errors
-    /// As DynamoDB says.
-    pub async fn forget_redelivery(&self, route: &RouteName, batch: &str) -> Result<(), StoreError> {
-        self.books.forget_redelivery(route, batch).await
-    }
-
-    /// Forgets what was noted of batches that the stream does not remember any more.
-    ///
-    /// # Errors
-    /// As DynamoDB says.
-    pub async fn sweep_redeliveries(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.books.sweep_redeliveries(now).await
-    }
-}
+use in_turn;
 
 #[async_trait]
 impl Bookkeeping for DynamoBookkeeping {
@@ -300,7 +202,7 @@ impl Bookkeeping for DynamoBookkeeping {
         route: &RouteName,
         partitions: &[PartitionId],
     ) -> Result<(), StoreError> {
-        in_turn!(self, |books, lease, route, partitions| books.forget_checkpoints(&lease, &route, &partitions))
+        in_turn!(self, |books, lease, route, partitions| books.forget_checkpoints(&lease, &route, &partitions, false))
     }
 
     async fn witnesses(&self, partition: &PartitionId) -> Result<Vec<Witness>, StoreError> {

@@ -48,6 +48,7 @@ mod stream;
 mod table;
 mod unread;
 
+pub use lost::Reached;
 pub(super) use start::position_now;
 pub use table::TableSource;
 

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use outbox::{
-    Bookkeeping, ErrorKind, Event, Key, Lane, NewEvent, Operator, PartitionId, Place, Placing, Position, RouteName,
+    Bookkeeping, Clock as _, ErrorKind, Event, Key, Lane, NewEvent, Operator, PartitionId, Place, Placing, Position,
+    RouteName, System,
     bookkeeping::{
         Checkpoint, Front, FrontState, Keep, KeepOutcome, KeptContent, Lease, Selector, SettleOutcome, Settlement,
     },
@@ -255,9 +256,8 @@ async fn more_than_a_transaction_takes_is_kept_at_once_and_once() {
     assert_eq!(left, (0, 0, 0), "nothing is left of it");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_former_owner_staged_is_never_seen_and_swept_by_the_next() {
-    let fresh = Books::new().await;
+/// A bookkeeping with one kept event, and the contents of a batch that was never kept.
+async fn staged_in_vain(fresh: &Books, batch: &Keep) -> (DynamoBookkeeping, Lease) {
     let endpoint = server::endpoint().expect("faults are scripted before an emulator: name one by OUTBOX_TEST_AWS");
     let proxy = Proxy::before(endpoint).await;
     let books = fresh.opened_by(&server::client_at(Some(proxy.url())).await).await;
@@ -265,16 +265,36 @@ async fn what_a_former_owner_staged_is_never_seen_and_swept_by_the_next() {
     keep_it(&books, &lease, &keep(1..=1, 10)).await;
     // The contents are written, and then the transaction is refused.
     proxy.script("TransactWriteItems", [Fault::error("AccessDeniedException")]);
-    let large = keep(2..=30, 200_000);
-    let refused = books.keep(&lease, &route(), &partition(), &large).await;
+    let refused = books.keep(&lease, &route(), &partition(), batch).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotPermitted);
     assert_eq!(contents(&books).await.len(), 1, "nothing of it is seen");
     assert_eq!(fresh.rows("staged").await, 1, "(it was staged)");
     let staged = fresh.rows("content").await;
     assert!(staged > 10, "(in chunks: {staged})");
+    (fresh.opened().await, lease)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_former_owner_staged_is_never_seen_and_swept_by_the_next() {
+    let (fresh, large) = (Books::new().await, keep(2..=30, 200_000));
+    let (books, _) = staged_in_vain(&fresh, &large).await;
     let next = take(&books).await;
     assert_eq!((fresh.rows("staged").await, fresh.rows("content").await), (0, 1), "its next owner swept it");
     keep_it(&books, &next, &large).await;
+    assert_eq!(contents(&books).await.len(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_staged_of_those_who_share_a_lease_is_swept_once_it_is_old() {
+    let (fresh, large) = (Books::new().await, keep(2..=30, 200_000));
+    let (books, lease) = staged_in_vain(&fresh, &large).await;
+    let hour = SignedDuration::from_hours(1);
+    books.sweep_staged(&lease.name, System.wall() - hour).await.unwrap();
+    books.sweep_staged("another", System.wall() + hour).await.unwrap();
+    assert_eq!(fresh.rows("staged").await, 1, "whoever staged it may be about to keep it");
+    books.sweep_staged(&lease.name, System.wall() + hour).await.unwrap();
+    assert_eq!((fresh.rows("staged").await, fresh.rows("content").await), (0, 1));
+    keep_it(&books, &lease, &large).await;
     assert_eq!(contents(&books).await.len(), 30);
 }
 

@@ -7,7 +7,10 @@ use outbox::{
     Clock as _, ErrorKind, PartitionId, Position, Source, bookkeeping::Checkpoint, memory::MemorySink,
     relay::RelayError, route::Start,
 };
-use outbox_aws::{dynamodb::SourceOptions, testing::streams::Habits};
+use outbox_aws::{
+    dynamodb::{SourceOptions, TableSource},
+    testing::streams::Habits,
+};
 
 use crate::rig::{HOUR, PLENTY, Rig, eventually, ids, registration};
 
@@ -350,4 +353,43 @@ async fn a_start_that_the_stream_does_not_reach_back_to_is_read_from_the_table()
     assert_eq!(kind(Start::Time(rig.clock.wall() - HOUR), made).await, Some(ErrorKind::Trimmed), "it was off then");
     rig.clock.pass(2 * HOUR);
     assert_eq!(kind(Start::Time(rig.clock.wall() - HOUR), made).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_functions_published_begins_with_the_table_though_the_stream_is_old() {
+    use outbox::Operator as _;
+    let (rig, sink) = (Rig::new().await, sink());
+    write(&rig, 1..=5);
+    rig.bookkeeping.reset_checkpoint(&crate::rig::route(), &TableSource::published_elsewhere()).await.unwrap();
+    let old = rig.server.shard_of(KEYS[0]);
+    rig.clock.pass(30 * HOUR);
+    rig.server.roll(&old);
+    rig.server.trim(&old, 1000);
+    rig.server.forget(&old);
+    write(&rig, 6..=8);
+    let relay = rig.run(&sink).await;
+    rig.published(&sink).await;
+    rig.assert_complete(&sink);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_relay_was_shows_in_what_it_left_and_whether_the_stream_holds_what_came_since() {
+    let (rig, sink) = (Rig::new().await, sink());
+    let relay = rig.run(&sink).await;
+    write(&rig, 1..=5);
+    rig.published(&sink).await;
+    rig.server.split(&rig.server.shard_of(KEYS[1]));
+    write(&rig, 6..=7);
+    rig.published(&sink).await;
+    relay.stop().await;
+    let (left, now) = (rig.checkpoints().await, rig.clock.wall());
+    write(&rig, 8..=9);
+    rig.clock.pass(HOUR);
+    let reached = rig.source().await.reached(&left).await.unwrap();
+    assert!(!reached.is_forgotten && reached.until <= now, "{reached:?}");
+    assert!(now.duration_since(reached.until).as_mins() < 5, "{reached:?}");
+    rig.clock.pass(30 * HOUR);
+    let forgotten = rig.source().await.reached(&left).await.unwrap();
+    assert!(forgotten.is_forgotten && forgotten.until == reached.until, "{forgotten:?}");
 }

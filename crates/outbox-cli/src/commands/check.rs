@@ -100,7 +100,7 @@ pub(crate) async fn run(global: &Global, out: Output, args: &Args) -> Outcome {
     listen(&config, running, &mut findings).await;
     #[cfg(feature = "aws")]
     if !args.offline {
-        mappings::check(&config, &mut findings).await;
+        mappings::check(&config, stores.as_ref(), &mut findings).await;
     }
     let reached = if args.offline { Vec::new() } else { reach(&config, running).await };
     for (index, route) in config.routes.iter().enumerate() {

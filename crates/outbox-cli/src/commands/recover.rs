@@ -23,7 +23,8 @@ pub(crate) struct Args {
     /// The route
     #[arg(long, value_name = "NAME")]
     route: String,
-    /// What was recorded at this time or later: RFC 3339, a date, or how long ago, as `26h` [default: as the alarm says]
+    /// What was recorded at this time or later: RFC 3339, a date, or how long ago, as `26h` [default: as the alarm says, which
+    /// stays if this is later]
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Do it, rather than show what would be done
@@ -62,6 +63,8 @@ pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
     // All of the table, also where no keeper has run yet to say that the route is published elsewhere.
     let end = TableSource::published_elsewhere();
     plan.replay.ends = vec![(end.partition, end.position)];
+    // What is older than that stays missing, and so does the alarm.
+    let ends_alarm = loss.as_ref().is_some_and(|loss| since <= loss.since);
     let asked = under_way(&stores, loss.as_ref()).await?.filter(|_| args.since.is_none());
     let found = match &asked {
         Some(asked) => {
@@ -82,15 +85,21 @@ pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
     if left && asked.is_none() {
         // First the replay, then who cares for the alarm: what is asked for twice is published twice, and never not at all.
         stores.bookkeeping.put_replay(&plan.replay).await?;
-        if loss.is_some() {
+        if ends_alarm {
             watermarks.note_recovering(&route, &plan.replay.id).await?;
         }
     }
     if left && !args.no_wait {
         replay::wait(&config, &stores, out, &[&plan]).await?;
     }
-    if loss.is_some() && !(left && args.no_wait) {
+    if ends_alarm && !left {
         watermarks.forget_loss(&route).await?;
+    } else if ends_alarm && !args.no_wait {
+        // What was found since is not made good by it.
+        let now = watermarks.watermark(&route).await?.loss;
+        if now.is_some_and(|now| now.replay.as_ref() == Some(&plan.replay.id)) {
+            watermarks.forget_loss(&route).await?;
+        }
     }
     match found {
         Some(found) if left => replay::show(out, &[found.of(&plan.replay)], true),

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use outbox::{BusinessStore, Operator, Source};
 #[cfg(feature = "aws")]
-use outbox_aws::dynamodb::{self, DynamoBookkeeping, SourceOptions, StreamsSource, TableSource};
+use outbox_aws::dynamodb::{self, DynamoBookkeeping, TableSource};
 use outbox_sql::{
     postgres::{
         self, ConnectOptions, PostgresBookkeeping, PostgresStore,
@@ -94,9 +94,7 @@ pub(crate) async fn business(config: &Config) -> Result<Business, Failure> {
         #[cfg(feature = "aws")]
         DatabaseConfig::Dynamo(config) => {
             let store = dynamo(config).await?;
-            let streams = dynamodb::connect_streams(&config.aws).await;
-            let options = SourceOptions { recovery_share: config.recovery_share, accept_loss: config.accept_loss };
-            let stream = StreamsSource::open(&store, &streams, options).await?;
+            let stream = super::stream(config, &store).await?;
             // What functions publish, nobody reads here: only replays do, from the table.
             let is_forwarded = !forwarders.is_empty();
             let source: Arc<dyn Source> =

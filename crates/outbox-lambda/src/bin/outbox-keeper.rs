@@ -26,9 +26,10 @@ async fn main() -> Result<(), Error> {
     let opened = OnceCell::new();
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| -> Result<Kept, Error> {
         let Opened { keeper, bookkeeping } = opened.get_or_try_init(|| Box::pin(open(&functions))).await?;
-        let kept = Box::pin(keeper.keep(outbox_lambda::deadline(&System, event.context.deadline))).await;
+        let deadline = outbox_lambda::deadline(&System, event.context.deadline);
+        let kept = Box::pin(keeper.keep(deadline)).await;
         // Both also, and above all, where it failed.
-        let looked = keeper.look_at_stream().await;
+        let looked = keeper.look_at_stream(deadline).await;
         let measures = keeper.measures().await?;
         println!("{}", measures.line(functions.store(), System.wall()));
         let kept = kept?;

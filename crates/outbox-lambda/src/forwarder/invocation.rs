@@ -7,8 +7,8 @@ use std::{
 };
 
 use outbox::{
-    Event, Key, Lane, Moment, Position, Record, StoreError,
-    bookkeeping::{HealthState, Keep, Lease},
+    Content, Event, Key, Lane, Moment, Position, Record, StoreError,
+    bookkeeping::{HealthState, Keep, KeptContent, Lease},
     filter::Matcher,
     pipeline::{Effect, Health, Input, Observed, Pipeline, Resume, Settings},
     source::Limit,
@@ -18,7 +18,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Done, Parts, Share, Time, jobs, standing::Standing};
+use super::{
+    Done, Parts, Share, Time, jobs,
+    standing::Standing,
+    turns::{self, Place},
+};
 use crate::batch::Batch;
 
 /// What became of a batch.
@@ -45,12 +49,12 @@ pub(super) struct Invocation<'a> {
     pub(super) time: Time,
     pipeline: Pipeline,
     pub(super) filter: Matcher,
-    /// The batch's entries, each with its record's place in the batch.
+    /// The batch's entries in their turns, each with its record's place in the batch.
     pub(super) entries: Vec<(usize, Arc<Record>)>,
-    /// Entries that the pipeline has not asked for yet, in their order.
+    /// Entries that the pipeline has not asked for yet.
     waiting: VecDeque<Arc<Record>>,
-    /// By the position behind an entry, how many records of the batch are done where the contiguous done prefix ends there.
-    places: HashMap<Position, usize>,
+    /// Of each entry, by the position behind it.
+    places: HashMap<Position, Place>,
     pub(super) records: usize,
     /// Where the prefix ends now.
     pub(super) prefix: usize,
@@ -62,6 +66,10 @@ pub(super) struct Invocation<'a> {
     pub(super) failed: BTreeSet<Lane>,
     /// Whether the sink took anything.
     pub(super) accepted: bool,
+    /// Whether something of the batch was done before, when it came for the first time.
+    pub(super) is_redelivered: bool,
+    /// Whether the last call failed by the sink's own fault.
+    pub(super) is_sink_down: bool,
     /// What the sink said last of what it did not take.
     pub(super) said: Option<String>,
     /// Whether all of the batch is done although the sink did not take all of it.
@@ -88,14 +96,7 @@ impl<'a> Invocation<'a> {
         time: Time,
     ) -> Self {
         let Standing { troubled, tombstones, done } = standing;
-        let (mut waiting, mut places, mut entries) = (VecDeque::new(), HashMap::new(), Vec::new());
-        for (index, handed) in batch.records.iter().enumerate() {
-            if let Some(entry) = &handed.entry {
-                places.insert(entry.position.clone(), index + 1);
-                waiting.push_back(entry.clone());
-                entries.push((index, entry.clone()));
-            }
-        }
+        let entries = turns::in_turn(batch);
         let resume = Resume { position: Position::new("@"), troubled, tombstones };
         let settings = settings(parts, done.clone(), time);
         Self {
@@ -106,13 +107,15 @@ impl<'a> Invocation<'a> {
             time,
             pipeline: Pipeline::new(settings, resume),
             filter: parts.route.filter.compile(),
+            waiting: entries.iter().map(|(_, entry)| entry.clone()).collect(),
+            places: turns::places(&entries, batch.records.len()),
             entries,
-            waiting,
-            places,
             records: batch.records.len(),
             fetched_for: BTreeSet::new(),
             failed: BTreeSet::new(),
             accepted: false,
+            is_redelivered: !done.is_empty(),
+            is_sink_down: false,
             said: None,
             resolved: false,
             prefix: 0,
@@ -166,7 +169,8 @@ impl<'a> Invocation<'a> {
     }
 
     fn ended(self) -> Ended {
-        let beyond = self.places.iter().filter(|(_, at)| **at > self.prefix).map(|(position, _)| position.as_str());
+        let beyond =
+            self.places.iter().filter(|(_, place)| place.at >= self.prefix).map(|(position, _)| position.as_str());
         let beyond: BTreeSet<_> = beyond.collect();
         let beyond = self.finished.iter().filter(|(position, _)| beyond.contains(position.as_str()));
         let beyond = beyond.map(|(position, index)| (Position::new(position), *index)).collect();
@@ -207,7 +211,7 @@ impl<'a> Invocation<'a> {
             }
             // The service keeps the checkpoint: the answer tells it.
             Effect::Checkpoint { write, position, finished, .. } => {
-                let reached = self.places.get(&position).copied().unwrap_or(0);
+                let reached = self.places.get(&position).map_or(0, |place| place.done);
                 self.prefix = if finished { self.records } else { self.prefix.max(reached) };
                 self.inputs.push_back(Input::Stored { write });
             }
@@ -252,6 +256,18 @@ impl<'a> Invocation<'a> {
     /// An event is accepted, or durably kept.
     pub(super) fn finish(&mut self, position: &Position, index: u32) {
         self.finished.insert((position.as_str().to_owned(), index));
+    }
+
+    /// Whether a kept event is of the record at its position: what was fetched is kept at that of the record behind it.
+    pub(super) fn is_of_batch(&self, content: &KeptContent, position: &Position) -> bool {
+        let record = self.entries.iter().find(|(_, record)| record.position == *position);
+        record.is_some_and(|(_, record)| match (&record.content, content) {
+            (Content::Events(events), KeptContent::Event(event)) => events.contains(event),
+            (Content::Undecodable(row), KeptContent::Undecodable(kept)) => row.id == kept.id,
+            (Content::Events(_), KeptContent::Undecodable(_)) | (Content::Undecodable(_), KeptContent::Event(_)) => {
+                false
+            }
+        })
     }
 
     pub(super) fn input(&mut self, input: Input) {

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use outbox::{
     Batch, ErrorKind, Event, EventRef, Fault, Key, Lane, Outcome, Position, Record, Sink, SinkError, Source,
     StoreError,
-    bookkeeping::{Keep, KeepOutcome, KeptContent, Lease},
+    bookkeeping::{Keep, KeepOutcome, Lease},
     pipeline::{CallId, FetchId, Input, WriteId},
 };
 use tokio::{task::JoinError, time::timeout};
@@ -83,6 +83,7 @@ impl Invocation<'_> {
     }
 
     fn called(&mut self, call: CallId, events: &[EventRef], result: Result<Vec<Outcome>, SinkError>) {
+        self.is_sink_down = result.as_ref().is_err_and(|error| matches!(error.fault, Fault::Sink | Fault::Throttle));
         match result {
             Ok(outcomes) => {
                 if outcomes.len() == events.len() {
@@ -137,7 +138,9 @@ impl Invocation<'_> {
             }
             Ok(KeepOutcome::Stored { .. }) => {
                 for (content, position) in &keep.events {
-                    self.finish(position, KeptContent::index(content));
+                    if self.is_of_batch(content, position) {
+                        self.finish(position, content.index());
+                    }
                 }
                 self.unwritten = None;
                 self.input(Input::Stored { write });

@@ -12,22 +12,26 @@ use tokio::time::timeout;
 
 use super::{invocation::Invocation, jobs, partition};
 
-/// More lanes than these look like the sink's own trouble: then the batch fails.
+/// So many lanes are kept at a time. More of them look like the sink's own trouble, and wait until the batch gets no further.
 const FEW: usize = 16;
 
 impl Invocation<'_> {
-    /// Keeps what is left, if that is of few keys and others of the batch are done.
+    /// Keeps what is left, or a part of it, if the sink took others of the batch.
     pub(super) async fn keep_what_is_left(&mut self) {
-        let lanes = self.lanes_left();
-        let others_are_done = self.prefix > 0 || !self.finished.is_empty();
+        let mut lanes = self.lanes_left();
+        let left = lanes.len();
         // For what was not even tried there was no time: it comes again, and so does what could not be kept.
-        let all_failed = lanes.keys().all(|lane| self.failed.contains(lane));
+        lanes.retain(|(lane, _)| self.failed.contains(lane));
+        let are_few = lanes.len() == left && left <= FEW;
+        let is_stuck = self.prefix == 0 && !self.is_sink_down;
+        let takes_others = self.accepted || self.is_redelivered;
         let cannot_be_kept = self.fatal.is_some() || self.unwritten.is_some();
-        if lanes.is_empty() || lanes.len() > FEW || !all_failed || !others_are_done || cannot_be_kept {
+        if lanes.is_empty() || !(are_few || is_stuck) || !takes_others || cannot_be_kept {
             return;
         }
+        lanes.truncate(FEW);
         // What comes before an entry that was fetched is in no record of the batch.
-        if lanes.keys().any(|lane| matches!(lane, Lane::Key(key) if self.fetched_for.contains(key))) {
+        if lanes.iter().any(|(lane, _)| matches!(lane, Lane::Key(key) if self.fetched_for.contains(key))) {
             return;
         }
         for (lane, events) in lanes {
@@ -37,7 +41,8 @@ impl Invocation<'_> {
             }
         }
         self.prefix = self.done_prefix();
-        self.resolved = self.prefix == self.records;
+        // That others were taken before says nothing about the sink now.
+        self.resolved = self.prefix == self.records && self.accepted;
     }
 
     async fn keep_left(&mut self, lane: Lane, events: Vec<(KeptContent, Position)>) -> bool {
@@ -65,13 +70,19 @@ impl Invocation<'_> {
         }
     }
 
-    /// Events of the batch that are not done, by lane, each lane in its order.
-    fn lanes_left(&self) -> BTreeMap<Lane, Vec<(KeptContent, Position)>> {
-        let mut lanes: BTreeMap<Lane, Vec<_>> = BTreeMap::new();
+    /// Events of the batch that are not done, by lane, each lane in its order, and the lanes as they began.
+    fn lanes_left(&self) -> Vec<(Lane, Vec<(KeptContent, Position)>)> {
+        let mut lanes: Vec<(Lane, Vec<_>)> = Vec::new();
+        let mut known: BTreeMap<Lane, usize> = BTreeMap::new();
         for (_, record) in &self.entries {
             for (content, index) in self.open_in(record) {
                 debug_assert_eq!(content.index(), index);
-                lanes.entry(content.lane()).or_default().push((content, record.position.clone()));
+                let lane = content.lane();
+                let at = *known.entry(lane.clone()).or_insert(lanes.len());
+                if at == lanes.len() {
+                    lanes.push((lane, Vec::new()));
+                }
+                lanes[at].1.push((content, record.position.clone()));
             }
         }
         lanes
@@ -94,7 +105,8 @@ impl Invocation<'_> {
 
     /// So many records from the first on are done.
     fn done_prefix(&self) -> usize {
-        let open = self.entries.iter().find(|(_, record)| !self.open_in(record).is_empty());
-        open.map_or(self.records, |(index, _)| self.prefix.max(*index))
+        let open = self.entries.iter().filter(|(_, record)| !self.open_in(record).is_empty());
+        let first = open.map(|(index, _)| *index).min();
+        first.map_or(self.records, |first| self.prefix.max(first))
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use outbox::{RouteName, StoreError};
+use outbox::{RouteName, Start, StoreError};
 use outbox_aws::dynamodb::{Loss, Seen, Watermark};
 
 use super::Parts;
@@ -24,6 +24,8 @@ const EVERY: Duration = Duration::from_hours(1);
 const MEMORY: Duration = Duration::from_hours(23);
 /// What was inserted so shortly before may be on its way.
 const ON_ITS_WAY: Duration = Duration::from_mins(10);
+/// A forwarder of then is gone: no function runs for longer than a quarter of that.
+const GONE: Duration = Duration::from_hours(1);
 /// A forwarder says only once a minute how far it is.
 const UNSAID: Duration = Duration::from_mins(1);
 
@@ -55,7 +57,7 @@ pub(super) async fn look(parts: &Parts) -> Result<(), StoreError> {
         if mark.seen.as_ref().is_some_and(|seen| is_less(now, seen.at, EVERY)) {
             continue;
         }
-        match Box::pin(find(parts, &mark, now)).await {
+        match Box::pin(find(parts, route.start, &mark, now)).await {
             Ok((stream, found)) => Box::pin(note(parts, &route.name, &mark, &stream, now, found)).await?,
             Err(error) => tracing::warn!(
                 route = %route.name, %error,
@@ -87,13 +89,20 @@ async fn recovery(parts: &Parts, mark: &Watermark) -> Result<Recovery, StoreErro
     Ok(if read.iter().any(|checkpoint| checkpoint.finished) { Recovery::Done } else { Recovery::Ended })
 }
 
-async fn find(parts: &Parts, mark: &Watermark, now: Timestamp) -> Result<(String, Found), StoreError> {
+async fn find(parts: &Parts, start: Start, mark: &Watermark, now: Timestamp) -> Result<(String, Found), StoreError> {
     let stream = parts.stream.stream().await?;
-    // The first look knows of nothing before it.
-    let Some(seen) = &mark.seen else { return Ok((stream, Found::HandedIn(now))) };
-    let handed_in = mark.handed_in().map_or(seen.until, |handed_in| handed_in.max(seen.until));
-    if seen.stream != stream {
-        let reason = "the stream was disabled, and another one enabled: what was written in between is in neither";
+    let until = match &mark.seen {
+        Some(seen) => Some(seen.until),
+        None => begun(parts, start, now).await?,
+    };
+    let Some(until) = until else {
+        let reason = "what was written before the stream's memory began was handed to nobody";
+        return Ok((stream, Found::Lost(Timestamp::UNIX_EPOCH, reason)));
+    };
+    let handed_in = mark.handed_in().map_or(until, |handed_in| handed_in.max(until));
+    if mark.seen.as_ref().is_some_and(|seen| seen.stream != stream) {
+        let reason = "the stream was disabled, and another one enabled: what was written in between is in neither. If the \
+                      tables were restored from a backup, first stop the service's writers and run `outbox adopt`";
         return Ok((stream, Found::Lost(handed_in, reason)));
     }
     if is_less(now, handed_in, EVERY) {
@@ -115,6 +124,21 @@ async fn find(parts: &Parts, mark: &Watermark, now: Timestamp) -> Result<(String
     Ok((stream, found))
 }
 
+/// The first look knows of nothing that was handed in before it. Gives from when on what the route has to be handed is in the
+/// stream; none if it is not.
+async fn begun(parts: &Parts, start: Start, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let begins = match start {
+        Start::Beginning => Timestamp::UNIX_EPOCH,
+        Start::Time(time) => time.min(now),
+        Start::Now => now,
+    };
+    let (since, holds_all) = parts.stream.holds_since().await?;
+    if holds_all || begins >= since {
+        return Ok(Some(begins.max(since)));
+    }
+    Ok((!parts.stream.has_entries().await?).then_some(now))
+}
+
 async fn note(
     parts: &Parts,
     route: &RouteName,
@@ -125,6 +149,7 @@ async fn note(
 ) -> Result<(), StoreError> {
     let Parts { bookkeeping, watermarks, .. } = parts;
     let lease = Share::new(route).lease(&**bookkeeping).await?;
+    watermarks.sweep_staged(&lease.name, earlier(now, GONE)).await?;
     let until = match found {
         Found::HandedIn(until) => until,
         Found::Waiting(created) => {
@@ -150,7 +175,7 @@ fn is_less(now: Timestamp, then: Timestamp, duration: Duration) -> bool {
     SignedDuration::try_from(duration).is_ok_and(|duration| now.duration_since(then) < duration)
 }
 
-fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+pub(super) fn earlier(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
 

@@ -10,6 +10,7 @@ use crate::{
     forwarding::carts,
     mapping::{Mapping, payload},
     runtime::Outcome,
+    stream::Stream,
     world::{World, route, turning_away},
 };
 
@@ -120,4 +121,30 @@ async fn one_event_that_the_bus_fails_without_naming_it_does_not_hold_up_its_sha
     world.assert_ordered(&stream);
     let health = world.bookkeeping.health(&route()).await.unwrap();
     assert!(health.is_none_or(|health| health.state == HealthState::Flowing), "the bus takes the others");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_events_that_the_bus_fails_without_naming_them_do_not_hold_up_their_shard_for_ever() {
+    let (world, mut stream) = (World::new().await, carts(1, 20, 20));
+    stream.commit("other/1", 1);
+    world.bus.rule("PutEvents", turning_away("InternalFailure", |id| id.starts_with("cart/")));
+    let seen = Mapping { timeout: Duration::from_secs(4), tries: 6, ..Mapping::default() }.run(&world, &stream).await;
+    assert!(seen.invocations > 1, "{seen:?}");
+    assert_eq!(world.kept().await.lanes, 20);
+    assert!(world.arrived().contains(&"other/1@1.1.0".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_and_is_kept_says_nothing_about_a_bus_that_is_down() {
+    let (world, mut stream) = (World::new().await, Stream::new(1));
+    stream.commit("cart/7", 1);
+    stream.spoil_last("cart/7");
+    stream.commit("cart/1", 1);
+    world.bus.rule("PutEvents", |_| Fault::error("ServiceUnavailable"));
+    let (records, mut sandbox) = (&stream.shards[0], World::forwarder(&world.environment()).await);
+    let outcome = sandbox.invoke(payload(records), SHORT).await;
+    assert_eq!(outcome.failed_from(records), Some(1), "{outcome:?}");
+    assert_eq!(world.kept().await.lanes, 1);
+    let health = world.bookkeeping.health(&route()).await.unwrap().unwrap();
+    assert!(matches!(health.state, HealthState::BackingOff { .. }), "{health:?}");
 }

@@ -113,6 +113,44 @@ async fn an_entry_that_the_stream_left_out_is_read_from_the_table_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn entries_of_a_key_that_are_swapped_within_a_batch_arrive_in_their_order() {
+    let (world, stream) = (World::new().await, carts(1, 3, 12));
+    let mut records = stream.shards[0].clone();
+    records.swap(0, 3);
+    records.swap(4, 10);
+    let outcome = invoke(&mut World::forwarder(&world.environment()).await, &records).await;
+    assert_eq!(outcome.failed_from(&records), None, "{outcome:?}");
+    assert_eq!(world.assert_exact(&stream), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_was_fetched_and_kept_leaves_the_one_that_it_was_fetched_for() {
+    let (world, stream) = (World::new().await, carts(1, 1, 4));
+    let dynamo = world.dynamo.as_ref().expect("the bookkeeping fails before an emulator: name one by OUTBOX_TEST_AWS");
+    let all = &stream.shards[0];
+    // The second is in the table, and is not wanted; the third is nowhere, and is waited for.
+    put(&world, &all[1]["dynamodb"]["NewImage"]).await;
+    world.bus.rule("PutEvents", turning_away("MalformedDetail", |id| id.starts_with("cart/0@1.2.")));
+    let mut kept = 0;
+    dynamo.rule("TransactWriteItems", move |call| {
+        let text = call.body.to_string();
+        kept += usize::from(text.contains("\"trouble\""));
+        // What is kept later is not.
+        if kept > 1 && !text.contains("redelivery") { Fault::error("ThrottlingException") } else { Fault::Pass }
+    });
+    let records = [all[0].clone(), all[3].clone()];
+    let mut sandbox = World::forwarder(&world.environment()).await;
+    let outcome = sandbox.invoke(crate::mapping::payload(&records), std::time::Duration::from_secs(8)).await;
+    assert_eq!(outcome.failed_from(&records), Some(1), "{outcome:?}");
+    dynamo.rule("TransactWriteItems", |_| Fault::Pass);
+    let outcome = invoke(&mut sandbox, &records[1..]).await;
+    assert_eq!(outcome.failed_from(&records[1..]), None, "{outcome:?}");
+    let letters = world.dead_letters().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].parked, 2, "the other event of the second, and the fourth");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_batch_is_an_error_that_says_so() {
     let world = World::new().await;
     let mut sandbox = World::forwarder(&world.environment()).await;

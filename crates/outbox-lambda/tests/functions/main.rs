@@ -5,6 +5,9 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod chaos;
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../../../outbox-aws/tests/streams/clients.rs"]
+mod clients;
 mod deadline;
 mod doubt;
 mod failing;

@@ -3,11 +3,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 use outbox::{
-    Bookkeeping as _, Clock as _, Filter, Operator as _, System,
-    bookkeeping::{Lease, Replay},
+    Bookkeeping as _, Clock as _, Filter, Operator as _, PartitionId, Position, Source as _, System,
+    bookkeeping::{Checkpoint, Lease, Replay},
 };
 use outbox_aws::{
-    dynamodb::{Loss, Seen, TableSource, Watermark},
+    dynamodb::{DynamoStore, Loss, Seen, SourceOptions, StoreOptions, StreamsSource, TableSource, Tables, Watermark},
     testing::proxy::{Fault, Proxy},
 };
 use serde_json::json;
@@ -16,6 +16,7 @@ use crate::{
     forwarding::{carts, put},
     keeping::keep,
     mapping::{Mapping, invoke},
+    runtime::{Outcome, Sandbox},
     world::{World, route},
 };
 
@@ -191,4 +192,126 @@ async fn a_recovery_that_is_cancelled_leaves_the_alarm() {
     world.bookkeeping.note_recovering(&route(), &replay.id).await.unwrap();
     keep(&mut world.keeper().await).await;
     assert_eq!(watermark(&world).await.loss, Some(loss));
+}
+
+/// A checkpoint that a relay left in the only shard, from when on it had read nothing.
+async fn left_by_a_relay(world: &World, since: Timestamp) -> Checkpoint {
+    let (tables, client) = (Tables::with_prefix(&world.prefix), world.client());
+    let store = DynamoStore::open(client, &tables, StoreOptions::default()).await.unwrap();
+    let source = StreamsSource::open(&store, &crate::clients::streams().await, SourceOptions::default()).await.unwrap();
+    let partition = source.partitions().await.unwrap().remove(0).id;
+    Checkpoint { partition, position: Position::new(format!("@s5/{}", since.as_second())), finished: false }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_take_the_place_of_a_relay_forget_where_it_stood_so_that_another_one_begins_anew() {
+    let world = World::new().await;
+    let since = System.wall() - SignedDuration::from_mins(30);
+    world.bookkeeping.reset_checkpoint(&route(), &left_by_a_relay(&world, since).await).await.unwrap();
+    keep(&mut world.keeper().await).await;
+    let mark = watermark(&world).await;
+    assert_eq!(mark.loss, None, "the stream holds what came since");
+    assert_eq!(mark.seen.unwrap().until.as_second(), since.as_second(), "and whether it is handed in shows");
+    let known = world.bookkeeping.checkpoints(&route()).await.unwrap();
+    assert_eq!(known, [TableSource::published_elsewhere()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_still_runs_keeps_its_checkpoints_and_the_keeper_fails() {
+    let world = World::new().await;
+    let prefix = &world.prefix;
+    let file = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{prefix}.toml"));
+    let text = format!(
+        "[store]\ndynamodb = '{prefix}'\n[relay]\nfailover = '1s'\nbookkeeping = 'dynamodb:{prefix}-bookkeeping'\n\
+         [[route]]\nname = 'bus'\neventbridge = 'carts'\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut environment = world.environment();
+    environment.push(("OUTBOX_CONFIG".to_owned(), file.to_str().unwrap().to_owned()));
+    let mut keeper = Sandbox::start(env!("CARGO_BIN_EXE_outbox-keeper"), &environment).await;
+    let left = left_by_a_relay(&world, hours(1)).await;
+    world.bookkeeping.reset_checkpoint(&route(), &left).await.unwrap();
+    let view = world.bookkeeping.lease("relay").await.unwrap();
+    let second = std::time::Duration::from_secs(1);
+    let lease = world.bookkeeping.take("relay", &view, "a relay", second).await.unwrap().unwrap();
+    let renewing = async {
+        loop {
+            world.bookkeeping.renew(&lease).await.unwrap();
+            tokio::time::sleep(second / 5).await;
+        }
+    };
+    tokio::select! {
+        () = renewing => {}
+        outcome = keeper.invoke("{}".to_owned(), 20 * second) => {
+            let Outcome::Failed(error) = outcome else { panic!("{outcome:?}") };
+            assert!(error.to_string().contains("no relay may run beside"), "{error}");
+        }
+    }
+    assert_eq!(world.bookkeeping.checkpoints(&route()).await.unwrap(), [left]);
+    // It died: its lease stands still.
+    keep(&mut keeper).await;
+    assert_eq!(world.bookkeeping.checkpoints(&route()).await.unwrap(), [TableSource::published_elsewhere()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_stood_behind_the_stream_s_memory_when_functions_took_its_place_is_an_alarm() {
+    let world = World::new().await;
+    let left = left_by_a_relay(&world, hours(30)).await;
+    world.bookkeeping.reset_checkpoint(&route(), &left).await.unwrap();
+    // The functions are up to date already, with what they are handed.
+    Mapping::default().run(&world, &carts(1, 1, 1)).await;
+    keep(&mut world.keeper().await).await;
+    let loss = watermark(&world).await.loss.expect("an alarm");
+    assert!(loss.since < hours(30) && loss.since > hours(32), "{loss:?}");
+    assert!(loss.reason.contains("when functions took its place"), "{loss:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_in_the_middle_of_a_recovery_when_functions_took_its_place_is_an_alarm() {
+    let world = World::new().await;
+    let label = left_by_a_relay(&world, hours(1)).await.partition.as_str().split('/').next().unwrap().to_owned();
+    let (began, started) = (hours(50).as_millisecond(), hours(1).as_millisecond());
+    let partition = PartitionId::recovery(format_args!("{started}/00ff/{label}"));
+    let recovery = Checkpoint { partition, position: Position::new(format!("@t{began}/7")), finished: false };
+    world.bookkeeping.reset_checkpoint(&route(), &recovery).await.unwrap();
+    keep(&mut world.keeper().await).await;
+    let loss = watermark(&world).await.loss.expect("an alarm");
+    assert!(loss.since < hours(50) && loss.since > hours(52), "{loss:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_begins_with_what_is_older_than_the_stream_s_memory_is_an_alarm() {
+    for written in [false, true] {
+        let (world, stream) = (World::new().await, carts(1, 1, 1));
+        if written {
+            put(&world, &stream.shards[0][0]["dynamodb"]["NewImage"]).await;
+        }
+        let name = format!("{}-entries", world.prefix);
+        let table = world.client().describe_table().table_name(&name).send().await.unwrap().table.unwrap();
+        let described = json!({ "Table": {
+            "TableName": name, "CreationDateTime": 1_400_000_000, "LatestStreamArn": table.latest_stream_arn,
+            "LatestStreamLabel": "2015-05-11T21:21:33.291",
+            "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_IMAGE" },
+        } });
+        dynamo(&world).rule("DescribeTable", move |_| Fault::Answer(200, described.to_string()));
+        keep(&mut world.keeper().await).await;
+        let loss = watermark(&world).await.loss;
+        assert_eq!(loss.is_some(), written, "{loss:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_that_is_found_while_another_is_made_good_takes_nothing_back_of_that() {
+    let world = looked(0, 0).await;
+    let loss = |since| Loss { since: hours(since), found: System.wall(), reason: "a test".to_owned(), replay: None };
+    let note = async |loss: &Loss| {
+        world.bookkeeping.note_loss(&lease(&world).await, &route(), loss).await.unwrap();
+        watermark(&world).await.loss.unwrap()
+    };
+    let first = note(&loss(30)).await;
+    world.bookkeeping.note_recovering(&route(), "recovery").await.unwrap();
+    let both = note(&loss(2)).await;
+    assert_eq!((both.since, both.found), (first.since, first.found));
+    assert_eq!(both.replay, None, "what is under way may not have it");
+    assert_eq!(note(&loss(1)).await.since, first.since);
 }

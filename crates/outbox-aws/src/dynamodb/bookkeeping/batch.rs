@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
 use outbox::{
     ErrorKind, Event, Key, PartitionId, Position, StoreError, Undecodable,
     bookkeeping::{Kept, KeptContent, KeptId, Lease},
@@ -187,8 +188,12 @@ impl Books {
 
     async fn stage(&self, lease: &Lease, batch: &Batch, mark: &Row) -> Result<(), StoreError> {
         const STAGING: &str = "writing the contents of kept events";
-        let set =
-            vec![("lease", text(&lease.name)), ("epoch", number(lease.epoch)), ("chunks", number(batch.index.chunks))];
+        let set = vec![
+            ("lease", text(&lease.name)),
+            ("epoch", number(lease.epoch)),
+            ("chunks", number(batch.index.chunks)),
+            ("staged", number(self.calls.clock.wall().as_second())),
+        ];
         self.update(mark, Change { set, ..Change::default() }, If::Anything, STAGING).await?;
         for (row, contents) in batch.chunks() {
             let set = contents.into_values().map(|value| ("contents", value)).collect();
@@ -201,23 +206,33 @@ impl Books {
         Ok(())
     }
 
-    /// Sweeps what former owners of `lease` staged and never kept. The mark becomes the new owner's first, so that it cannot be
-    /// kept any more, and goes last.
+    /// Sweeps what former owners of `lease` staged and never kept.
     pub(super) async fn sweep_staged(&self, lease: &Lease) -> Result<(), StoreError> {
+        let is_former = |mark: &Item| number_of::<u64>(mark, "epoch").is_some_and(|epoch| epoch < lease.epoch);
+        self.sweep_staged_by(&lease.name, is_former).await
+    }
+
+    /// Sweeps what was staged before `time` under the lease of this name, by owners that share it, and never kept.
+    pub(super) async fn sweep_staged_before(&self, lease: &str, time: Timestamp) -> Result<(), StoreError> {
+        let is_old = |mark: &Item| number_of::<i64>(mark, "staged").is_some_and(|staged| staged < time.as_second());
+        self.sweep_staged_by(lease, is_old).await
+    }
+
+    /// The mark becomes nobody's first, so that it cannot be kept any more, and goes last.
+    async fn sweep_staged_by(&self, lease: &str, is_left: impl Fn(&Item) -> bool) -> Result<(), StoreError> {
         const SWEEPING: &str = "sweeping what a former owner left";
         for mark in self.all("staged", "", SWEEPING).await? {
-            let former = number_of::<u64>(&mark, "epoch").is_some_and(|epoch| epoch < lease.epoch);
             let (Some(name), Some(chunks)) = (text_of(&mark, "name"), number_of::<usize>(&mark, "chunks")) else {
                 continue;
             };
-            if !former || text_of(&mark, "lease") != Some(&lease.name) {
+            if text_of(&mark, "lease") != Some(lease) || !is_left(&mark) {
                 continue;
             }
             let Ok(batch) = name.parse() else { continue };
             let row = Row::new("staged", name);
-            let own = Change { set: vec![("epoch", number(lease.epoch))], ..Change::default() };
+            let nobodys = Change { set: vec![("epoch", number(0))], ..Change::default() };
             let seen = If::Has(vec![("chunks", number(chunks))]);
-            if let Updated::Done(_) = self.update(&row, own, seen, SWEEPING).await? {
+            if let Updated::Done(_) = self.update(&row, nobodys, seen, SWEEPING).await? {
                 self.sweep((0..chunks).map(|chunk| chunk_row(batch, chunk)).chain([row]).collect()).await;
             }
         }

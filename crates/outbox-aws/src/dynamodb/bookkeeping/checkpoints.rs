@@ -178,12 +178,14 @@ impl Books {
         Ok(WitnessList::newest_first(&lists))
     }
 
-    /// What is only of use with a checkpoint goes with it: its witnesses stand in its row.
+    /// What is only of use with a checkpoint goes with it: its witnesses stand in its row. Tombstones are of use to whoever is
+    /// handed the same records in another way, and stay if that is so.
     pub(super) async fn forget_checkpoints(
         &self,
         lease: &Lease,
         name: &RouteName,
         partitions: &[PartitionId],
+        keeps_tombstones: bool,
     ) -> Result<(), StoreError> {
         const FORGETTING: &str = "forgetting checkpoints";
         let mut pauses = self.calls.pauses();
@@ -193,9 +195,11 @@ impl Books {
             let mut gone: Vec<_> = partitions.iter().map(|partition| row(&route, partition)).collect();
             gone.sort_by(|left, right| left.name.cmp(&right.name));
             gone.dedup();
-            let tombstones = self.tombstone_rows(&route).await?;
-            let tombstones = tombstones.into_iter().filter(|(_, (_, partition, _))| names.contains(partition.as_str()));
-            gone.extend(tombstones.map(|(row, _)| row));
+            if !keeps_tombstones {
+                let all = self.tombstone_rows(&route).await?.into_iter();
+                let of_these = all.filter(|(_, (_, partition, _))| names.contains(partition.as_str()));
+                gone.extend(of_these.map(|(row, _)| row));
+            }
             self.known().retain(|row, _| !gone.contains(row));
             match self.delete_all(lease, &route, &gone, FORGETTING).await? {
                 Sent::Done => return Ok(()),

@@ -135,15 +135,16 @@ impl Books {
         self.note(Some(lease), name, attributes).await
     }
 
-    /// One that is known already, and that nothing was done about, is only moved back.
+    /// One that is known already is only moved back. What is under way against it may have passed by what is lost besides.
     pub(super) async fn note_loss(&self, lease: &Lease, name: &RouteName, loss: &Loss) -> Result<(), StoreError> {
-        let known = self.watermark(name).await?.loss.filter(|known| known.replay.is_none());
-        if known.as_ref().is_some_and(|known| known.since <= loss.since) {
+        let known = self.watermark(name).await?.loss;
+        if known.as_ref().is_some_and(|known| known.since <= loss.since && known.replay.is_none()) {
             return Ok(());
         }
+        let since = known.as_ref().map_or(loss.since, |known| known.since.min(loss.since));
         let found = known.map_or(loss.found, |known| known.found);
         let attributes = vec![
-            ("loss_since", loss.since.to_string()),
+            ("loss_since", since.to_string()),
             ("loss_found", found.to_string()),
             ("loss_reason", loss.reason.clone()),
             ("loss_replay", loss.replay.clone().unwrap_or_default()),

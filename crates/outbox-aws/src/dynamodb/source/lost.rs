@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use outbox::{PartitionId, StoreError, bookkeeping::Checkpoint, store::Registration};
 
 use super::{
-    Inner,
+    Inner, StreamsSource,
     place::{InScan, InShard},
     recovery, start,
     stream::{self, Listing},
@@ -35,6 +36,25 @@ impl Lost {
         let lived = expires.map(|expires| expires.saturating_mul(1000).saturating_sub(since));
         let shortest = retention.map(|retention| lived.map_or(retention, |lived| lived.min(retention)));
         Self { since, kept: shortest.map(|shortest| since.saturating_add(shortest)) }
+    }
+}
+
+/// How far a relay was that does not go on, as its checkpoints say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// About up to when it had done all that was recorded; 1970 if it had yet to begin with the table.
+    pub until: Timestamp,
+    /// Whether the stream has forgotten something of what came since, or never had it.
+    pub is_forgotten: bool,
+}
+
+impl StreamsSource {
+    /// How far a relay was that left these checkpoints, for whoever is handed the stream in its place.
+    ///
+    /// # Errors
+    /// As DynamoDB says; [`ErrorKind::Invalid`](outbox::ErrorKind::Invalid) if they are none of a stream's.
+    pub async fn reached(&self, checkpoints: &[Checkpoint]) -> Result<Reached, StoreError> {
+        self.inner.reached(checkpoints).await
     }
 }
 
@@ -70,6 +90,37 @@ impl Standing<'_> {
 }
 
 impl Inner {
+    async fn reached(&self, checkpoints: &[Checkpoint]) -> Result<Reached, StoreError> {
+        let (listing, horizon) = (self.look().await?, self.horizon());
+        let standing = Standing { checkpoints, listing: &listing };
+        let before = self.lineages_before(&standing).await?;
+        let (mut forgotten, mut held) = (Vec::new(), Vec::new());
+        for checkpoint in checkpoints {
+            if checkpoint.partition.is_recovery() {
+                if !checkpoint.finished {
+                    forgotten.push(InScan::parse(&checkpoint.position)?.begin);
+                }
+                continue;
+            }
+            let place = InShard::parse(&checkpoint.position)?;
+            let (label, _) = stream::parts(&checkpoint.partition)?;
+            let is_forgotten = if checkpoint.finished {
+                if !standing.is_unfollowed(&before, &checkpoint.partition)? {
+                    continue;
+                }
+                label != listing.stream.label || place.since < horizon
+            } else {
+                self.is_moved(&listing, horizon, &checkpoint.partition, &place)?
+            };
+            let times = if is_forgotten { &mut forgotten } else { &mut held };
+            times.push(place.since.saturating_mul(1000));
+        }
+        let earliest = |times: Vec<i64>| times.into_iter().min();
+        let is_forgotten = !forgotten.is_empty();
+        let until = earliest(forgotten).or_else(|| earliest(held)).unwrap_or(horizon.saturating_mul(1000)).max(0);
+        Ok(Reached { until: Timestamp::from_millisecond(until).unwrap_or(Timestamp::UNIX_EPOCH), is_forgotten })
+    }
+
     /// What a route lacks. `retention` is how many milliseconds entries live, if they expire.
     ///
     /// Of its checkpoints those count that are moved behind the recovery: `skip` is from when on shards are read then, in

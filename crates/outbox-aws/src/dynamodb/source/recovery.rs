@@ -4,7 +4,7 @@ use outbox::{
     CommitId, PartitionId, StoreError, bookkeeping::Checkpoint, route::Start, source::Recovery, store::Registration,
 };
 
-use super::{Inner, MEMORY, SLACK, capacity::Capacity, invalid, lost::Lost, place::InScan, seconds};
+use super::{Inner, MEMORY, SLACK, capacity::Capacity, invalid, lost::Lost, place::InScan, seconds, table};
 use crate::dynamodb::schema;
 
 /// What the name of a recovery's partition says: `recovery/<millisecond>/<millisecond or nothing>/<random>/<label of the
@@ -43,6 +43,9 @@ impl Inner {
         checkpoints: &[Checkpoint],
     ) -> Result<Recovery, StoreError> {
         self.store.claimed().check().await?;
+        // A route that functions published begins as a new one.
+        let of_stream = checkpoints.iter().filter(|known| !table::is_elsewhere(&known.partition));
+        let checkpoints: &[Checkpoint] = &of_stream.cloned().collect::<Vec<_>>();
         let started = self.calls.clock.wall().as_millisecond();
         let listing = self.look().await?;
         let skip = skip_behind(started);

@@ -41,6 +41,11 @@ impl TableSource {
     }
 }
 
+/// Whether it is the partition that is marked as [published elsewhere](TableSource::published_elsewhere).
+pub(super) fn is_elsewhere(partition: &PartitionId) -> bool {
+    partition.as_str() == TABLE
+}
+
 fn is_end(position: &Position) -> bool {
     matches!(Place::of(position), Some(Place::Scan(place)) if place.rows == u64::MAX)
 }
@@ -72,9 +77,9 @@ impl Source for TableSource {
     }
 
     async fn read(&self, partition: &PartitionId, after: &Position, limit: Limit) -> Result<Page, StoreError> {
-        if partition.as_str() != TABLE {
+        if !is_elsewhere(partition) {
             return Err(invalid(format!(
-                "`{partition}` is not the table, and functions publish what the stream holds"
+                "`{partition}` is not the table, and functions publish what the stream holds: cancel the replay that a relay left, and ask for it again"
             )));
         }
         if is_end(after) {

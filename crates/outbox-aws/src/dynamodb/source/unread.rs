@@ -11,6 +11,7 @@ use super::{
     place::{InShard, Skip},
     seconds,
 };
+use crate::dynamodb::{calls::attempted, failure::Failure};
 
 /// A page may be empty before others that are not, and an open shard has no end to tell that nothing comes: it counts as read
 /// after so many empty ones in a row, and one more for each minute that it is read from its past, of six hours at most: a shard
@@ -25,6 +26,38 @@ impl StreamsSource {
     /// As DynamoDB says; [`ErrorKind::Incompatible`] if the table has no stream.
     pub async fn stream(&self) -> Result<String, StoreError> {
         self.inner.look().await.map(|listing| listing.stream.label.clone())
+    }
+
+    /// The ARN of the stream that the table has now.
+    ///
+    /// # Errors
+    /// As DynamoDB says; [`ErrorKind::Incompatible`] if the table has no stream.
+    pub async fn arn(&self) -> Result<String, StoreError> {
+        self.inner.look().await.map(|listing| listing.stream.arn.clone())
+    }
+
+    /// Since when the stream holds all that was inserted, and whether that is all there ever was: it was made with its table,
+    /// and has forgotten nothing yet.
+    ///
+    /// # Errors
+    /// As DynamoDB says; [`ErrorKind::Incompatible`] if the table has no stream.
+    pub async fn holds_since(&self) -> Result<(Timestamp, bool), StoreError> {
+        let listing = self.inner.look().await?;
+        let (stream, horizon) = (&listing.stream, self.inner.horizon());
+        let since = Timestamp::from_second(stream.created.max(horizon)).unwrap_or(Timestamp::UNIX_EPOCH);
+        Ok((since, stream.whole && stream.created >= horizon))
+    }
+
+    /// Whether there is anything in the table.
+    ///
+    /// # Errors
+    /// As DynamoDB says.
+    pub async fn has_entries(&self) -> Result<bool, StoreError> {
+        let Inner { calls, store, .. } = &*self.inner;
+        let scan = calls.client().scan().table_name(store.tables().entries()).limit(1).consistent_read(true);
+        let found = calls.call(|| scan.clone().send()).await.map_err(Failure::of_reading);
+        let found = found.map_err(attempted("looking whether there are entries"))?;
+        Ok(!found.items().is_empty())
     }
 
     /// When the first item was inserted, about, of those that the stream holds and that were inserted after `since` and not

@@ -100,6 +100,12 @@ const MISTAKES: &[Mistake] = &[
         "a table of its own",
     ),
     mistake(
+        "[store]\ndynamodb = 'a'\n[lambda]\nforwarders = { a = 'f', b = 'arn:aws:lambda:eu-west-1:1:function:f' } # <-\n[[route]]\nname = 'a'\nstdout = true\n[[route]]\nname = 'b'\nstdout = true\n",
+        "lambda.forwarders",
+        "name the same function",
+        "of its own",
+    ),
+    mistake(
         "[store]\ndynamodb = 'a'\n[relay]\nschema = 'relay' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
         "relay.schema",
         "has no schemas",

@@ -32,6 +32,14 @@ pub(super) fn forwarders(
         let help = "give each route a function of its own: no relay runs beside functions";
         section.problem("forwarders", format!("no function publishes route `{name}`"), help);
     }
+    for (route, function) in &forwarders {
+        if let Some((first, _)) =
+            forwarders.iter().take_while(|(name, _)| *name != route).find(|(_, of)| is_same(of, function))
+        {
+            let problem = format!("`{first}` and `{route}` name the same function, which publishes one of them");
+            section.problem("forwarders", problem, "give each route a function of its own, with its own OUTBOX_ROUTE");
+        }
+    }
     if store.is_some_and(|store| !is_of_ours(store)) {
         section.problem(
             "forwarders",
@@ -41,6 +49,12 @@ pub(super) fn forwarders(
     }
     section.finish();
     Some(forwarders)
+}
+
+/// Whether both name one function, by its name or its ARN.
+fn is_same(one: &str, other: &str) -> bool {
+    let name = |function: &str| function.rsplit_once(":function:").map_or(function, |(_, name)| name).to_owned();
+    name(one) == name(other)
 }
 
 /// Whether the store is in tables of DynamoDB that are laid out as Outbox lays them out.

@@ -80,6 +80,64 @@ async fn a_mapping_as_it_has_to_be_passes_and_no_relay_runs_beside_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_has_less_time_than_its_sink_is_told_by_check() {
+    let service = forwarded().await;
+    let text = service.place.read("outbox.toml");
+    let route = text.find("[[route]]").unwrap();
+    let webhook = "[[route]]\nname = 'ledger'\nwebhook = { url = 'http://127.0.0.1:9', timeout = '30s' }\n";
+    service.place.write("outbox.toml", &format!("{}{webhook}", &text[..route]));
+    let settings = json!({ "StartingPosition": "TRIM_HORIZON", "FunctionResponseTypes": ["ReportBatchItemFailures"] });
+    map(&service, &settings).await;
+    let ran = service.run(&["check"]);
+    let text = one_line(&ran.out);
+    assert!(text.contains("the function's timeout is 3s, and the sink's 30s"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_that_is_off_is_refused_by_check() {
+    let service = forwarded().await;
+    let settings = json!({
+        "StartingPosition": "TRIM_HORIZON", "FunctionResponseTypes": ["ReportBatchItemFailures"], "Enabled": false,
+    });
+    map(&service, &settings).await;
+    let ran = service.run(&["check"]);
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    assert!(one_line(&ran.out).contains("nothing is published"), "{}", ran.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_functions_replace_before_it_caught_up_is_told_by_check() {
+    let service = forwarded().await;
+    let (bookkeeping, _, route) = published_by_a_function(&service).await;
+    let partition = outbox::PartitionId::new("2015-05-11T21:21:33.291/shardId-1");
+    let since = System.wall() - SignedDuration::from_hours(30);
+    let position = outbox::Position::new(format!("@s7/{}", since.as_second()));
+    let left = outbox::bookkeeping::Checkpoint { partition, position, finished: false };
+    bookkeeping.reset_checkpoint(&route, &left).await.unwrap();
+    let ran = service.run(&["check"]);
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    let text = one_line(&ran.out);
+    assert!(text.contains("the stream does not hold all that came since"), "{text}");
+    assert!(text.contains("outbox recover --route ledger --yes"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_recovered_of_a_part_of_what_is_missing_leaves_the_alarm() {
+    let service = forwarded().await;
+    let (bookkeeping, lease, route) = published_by_a_function(&service).await;
+    service.write(3).await;
+    let since = System.wall() - SignedDuration::from_hours(2);
+    let loss = Loss { since, found: System.wall(), reason: "a test".to_owned(), replay: None };
+    bookkeeping.note_loss(&lease, &route, &loss).await.unwrap();
+    service.json(&["recover", "--route", "ledger", "--since", "1h", "--yes", "--no-wait"]);
+    assert_eq!(bookkeeping.replays().await.unwrap().len(), 1);
+    assert_eq!(bookkeeping.watermark(&route).await.unwrap().loss, Some(loss), "what is older is missing still");
+    let all = service.json(&["recover", "--route", "ledger", "--since", "3h", "--yes", "--no-wait"]);
+    let loss = bookkeeping.watermark(&route).await.unwrap().loss.unwrap();
+    assert_eq!(loss.replay.as_deref(), all["routes"][0]["replay"].as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_function_s_rights_are_less_than_a_relay_s() {
     let service = forwarded().await;
     let forwarder = service.json(&["iam", "forwarder", "--account", "111122223333", "--region", "eu-west-1"]);
