@@ -8,6 +8,9 @@ pub(crate) enum Refused {
     /// There is a password already.
     #[cfg(feature = "aws")]
     HasPassword,
+    /// A token lets in at one host, and there are several.
+    #[cfg(feature = "aws")]
+    SeveralHosts,
     /// What was given is no Region.
     #[cfg(feature = "aws")]
     NoRegion,
@@ -22,6 +25,11 @@ impl Refused {
         match self {
             #[cfg(feature = "aws")]
             Self::HasPassword => ("there is a password in the URL already".to_owned(), "leave it out of the URL"),
+            #[cfg(feature = "aws")]
+            Self::SeveralHosts => (
+                "the URL names several hosts, and a token lets in at one".to_owned(),
+                "name one that leads to the primary, as a cluster's endpoint does",
+            ),
             #[cfg(feature = "aws")]
             Self::NoRegion => (format!("`{written}` is no Region"), "write the database's Region, as \"eu-west-1\""),
             #[cfg(not(feature = "aws"))]
@@ -40,6 +48,9 @@ impl Refused {
 pub(crate) fn with_tokens(options: ConnectOptions, region: &str) -> Result<ConnectOptions, Refused> {
     if options.has_password() {
         return Err(Refused::HasPassword);
+    }
+    if !options.names_one_host() {
+        return Err(Refused::SeveralHosts);
     }
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if region.is_empty() || !region.bytes().all(is_plain) {

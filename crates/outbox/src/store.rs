@@ -123,7 +123,7 @@ pub struct Purged {
 pub struct OpenTransaction {
     /// Whose it is, and how it can be ended, for people.
     pub holder: String,
-    /// When it began.
+    /// When it began, or, where that cannot be known, by when it surely had.
     pub since: Timestamp,
 }
 

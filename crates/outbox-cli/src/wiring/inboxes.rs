@@ -185,6 +185,7 @@ mod tests {
         for (url, region, why) in [
             ("postgres://ledger:hush@localhost/ledger", "eu-west-1", "there is a password"),
             ("postgres://ledger@localhost/ledger", "Ireland", "`Ireland` is no Region"),
+            ("postgres://ledger@localhost,other/ledger", "eu-west-1", "several hosts"),
         ] {
             let Err(refused) = named(url, region) else { panic!("{url} {region}") };
             assert!(refused.message().contains(why), "{refused:?}");

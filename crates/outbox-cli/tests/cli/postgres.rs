@@ -141,10 +141,11 @@ async fn a_database_of_rds_is_given_a_token_in_place_of_a_password() {
 }
 
 #[test]
-fn tokens_beside_a_password_or_for_no_region_are_refused() {
+fn tokens_beside_a_password_or_for_no_region_or_for_several_hosts_are_refused() {
     for (url, region, why) in [
         ("postgres://relay:hush@127.0.0.1:1/orders", "eu-west-1", "there is a password in the URL already"),
         ("postgres://relay@127.0.0.1:1/orders", "Ireland", "`Ireland` is no Region"),
+        ("postgres://relay@127.0.0.1:1,127.0.0.1:2/orders", "eu-west-1", "the URL names several hosts"),
     ] {
         let ran = checked_with_tokens(url, region);
         assert_eq!(ran.code, 2, "{}", said(&ran));

@@ -19,7 +19,10 @@ use tokio::{
     sync::{Mutex, MutexGuard},
     task::JoinHandle,
 };
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{
+    AsyncMessage, Client, IsolationLevel, Row,
+    types::{ToSql, Type},
+};
 
 use super::failure::{connect_error, store_error};
 
@@ -30,6 +33,9 @@ mod tests;
 mod tls;
 
 pub use options::{ConnectOptions, PasswordSource};
+
+/// What goes through many rows may take so long, whatever the limit of other statements is.
+const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// One connection, used by one caller at a time; the others wait for their turn.
 pub(crate) struct Connection {
@@ -130,6 +136,12 @@ pub(crate) struct StatementLimit {
 }
 
 impl StatementLimit {
+    /// The limit of what goes through many rows.
+    pub(crate) fn for_many_rows(mut self) -> Self {
+        self.limit = self.limit.max(LONG);
+        self
+    }
+
     /// Awaits `statement`; `attempted` is what an error begins with, as "reading the routes". If it takes longer than the limit, the connection is closed at its next use; the server
     /// ends the statement when it notices.
     ///
@@ -145,11 +157,27 @@ impl StatementLimit {
         }
         self.given_up.store(true, Ordering::Release);
         let message = format!(
-            "{attempted}: the database did not answer within {:?}: look for what it waits for in pg_stat_activity, or raise `statement_timeout`",
+            "{attempted}: the database did not answer within {:?}: look for what it waits for in pg_stat_activity, or raise `statement_timeout` in the database's URL",
             self.limit
         );
         Err(StoreError::new(ErrorKind::Unavailable, message).uncertain())
     }
+}
+
+/// The only row of `sql`, in a transaction of its own that sees what is committed by each of its statements, whatever the
+/// role's default is.
+///
+/// # Errors
+/// As the server says.
+pub(crate) async fn query_read_committed(
+    client: &mut Client,
+    sql: &str,
+    params: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Row, tokio_postgres::Error> {
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+    let row = transaction.query_typed_one(sql, params).await?;
+    transaction.commit().await?;
+    Ok(row)
 }
 
 /// Makes a connection. Its work is done by a task of the current tokio runtime, which ends with the client.

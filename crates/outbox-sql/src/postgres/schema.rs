@@ -5,7 +5,7 @@
 use std::{fmt::Write, sync::Arc};
 
 use outbox::{Entropy, ErrorKind, StoreError, System, event::check_uri_reference};
-use tokio_postgres::{Client, GenericClient, types::Type};
+use tokio_postgres::{Client, GenericClient, IsolationLevel, types::Type};
 
 use super::failure::store_error;
 
@@ -96,7 +96,8 @@ pub async fn init(client: &mut Client, options: &InitOptions) -> Result<Meta, St
     check_uri_reference("producer", &options.producer)
         .map_err(|error| StoreError::new(ErrorKind::Invalid, error.to_string()))?;
     require_server(client).await?;
-    let transaction = client.transaction().await.map_err(store_error("making the outbox schema"))?;
+    let begin = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
+    let transaction = begin.await.map_err(store_error("making the outbox schema"))?;
     // Two at once would each find nothing, and one of them fail. The numbers are Outbox's own, as in leaves.sql.
     transaction
         .batch_execute("SELECT pg_advisory_xact_lock(7310026, 2)")

@@ -68,9 +68,9 @@ impl Default for StoreOptions {
 
 /// The service's database: a [`Source`](outbox::Source) of its entries, by polling, and a [`BusinessStore`].
 ///
-/// Reading locks nothing and writes nothing. It holds three connections at most, one more to listen; each is made when it is
-/// first needed, and anew after it broke: a call that finds it broken fails, and the next one connects. Cheap to clone; clones
-/// share the connections.
+/// Reading locks nothing and writes nothing. It holds three connections at most, one more to listen, and one each minute for
+/// as long as leaves are seen to; each is made when it is first needed, and anew after it broke: a call that finds it broken
+/// fails, and the next one connects. Cheap to clone; clones share the connections.
 #[derive(Clone)]
 pub struct PostgresStore {
     pub(super) inner: Arc<Inner>,

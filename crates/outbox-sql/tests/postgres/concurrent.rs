@@ -44,6 +44,50 @@ async fn ids_of_a_key_rise_with_its_numbers_under_any_concurrency() {
     assert_eq!(fixture.number(heads).await, fixture.number("SELECT count(*) FROM outbox.heads").await);
 }
 
+/// Calls that write one entry each.
+const CALLS: [&str; 4] = [
+    "SELECT outbox.write('plain', 't')",
+    "SELECT outbox.write('bytes', 't', ''::bytea)",
+    r#"SELECT outbox.write_all('[{"key": "many", "type": "t"}]')"#,
+    "SELECT outbox.write('new' || pg_backend_pid() || clock_timestamp(), 't')",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_an_adoption_writes_under_the_new_incarnation() {
+    let fixture = Fixture::new().await;
+    let mut sessions = Vec::new();
+    for practised in [0, 8] {
+        for call in CALLS {
+            let client = fixture.database.session().await;
+            for _ in 0..practised {
+                client.batch_execute(call).await.unwrap();
+            }
+            sessions.push((client, call));
+        }
+    }
+    let mut client = fixture.database.session().await;
+    let raising = "SELECT outbox.raise_incarnation(pg_current_snapshot(), pg_current_snapshot(), 0, false)";
+    fixture.sql(&format!("BEGIN; {raising}")).await;
+    let mut writers = tokio::task::JoinSet::new();
+    for (client, call) in sessions {
+        writers.spawn(async move { client.batch_execute(call).await.expect(call) });
+    }
+    let written = tokio::spawn(async move {
+        let transaction = client.transaction().await.unwrap();
+        let receipts = write(&transaction, [event("rust")]).await.unwrap();
+        transaction.commit().await.unwrap();
+        receipts[0].first.map(|place| place.incarnation)
+    });
+    fixture.until_waiting(9).await;
+    fixture.sql("COMMIT").await;
+    writers.join_all().await;
+    assert_eq!(written.await.unwrap(), Some(2));
+    assert_eq!(fixture.number("SELECT count(*) FROM outbox.entries WHERE incarnation = 2").await, 9);
+    let latest = "SELECT count(*) FROM outbox.heads AS h JOIN outbox.entries AS e ON e.id = h.entry_id \
+        WHERE h.incarnation <> e.incarnation OR h.after <> e.after";
+    assert_eq!(fixture.number(latest).await, 0);
+}
+
 #[tokio::test]
 async fn a_key_that_moved_under_a_snapshot_is_to_be_run_again() {
     let fixture = Fixture::new().await;

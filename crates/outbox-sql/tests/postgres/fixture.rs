@@ -41,6 +41,18 @@ impl Fixture {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
+    /// Waits until so many sessions of this database wait for a lock.
+    pub(crate) async fn until_waiting(&self, sessions: i64) {
+        let sql = "SELECT count(*) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) \
+            WHERE NOT l.granted AND a.datname = current_database()";
+        let waiting = async {
+            while self.number(sql).await < sessions {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await.expect("they wait for a lock");
+    }
+
     /// What the server says to `sql`: SQLSTATE and message.
     pub(crate) async fn refusal(&self, sql: &str) -> String {
         refusal(&self.client, sql).await

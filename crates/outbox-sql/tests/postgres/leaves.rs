@@ -1,10 +1,13 @@
 //! The leaves of the entries: made ahead of need, emptied behind everybody, and never in a writer's way.
 
-#![expect(clippy::disallowed_methods, reason = "how long the server takes is what is measured")]
+use std::time::Duration;
 
-use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 use crate::fixture::Fixture;
+
+/// Nothing takes so long that gives up a lock after 50 ms.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Empties a leaf that a snapshot taken now is past.
 const EMPTY: &str =
@@ -12,7 +15,7 @@ const EMPTY: &str =
 
 impl Fixture {
     /// One with leaves of 10 ids.
-    async fn of_small_leaves() -> Self {
+    pub(crate) async fn of_small_leaves() -> Self {
         let fixture = Self::new().await;
         fixture
             .sql("DROP TABLE outbox.entries_1; DELETE FROM outbox.leaves; SELECT outbox.make_leaf('0', 1, 10)")
@@ -20,15 +23,15 @@ impl Fixture {
         fixture
     }
 
-    async fn write(&self, count: u32) {
+    pub(crate) async fn write(&self, count: u32) {
         self.sql(&format!("SELECT outbox.write('k', 't') FROM generate_series(1, {count})")).await;
     }
 
-    async fn leaves(&self) -> Vec<String> {
+    pub(crate) async fn leaves(&self) -> Vec<String> {
         self.rows("SELECT name, low, high, emptied_at IS NOT NULL AS emptied FROM outbox.leaves ORDER BY low").await
     }
 
-    async fn by_default(&self) -> i64 {
+    pub(crate) async fn by_default(&self) -> i64 {
         self.number("SELECT count(*) FROM outbox.entries_default").await
     }
 }
@@ -51,14 +54,15 @@ async fn leaves_are_made_ahead_and_no_more_than_needed() {
 }
 
 #[tokio::test]
-async fn what_has_no_leaf_is_taken_by_the_default_and_new_ranges_start_above() {
+async fn what_has_no_leaf_is_taken_by_the_default_and_new_ranges_start_some_ids_above() {
     let fixture = Fixture::of_small_leaves().await;
     fixture.write(25).await;
     assert_eq!(fixture.by_default().await, 15);
     fixture.sql("SELECT outbox.make_leaf('0', 10, 10)").await;
-    assert_eq!(fixture.leaves().await[1], r#"{"name":"entries_26","low":26,"high":36,"emptied":false}"#);
+    assert_eq!(fixture.leaves().await[1], r#"{"name":"entries_27","low":27,"high":37,"emptied":false}"#);
     fixture.write(5).await;
-    assert_eq!(fixture.number("SELECT count(*) FROM outbox.entries_26").await, 5);
+    assert_eq!(fixture.number("SELECT count(*) FROM outbox.entries_27").await, 4);
+    assert_eq!(fixture.by_default().await, 16);
     let sequences = "SELECT count(*) FROM outbox.entries WHERE sequence <> id";
     assert_eq!(fixture.number(sequences).await, 0, "no row was moved");
 }
@@ -109,10 +113,9 @@ async fn a_leaf_that_an_open_transaction_wrote_to_is_passed_over_until_its_row_w
     let open = fixture.database.session().await;
     open.batch_execute("BEGIN; SELECT outbox.write('open', 't')").await.unwrap();
     fixture.write(10).await;
-    let began = Instant::now();
-    assert_eq!(fixture.number(EMPTY).await, 10);
-    assert_eq!(fixture.number(EMPTY).await, 0);
-    assert!(began.elapsed() < Duration::from_secs(5), "it waits for its lock timeout only: {:?}", began.elapsed());
+    let emptied = async || timeout(SOON, fixture.number(EMPTY)).await.expect("it gives up the lock soon");
+    assert_eq!(emptied().await, 10);
+    assert_eq!(emptied().await, 0);
     assert_eq!(fixture.number("SELECT max(id) FROM outbox.entries").await, 9, "the later leaf went");
     let before: String = fixture.client.query_one("SELECT pg_current_snapshot()::text", &[]).await.unwrap().get(0);
     open.batch_execute("COMMIT").await.unwrap();
@@ -131,23 +134,48 @@ async fn a_writer_waits_no_longer_than_the_lock_timeout_for_a_leaf_to_be_emptied
     open.batch_execute("BEGIN; SELECT outbox.write('open', 't')").await.unwrap();
     fixture.sql("SELECT outbox.make_leaf('0', 10, 10)").await;
     fixture.write(1).await;
-    // While the lock on the leaf is waited for, others write, to that very leaf as well.
     let emptying = fixture.database.session().await;
     let emptying = tokio::spawn(async move {
-        for _ in 0..20 {
+        loop {
             emptying.batch_execute(EMPTY).await.unwrap();
         }
     });
-    let mut longest = Duration::ZERO;
-    while !emptying.is_finished() {
-        let began = Instant::now();
-        fixture.sql("SELECT outbox.write('k', 't')").await;
-        fixture.sql("INSERT INTO outbox.entries (id, type) OVERRIDING SYSTEM VALUE VALUES (5, 'late') ON CONFLICT DO NOTHING").await;
-        longest = longest.max(began.elapsed());
+    // While the lock on the leaf is waited for, others write, to that very leaf as well.
+    let behind = "SELECT outbox.write('k', 't'); \
+        INSERT INTO outbox.entries (id, type) OVERRIDING SYSTEM VALUE VALUES (5, 'late') ON CONFLICT DO NOTHING";
+    for _ in 0..5 {
+        fixture.until_waiting(1).await;
+        timeout(SOON, fixture.sql(behind)).await.expect("nobody waits for the transaction that is open");
     }
-    emptying.await.unwrap();
-    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    assert!(!emptying.is_finished(), "it asks for the lock again and again");
+    emptying.abort();
     open.batch_execute("COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn whatever_locks_for_leaves_waits_for_50_ms() {
+    let fixture = Fixture::new().await;
+    let limited = "SELECT proname FROM pg_proc WHERE pronamespace = 'outbox'::regnamespace \
+        AND 'lock_timeout=50ms' = ANY (proconfig) ORDER BY proname";
+    let limited = fixture.rows(limited).await;
+    assert_eq!(limited, ["drop_leaf", "empty_leaf", "make_leaf"].map(|name| format!(r#"{{"proname":"{name}"}}"#)));
+}
+
+#[tokio::test]
+async fn what_would_go_by_an_old_snapshot_is_refused() {
+    let fixture = Fixture::new().await;
+    for call in [
+        "make_leaf()",
+        "drop_leaf()",
+        "empty_leaf(ARRAY[pg_current_snapshot()], 1, now())",
+        "raise_incarnation(pg_current_snapshot(), pg_current_snapshot(), 0, false)",
+    ] {
+        for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+            let refused = fixture.refusal(&format!("BEGIN ISOLATION LEVEL {level}; SELECT outbox.{call}")).await;
+            assert!(refused.starts_with("25001") && refused.contains(level), "{call}: {refused}");
+            fixture.sql("ROLLBACK").await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod counted;
 mod fixture;
 mod function;
 mod leaves;
+mod making_leaves;
 mod reader;
 mod refusals;
 mod rights;

@@ -19,7 +19,9 @@ async fn a_table_that_is_not_prepared_is_refused_with_what_to_run() {
     assert_eq!(
         statements,
         [
-            "ALTER TABLE \"public\".\"outbox\" ADD COLUMN outbox_xid xid8 NOT NULL DEFAULT pg_current_xact_id()",
+            "SET lock_timeout = '500ms'; \
+             ALTER TABLE \"public\".\"outbox\" ADD COLUMN outbox_xid xid8 NOT NULL DEFAULT pg_current_xact_id(); \
+             RESET lock_timeout",
             "CREATE INDEX CONCURRENTLY \"outbox_outbox\" ON \"public\".\"outbox\" (outbox_xid, \"id\")",
         ]
     );
@@ -30,6 +32,23 @@ async fn a_table_that_is_not_prepared_is_refused_with_what_to_run() {
     service.sql(&statements[1]).await;
     service.store().await;
     assert!(service.mapping.statements(&service.client).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_to_be_run_on_a_table_does_not_hold_up_its_writers() {
+    let service = Service::of_seed().await;
+    let statements = service.mapping.statements(&service.client).await.unwrap();
+    let (open, other) = (service.database.session().await, service.database.session().await);
+    let insert = "INSERT INTO outbox (eventtype, payload) VALUES ('t', '1')";
+    open.batch_execute(&format!("BEGIN; {insert}")).await.unwrap();
+    let both = async { tokio::join!(service.client.batch_execute(&statements[0]), other.batch_execute(insert)) };
+    let both = tokio::time::timeout(std::time::Duration::from_secs(30), both).await;
+    let (refused, written) = both.expect("neither waits for the transaction that is open");
+    written.unwrap();
+    assert_eq!(refused.unwrap_err().code().map(tokio_postgres::error::SqlState::code), Some("55P03"));
+    open.batch_execute("COMMIT").await.unwrap();
+    service.prepare().await;
+    assert_eq!(service.text("SELECT current_setting('lock_timeout')").await, "0");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Who holds entries back is named.
 
 use outbox::BusinessStore as _;
+use outbox_sql::postgres::{ConnectOptions, Grants, PostgresStore, StoreOptions};
 
 use crate::fixture::Service;
 
@@ -21,4 +22,28 @@ async fn the_transaction_that_is_open_for_longest_is_named() {
     let oldest = store.oldest_transaction().await.unwrap().expect("one is prepared");
     second.batch_execute(&format!("ROLLBACK PREPARED '{gid}'")).await.unwrap();
     assert!(oldest.holder.contains(&format!("ROLLBACK PREPARED '{gid}'")), "{}", oldest.holder);
+}
+
+#[tokio::test]
+async fn a_relay_with_no_more_rights_than_it_needs_names_it_too() {
+    let service = Service::new().await;
+    let owner = service.session().await;
+    let role = format!("relay_{}", service.database.url().rsplit_once('/').unwrap().1);
+    let url = service.database.url().replacen("postgres@", &format!("{role}@"), 1);
+    owner.batch_execute(&format!("CREATE ROLE {role} LOGIN; {}", Grants::new().relay(&role).sql())).await.unwrap();
+    let named = async {
+        let store = PostgresStore::open(ConnectOptions::parse(&url)?, StoreOptions::default()).await?;
+        let open = service.session().await;
+        open.batch_execute("SET application_name = 'import'; BEGIN; SELECT outbox.write('a', 't')").await.unwrap();
+        let pid: i32 = open.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let later = "SELECT outbox.write('b', 't', recorded_at => '2026-11-21 09:30Z')";
+        owner.batch_execute(later).await.unwrap();
+        Ok::<_, outbox::StoreError>((store.oldest_transaction().await?, pid))
+    };
+    let named = named.await;
+    owner.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+    let (oldest, pid) = named.unwrap();
+    let oldest = oldest.expect("one is open");
+    assert!(oldest.holder.contains(&format!("process {pid}, `import`, role `postgres`")), "{}", oldest.holder);
+    assert_eq!(oldest.since.to_string(), "2026-11-21T09:30:00Z", "a later one was recorded then");
 }

@@ -155,3 +155,19 @@ async fn a_replay_comes_to_where_its_route_stood_exactly() {
     replay.records.retain(|record| replay.store.order(&record.position, &end).is_le());
     assert_eq!(replay.came(), reader.came(), "what the route had read, and nothing else");
 }
+
+#[tokio::test]
+async fn a_backlog_on_both_sides_of_a_leap_of_the_ids_is_measured_and_read_without_going_through_it() {
+    let service = Service::new().await;
+    let client = service.session().await;
+    let write = "SELECT outbox.write('k' || n % 7, 't') FROM generate_series(1, 5000) AS n";
+    client.batch_execute(write).await.unwrap();
+    client.batch_execute("SELECT setval('outbox.entry_ids', 1::bigint << 40)").await.unwrap();
+    client.batch_execute(write).await.unwrap();
+    let mut reader = Reader::new(service.store().await).await;
+    let backlog = reader.store.backlog(&partition(), &reader.position).await.unwrap();
+    assert!(!backlog.exact && backlog.entries == 10_000, "{backlog:?}");
+    tokio::time::timeout(Duration::from_secs(60), reader.read_all()).await.expect("it does not walk 2^40 ids");
+    assert_eq!(reader.records.len(), 10_000);
+    reader.assert_exact();
+}

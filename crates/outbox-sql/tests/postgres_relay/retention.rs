@@ -7,6 +7,8 @@ use outbox::{
     store::{Claim, Retention},
 };
 
+use outbox_sql::postgres::{InitOptions, init};
+
 use crate::{fixture::Service, reader::Reader};
 
 async fn leaves(service: &Service) -> i64 {
@@ -19,16 +21,45 @@ async fn who_has_the_claim_makes_the_next_leaf_ahead_of_need() {
     let service = Service::new().await;
     // As if nearly all ids of the first leaf had been drawn.
     service.session().await.batch_execute("SELECT setval('outbox.entry_ids', 99990)").await.unwrap();
-    let store = service.store().await;
     assert_eq!(leaves(&service).await, 1);
+    until_a_leaf_is_made(&service).await;
+}
+
+/// Has a relay claim the database.
+async fn until_a_leaf_is_made(service: &Service) {
+    let store = service.store().await;
+    let before = leaves(service).await;
     let claim = Claim { bookkeeping: "books".to_owned(), epoch: 1, nonce: "n".to_owned() };
     assert!(store.claim(&claim, None).await.unwrap());
     let made = async {
-        while leaves(&service).await < 2 {
+        while leaves(service).await <= before {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), made).await.expect("a leaf is made");
+}
+
+#[tokio::test]
+async fn leaves_are_seen_to_and_history_goes_on_whatever_the_database_takes_for_the_usual_isolation() {
+    let service = Service::of_small_leaves().await;
+    let client = service.session().await;
+    let name = service.database.url().rsplit_once('/').unwrap().1;
+    for level in ["repeatable read", "serializable"] {
+        client
+            .batch_execute(&format!("ALTER DATABASE {name} SET default_transaction_isolation TO '{level}'"))
+            .await
+            .unwrap();
+        client.batch_execute("SELECT outbox.write('a', 't'); SELECT outbox.write('a', 't')").await.unwrap();
+        let mut reader = Reader::new(service.store().await).await;
+        reader.read_all().await;
+        let purged = reader.store.purge(&reader.position, Retention::Newest(0)).await.unwrap();
+        assert_eq!(purged.entries, 1, "{level}");
+        reader.store.raise_incarnation(None, false).await.unwrap();
+        init(&mut service.session().await, &InitOptions::new("/orders")).await.unwrap();
+    }
+    // As if nearly all ids of the last leaf had been drawn.
+    client.batch_execute("SELECT setval('outbox.entry_ids', 99990)").await.unwrap();
+    until_a_leaf_is_made(&service).await;
 }
 
 #[tokio::test]
@@ -42,12 +73,16 @@ async fn a_leaf_that_a_writer_has_open_is_passed_over_and_nobody_waits_long() {
     reader.read_all().await;
     let mut removed = 0;
     for _ in 0..8 {
-        removed += reader.store.purge(&reader.position, Retention::Newest(0)).await.unwrap().entries;
-        let write = other.batch_execute("SELECT outbox.write('b', 't')");
-        tokio::time::timeout(Duration::from_secs(5), write)
-            .await
-            .expect("a writer waits for the lock timeout at most")
-            .unwrap();
+        let both = async {
+            tokio::join!(
+                reader.store.purge(&reader.position, Retention::Newest(0)),
+                other.batch_execute("SELECT outbox.write('b', 't')")
+            )
+        };
+        let both = tokio::time::timeout(Duration::from_secs(5), both).await;
+        let (purged, written) = both.expect("neither waits for the transaction that is open");
+        written.unwrap();
+        removed += purged.unwrap().entries;
     }
     assert_eq!(removed, 3, "all but the last that was read");
     open.batch_execute("COMMIT").await.unwrap();

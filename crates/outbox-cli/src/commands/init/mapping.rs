@@ -44,9 +44,9 @@ pub(super) async fn preparation(config: &Config, args: &Args) -> Result<Preparat
 impl Preparation {
     /// What to mind when they are run.
     pub(super) fn caution(&self) -> &'static str {
-        if self.statements.iter().any(|statement| statement.starts_with("ALTER TABLE")) {
-            "They rewrite nothing. The first waits for transactions that use the table, and others wait behind it: set a \
-             short lock_timeout, and try again. Programs that insert without naming columns have to name them."
+        if self.statements.iter().any(|statement| statement.contains("ALTER TABLE")) {
+            "They rewrite nothing. The first waits for transactions that use the table, and others wait behind it: so it \
+             gives up soon; run it again until it succeeds. Programs that insert without naming columns have to name them."
         } else {
             "They rewrite nothing, and writers do not wait for them."
         }

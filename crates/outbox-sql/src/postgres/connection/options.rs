@@ -39,13 +39,14 @@ pub trait PasswordSource: Send + Sync {
     async fn password(&self, host: &str, port: u16, user: &str) -> Result<String, StoreError>;
 }
 
-/// What the URL says about TLS that the driver does not know.
+/// What the URL says that the driver does not know.
 #[derive(Default)]
-struct Tls {
+struct Ours {
     mode: Option<String>,
     root: Option<PathBuf>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
+    statement_timeout: Option<Duration>,
 }
 
 impl ConnectOptions {
@@ -55,7 +56,8 @@ impl ConnectOptions {
     /// (`sslmode=verify-full`), and one on this machine is talked to without TLS. Of `sslmode` there are `disable` and
     /// `verify-full`; `require` and `verify-ca` are taken as `verify-full`, and what may go without TLS or not is
     /// refused. `sslrootcert` names a file with the certificates to trust, in place of the machine's own;
-    /// `sslcert` and `sslkey` the client's. `connect_timeout` is in seconds.
+    /// `sslcert` and `sslkey` the client's. `connect_timeout` is in seconds, and so is `statement_timeout`, which is not
+    /// `libpq`'s: see [`statement_timeout`](Self::statement_timeout).
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] with what to write instead. The message holds nothing of the URL but names of parameters.
@@ -63,7 +65,7 @@ impl ConnectOptions {
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(invalid("the database's URL has to begin with `postgres://`"));
         }
-        let (url, tls) = take_tls(url)?;
+        let (url, ours) = take_ours(url)?;
         let mut config: tokio_postgres::Config = url.parse().map_err(|_| {
             invalid(
                 "the database's URL cannot be read: write postgres://user:password@host:port/database?name=value, special characters percent-encoded",
@@ -78,16 +80,16 @@ impl ConnectOptions {
         if config.get_application_name().is_none() {
             config.application_name("outbox");
         }
-        let verified = is_verified(tls.mode.as_deref(), &config)?;
+        let verified = is_verified(ours.mode.as_deref(), &config)?;
         config.ssl_mode(if verified { SslMode::Require } else { SslMode::Disable });
-        let client_certificate = match (tls.certificate, tls.key) {
+        let client_certificate = match (ours.certificate, ours.key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
                 return Err(invalid("a client certificate needs both `sslcert` and `sslkey` in the database's URL"));
             }
         };
-        if !verified && (client_certificate.is_some() || tls.root.is_some()) {
+        if !verified && (client_certificate.is_some() || ours.root.is_some()) {
             return Err(invalid(
                 "the database's URL has certificates, but TLS is off: add `sslmode=verify-full`, or leave them out",
             ));
@@ -96,10 +98,10 @@ impl ConnectOptions {
         Ok(Self {
             config,
             verified,
-            root_certificates: tls.root,
+            root_certificates: ours.root,
             client_certificate,
             connect_timeout,
-            statement_timeout: STATEMENT_TIMEOUT,
+            statement_timeout: ours.statement_timeout.unwrap_or(STATEMENT_TIMEOUT),
             passwords: None,
         })
     }
@@ -127,13 +129,15 @@ impl ConnectOptions {
         self
     }
 
-    /// How long a statement may take before its connection is given up; 60 seconds.
+    /// How long a statement may take before its connection is given up; 60 seconds unless the URL says otherwise. Emptying a
+    /// leaf and raising the incarnation go through many rows, and may take an hour in any case.
     pub fn statement_timeout(mut self, limit: Duration) -> Self {
         self.statement_timeout = limit;
         self
     }
 
-    /// Asks `passwords` before each connection, rather than taking the URL's password.
+    /// Asks `passwords` before each connection, rather than taking the URL's password. The URL has to name one host: a
+    /// password that is made for one is of no use at another, and which one is reached is not known before.
     pub fn passwords(mut self, passwords: Arc<dyn PasswordSource>) -> Self {
         self.passwords = Some(passwords);
         self
@@ -143,12 +147,22 @@ impl ConnectOptions {
     pub(crate) async fn config(&self) -> Result<tokio_postgres::Config, StoreError> {
         let mut config = self.config.clone();
         if let Some(passwords) = &self.passwords {
+            if !self.names_one_host() {
+                return Err(invalid(
+                    "the database's URL names several hosts, and a token lets in at one: name one that leads to the primary, as a cluster's endpoint does",
+                ));
+            }
             let (host, port) = self.host_and_port();
             let user = self.config.get_user().unwrap_or_default();
             let password = passwords.password(&host, port, user).await;
             config.password(password.map_err(|error| error.context(&format!("asking for the password of {self}")))?);
         }
         Ok(config)
+    }
+
+    /// Whether there is one host to connect to.
+    pub fn names_one_host(&self) -> bool {
+        self.config.get_hosts().len().max(self.config.get_hostaddrs().len()) == 1
     }
 
     pub(crate) fn connect_limit(&self) -> Duration {
@@ -207,16 +221,16 @@ fn invalid(message: impl Into<String>) -> StoreError {
 }
 
 /// Takes what the driver does not know out of the URL's parameters.
-fn take_tls(url: &str) -> Result<(String, Tls), StoreError> {
-    let mut tls = Tls::default();
+fn take_ours(url: &str) -> Result<(String, Ours), StoreError> {
+    let mut ours = Ours::default();
     // A question mark before the host is the password's.
     let host = url.find('@').unwrap_or(0);
-    let Some(mark) = url[host..].find('?').map(|mark| host + mark) else { return Ok((url.to_owned(), tls)) };
+    let Some(mark) = url[host..].find('?').map(|mark| host + mark) else { return Ok((url.to_owned(), ours)) };
     let (front, query) = (&url[..mark], &url[mark + 1..]);
     let mut others = Vec::new();
     for parameter in query.split('&') {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        if !["sslmode", "sslrootcert", "sslcert", "sslkey"].contains(&name) {
+        if !["sslmode", "sslrootcert", "sslcert", "sslkey", "statement_timeout"].contains(&name) {
             others.push(parameter);
             continue;
         }
@@ -226,14 +240,22 @@ fn take_tls(url: &str) -> Result<(String, Tls), StoreError> {
             return Err(invalid(format!("`{name}` in the database's URL is empty: give it a value, or leave it out")));
         }
         match name {
-            "sslmode" => tls.mode = Some(value),
-            "sslrootcert" => tls.root = Some(value.into()),
-            "sslcert" => tls.certificate = Some(value.into()),
-            _ => tls.key = Some(value.into()),
+            "sslmode" => ours.mode = Some(value),
+            "sslrootcert" => ours.root = Some(value.into()),
+            "sslcert" => ours.certificate = Some(value.into()),
+            "sslkey" => ours.key = Some(value.into()),
+            _ => ours.statement_timeout = Some(seconds(&value)?),
         }
     }
     let url = if others.is_empty() { front.to_owned() } else { format!("{front}?{}", others.join("&")) };
-    Ok((url, tls))
+    Ok((url, ours))
+}
+
+fn seconds(value: &str) -> Result<Duration, StoreError> {
+    let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        invalid("`statement_timeout` in the database's URL has to be a whole number of seconds, 1 or more")
+    })
 }
 
 fn is_verified(mode: Option<&str>, config: &tokio_postgres::Config) -> Result<bool, StoreError> {
@@ -318,5 +340,32 @@ mod tests {
         assert_eq!(options.root_certificates(), Some(Path::new("/a b.pem")));
         assert_eq!(options.client_certificate(), Some((Path::new("c"), Path::new("k"))));
         assert_eq!(options.connect_limit(), Duration::from_secs(3));
+        assert_eq!(options.statement_limit(), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn how_long_a_statement_may_take_can_be_said_in_the_url() {
+        let options = parsed("postgres://u@db/x?statement_timeout=900&application_name=relay");
+        assert_eq!(options.statement_limit(), Duration::from_secs(900));
+        for value in ["0", "-1", "1.5", "1min", ""] {
+            let message = refused(&format!("postgres://u@db/x?statement_timeout={value}"));
+            assert!(message.contains("statement_timeout"), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_password_made_for_one_host_is_not_sent_to_others() {
+        struct Named;
+        #[async_trait]
+        impl PasswordSource for Named {
+            async fn password(&self, host: &str, port: u16, user: &str) -> Result<String, StoreError> {
+                Ok(format!("{user}@{host}:{port}"))
+            }
+        }
+        let of = |url| parsed(url).passwords(Arc::new(Named));
+        let config = of("postgres://u@a:7/x").config().await.unwrap();
+        assert_eq!(config.get_password(), Some(&b"u@a:7"[..]));
+        let refused = of("postgres://u@a:7,b:8/x?target_session_attrs=read-write").config().await.unwrap_err();
+        assert!(refused.kind() == ErrorKind::Invalid && refused.to_string().contains("several hosts"), "{refused}");
     }
 }

@@ -7,9 +7,16 @@ use outbox::StoreError;
 
 use super::{XID, quoted, refusal::incompatible, table::Table};
 
+/// Whoever writes queues behind a statement that waits for a lock: it gives up soon, and is run again.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '500ms'";
 const DEFAULT: &str = "pg_current_xact_id()";
 /// The trigger that refuses to delete a row in the transaction that wrote it, and its function.
 const GUARD: &str = "outbox_refuse_unread_delete";
+
+/// `statement`, which keeps writers out, with a limit to how long it waits for them.
+fn locking(statement: &str) -> String {
+    format!("{LOCK_TIMEOUT}; {statement}; RESET lock_timeout")
+}
 
 impl Table {
     /// What is still to be run. The column's default is worked out once for the rows that are there, so the table is not
@@ -19,13 +26,17 @@ impl Table {
         let (table, id) = (self.name(), quoted(&self.id.name));
         let mut statements = Vec::new();
         if !self.has_column() {
-            statements.push(format!("ALTER TABLE {table} ADD COLUMN {XID} xid8 NOT NULL DEFAULT {DEFAULT}"));
+            statements.push(locking(&format!("ALTER TABLE {table} ADD COLUMN {XID} xid8 NOT NULL DEFAULT {DEFAULT}")));
         }
         if !self.has_index() {
             // A partitioned table cannot have it made beside its writers.
-            let beside = if self.relation.kind == "p" { "" } else { "CONCURRENTLY " };
             let index = quoted(&format!("{}_outbox", self.relation.name.chars().take(40).collect::<String>()));
-            statements.push(format!("CREATE INDEX {beside}{index} ON {table} ({XID}, {id})"));
+            statements.push(if self.relation.kind == "p" {
+                locking(&format!("CREATE INDEX {index} ON {table} ({XID}, {id})"))
+            } else {
+                // It waits for others without holding anybody up, and leaves rubbish behind if it gives up.
+                format!("CREATE INDEX CONCURRENTLY {index} ON {table} ({XID}, {id})")
+            });
         }
         if !self.has_guard() {
             let function = format!("{}.{GUARD}", quoted(&self.relation.schema));
@@ -34,10 +45,10 @@ impl Table {
                  $$BEGIN RAISE EXCEPTION 'a row of % is deleted in the transaction that wrote it, and would never be published', \
                  TG_TABLE_NAME USING HINT = 'Leave it there: the retention of Outbox removes what is published.'; END$$"
             ));
-            statements.push(format!(
+            statements.push(locking(&format!(
                 "CREATE OR REPLACE TRIGGER {GUARD} AFTER DELETE ON {table} FOR EACH ROW WHEN (OLD.{XID} = {DEFAULT}) \
                  EXECUTE FUNCTION {function}()"
-            ));
+            )));
         }
         statements
     }

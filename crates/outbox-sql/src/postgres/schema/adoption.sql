@@ -12,7 +12,8 @@ DECLARE
     raised integer;
     latest xid8;
 BEGIN
-    -- Who writes has moved a head, and so is done with by now, or waits and then sees the new one.
+    PERFORM outbox.require_read_committed();
+    -- Who writes has locked a head, and so is done with by now, or waits and then takes the new incarnation.
     LOCK TABLE outbox.heads IN SHARE ROW EXCLUSIVE MODE;
     UPDATE outbox.meta AS m SET incarnation = m.incarnation + 1 RETURNING m.incarnation INTO raised;
     -- Entries that a dump brought along carry numbers of another server's transactions: as long as this one has not given

@@ -2,25 +2,82 @@
 -- waits for 50 ms at most, and so holds up a business write for no longer. A relay calls these; it needs no right to
 -- change tables.
 
+-- Refuses a transaction that would go by what it saw before it got a lock: it would take rows for absent that were committed
+-- meanwhile, and remove them.
+CREATE OR REPLACE FUNCTION outbox.require_read_committed() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'outbox: this works under READ COMMITTED, and the transaction''s level is %',
+            upper(current_setting('transaction_isolation'))
+            USING ERRCODE = '25001', HINT = 'Call it under BEGIN ISOLATION LEVEL READ COMMITTED.';
+    END IF;
+END
+$$;
+
+-- The last id that was drawn; 0 if none was.
+CREATE OR REPLACE FUNCTION outbox.last_drawn() RETURNS bigint
+LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN ids.is_called THEN ids.last_value ELSE 0 END FROM outbox.entry_ids AS ids
+$$;
+
+-- Where ids go on where the default leaf has grown large: so far beyond that nobody gets there by counting.
+CREATE OR REPLACE FUNCTION outbox.leap_from(drawn bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT (((drawn + 1) >> 40) + 1) << 40
+$$;
+
+-- Proves, a step a call, that the default leaf holds no id from `low` on, so that a leaf can be attached there without a look
+-- through it, with all who write locked out meanwhile. Tells whether that is proven. The constraint refuses nothing even if
+-- nobody ever takes it away again: no id is drawn from there before there is a leaf for it.
+CREATE OR REPLACE FUNCTION outbox.is_proven_below(low bigint) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    validated boolean;
+BEGIN
+    SELECT c.convalidated INTO validated FROM pg_constraint AS c
+    WHERE c.conrelid = 'outbox.entries_default'::regclass AND c.conname = 'below_the_leap';
+    IF validated IS NULL THEN
+        EXECUTE format('ALTER TABLE outbox.entries_default ADD CONSTRAINT below_the_leap CHECK (id < %s) NOT VALID', low);
+    ELSIF NOT validated THEN
+        -- It looks through the whole leaf, beside those who write.
+        ALTER TABLE outbox.entries_default VALIDATE CONSTRAINT below_the_leap;
+    END IF;
+    RETURN coalesce(validated, false);
+END
+$$;
+
 -- Makes the next leaf, if the newest has room for less than one more of its kind. A leaf is to last for `span` at the
 -- present rate, and takes from `smallest` to `largest` ids. Gives the name of the leaf that it made.
+--
+-- While it is attached, who has drawn an id that no leaf takes waits for the default one, and is refused if the new leaf takes
+-- that id. So the new one begins some ids beyond those that are drawn: what lies between goes to the default leaf.
 CREATE OR REPLACE FUNCTION outbox.make_leaf(
     span interval DEFAULT '6 hours', smallest bigint DEFAULT 10000, largest bigint DEFAULT 10000000
 ) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $$
 DECLARE
     drawn bigint;
+    leaps boolean;
     newest outbox.leaves;
     size bigint;
     low bigint;
     leaf text;
 BEGIN
+    PERFORM outbox.require_read_committed();
     IF NOT pg_try_advisory_xact_lock(7310026, 1) THEN
         RETURN NULL;
     END IF;
-    SELECT CASE WHEN ids.is_called THEN ids.last_value ELSE 0 END INTO drawn FROM outbox.entry_ids AS ids;
+    drawn := outbox.last_drawn();
     SELECT * INTO newest FROM outbox.leaves AS l ORDER BY l.high DESC LIMIT 1;
-    IF FOUND THEN
+    IF newest.low = outbox.leap_from(drawn) THEN
+        -- Not at once: a statement that began when there was no such leaf could draw an id of it.
+        IF newest.made_at < clock_timestamp() - interval '10 seconds' THEN
+            PERFORM setval('outbox.entry_ids', newest.low - 1);
+        END IF;
+        RETURN NULL;
+    END IF;
+    IF newest.name IS NOT NULL THEN
         size := (drawn - newest.drawn) * extract(epoch FROM span)
             / greatest(extract(epoch FROM clock_timestamp() - newest.made_at), 1);
     ELSE
@@ -28,20 +85,32 @@ BEGIN
         size := 10 * smallest;
     END IF;
     size := least(greatest(size, smallest), largest);
-    IF newest.high - 1 - drawn > size THEN
+    -- A look through so much takes some milliseconds. What is left of the newest leaf goes unused after a leap.
+    leaps := pg_relation_size('outbox.entries_default') > 8 * 1024 * 1024;
+    IF newest.high - 1 - drawn > (CASE WHEN leaps THEN size / 10 ELSE size END) THEN
         RETURN NULL;
     END IF;
-    -- Nobody writes to the default leaf while ranges above its highest id are taken from it.
+    IF leaps AND NOT outbox.is_proven_below(outbox.leap_from(drawn)) THEN
+        RETURN NULL;
+    END IF;
+    LOCK TABLE ONLY outbox.entries IN SHARE UPDATE EXCLUSIVE MODE;
     LOCK TABLE outbox.entries_default IN ACCESS EXCLUSIVE MODE;
-    SELECT greatest(newest.high, 1, max(e.id) + 1) INTO low FROM outbox.entries_default AS e;
-    -- Ids that are drawn already go to the default leaf, or to this one, whichever is there when they are used.
+    IF leaps THEN
+        low := outbox.leap_from(drawn);
+        drawn := low - 1;
+    ELSE
+        drawn := outbox.last_drawn();
+        SELECT greatest(
+            newest.high, max(e.id) + 1, CASE WHEN drawn = 0 THEN 1 ELSE drawn + 1 + least(size / 10, 10000) END
+        ) INTO low FROM outbox.entries_default AS e;
+    END IF;
     leaf := 'entries_' || low;
     EXECUTE format('CREATE TABLE outbox.%I (LIKE outbox.entries INCLUDING DEFAULTS)', leaf);
-    EXECUTE format(
-        'ALTER TABLE outbox.entries ATTACH PARTITION outbox.%I FOR VALUES FROM (%s) TO (%s)',
-        leaf, low, greatest(low, drawn) + size
-    );
-    INSERT INTO outbox.leaves (name, low, high, drawn) VALUES (leaf, low, greatest(low, drawn) + size, drawn);
+    EXECUTE format('ALTER TABLE outbox.entries ATTACH PARTITION outbox.%I FOR VALUES FROM (%s) TO (%s)', leaf, low, low + size);
+    IF leaps THEN
+        ALTER TABLE outbox.entries_default DROP CONSTRAINT below_the_leap;
+    END IF;
+    INSERT INTO outbox.leaves (name, low, high, drawn) VALUES (leaf, low, low + size, drawn);
     RETURN leaf;
 END
 $$;
@@ -60,6 +129,7 @@ DECLARE
     top bigint;
     ripe boolean;
 BEGIN
+    PERFORM outbox.require_read_committed();
     entries := 0;
     more := false;
     IF NOT pg_try_advisory_xact_lock(7310026, 1) THEN
@@ -113,6 +183,7 @@ DECLARE
     shells bigint;
     is_used boolean;
 BEGIN
+    PERFORM outbox.require_read_committed();
     IF NOT pg_try_advisory_xact_lock(7310026, 1) THEN
         RETURN NULL;
     END IF;

@@ -11,7 +11,8 @@ END
 $$;
 
 -- Puts one entry into the table, and moves its key's head, which writers of the same key wait for. What it is given has
--- been checked. Refuses, without effect, only what is not as `expected`.
+-- been checked. Refuses, without effect, only what is not as `expected`. `outbox adopt` raises the incarnation with the heads
+-- locked: so it is taken by the statement that has to wait for that lock, and not before.
 CREATE OR REPLACE FUNCTION outbox.put(
     key text, expected bigint, count integer, type text, event_id text, content_type text, data text, data_bytes bytea,
     attributes text, more text, commit_id uuid, recorded_at timestamptz
@@ -25,8 +26,8 @@ BEGIN
     IF outbox.incarnation() IS NULL THEN
         PERFORM outbox.refuse_without_identity();
     END IF;
-    placed.incarnation := outbox.incarnation();
     IF key IS NULL THEN
+        placed.incarnation := outbox.incarnation();
         INSERT INTO outbox.entries (
             incarnation, count, commit_id, recorded_at, type, event_id, content_type, data, data_bytes, attributes, more
         ) VALUES (
@@ -39,19 +40,19 @@ BEGIN
                 sequence = h.sequence + 1,
                 entry_id = nextval('outbox.entry_ids'),
                 previous_id = h.entry_id,
-                incarnation = placed.incarnation,
+                incarnation = outbox.incarnation(),
                 last_index = put.count - 1,
                 after = concat(h.incarnation, '.', h.sequence, '.', h.last_index)
             WHERE h.key = put.key AND (put.expected IS NULL OR h.sequence = put.expected)
-            RETURNING h.sequence, h.entry_id, h.previous_id, h.after
+            RETURNING h.sequence, h.entry_id, h.previous_id, h.incarnation, h.after
             INTO head;
             EXIT WHEN FOUND;
             IF expected IS NULL OR expected = 0 THEN
                 PERFORM outbox.check_text('key', key, 512);
                 INSERT INTO outbox.heads AS h (key, sequence, entry_id, incarnation, last_index, after)
-                VALUES (key, 1, nextval('outbox.entry_ids'), placed.incarnation, count - 1, '0.0.0')
+                VALUES (key, 1, nextval('outbox.entry_ids'), outbox.incarnation(), count - 1, '0.0.0')
                 ON CONFLICT DO NOTHING
-                RETURNING h.sequence, h.entry_id, h.previous_id, h.after
+                RETURNING h.sequence, h.entry_id, h.previous_id, h.incarnation, h.after
                 INTO head;
                 EXIT WHEN FOUND;
             END IF;
@@ -62,6 +63,7 @@ BEGIN
             END IF;
             -- Somebody else wrote the key's first entry meanwhile: it has a head now.
         END LOOP;
+        placed.incarnation := head.incarnation;
         placed.sequence := head.sequence;
         INSERT INTO outbox.entries (
             id, key, incarnation, sequence, count, after, previous_id, commit_id, recorded_at,

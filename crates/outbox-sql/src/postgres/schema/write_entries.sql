@@ -11,6 +11,8 @@ DECLARE
     sequences bigint[] := '{}';
     made text[] := '{}';
 BEGIN
+    -- Whoever raises the incarnation locks the heads: before the first of them is locked here, or after the last is let go.
+    LOCK TABLE outbox.heads IN ROW EXCLUSIVE MODE;
     FOREACH wanted IN ARRAY keys LOOP
         LOOP
             SELECT h.sequence INTO at FROM outbox.heads AS h WHERE h.key = wanted FOR NO KEY UPDATE;

@@ -87,6 +87,15 @@ pub(super) async fn walk(
     using.within(READING, using.client().query_typed(&using.sql(&WALK), &params)).await
 }
 
+/// The last id above `above` before which there is no row: where a walk goes on that came upon none.
+pub(super) async fn end_of_gap(using: &Using<'_>, (above, through): (i64, i64)) -> Result<i64, StoreError> {
+    const SQL: &str =
+        "SELECT coalesce(min(e.id)::bigint - 1, $2) FROM outbox.entries AS e WHERE e.id > $1 AND e.id <= $2";
+    let params: [Param<'_>; 2] = [(&above, Type::INT8), (&through, Type::INT8)];
+    let row = using.within(READING, using.client().query_typed_one(&using.sql(SQL), &params)).await?;
+    row.try_get(0).map_err(store_error(READING))
+}
+
 /// The same, found by their transactions: for a few rows far apart.
 pub(super) async fn pick(
     using: &Using<'_>,

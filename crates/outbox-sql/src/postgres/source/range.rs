@@ -215,6 +215,9 @@ impl Range<'_> {
                 let end = above.saturating_add(step).min(through);
                 rows = page::walk(using, (above, end), (self.passed, self.to), most).await?;
                 above = end;
+                if rows.is_empty() && step == LONGEST_WALK {
+                    above = page::end_of_gap(using, (above, through)).await?;
+                }
                 step = (step * 2).min(LONGEST_WALK);
             }
         }

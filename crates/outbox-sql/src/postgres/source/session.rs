@@ -78,6 +78,15 @@ impl Using<'_> {
         self.limit.within(attempted, statement).await
     }
 
+    /// The same for a statement that goes through many rows.
+    pub(in crate::postgres) async fn within_long<T>(
+        &self,
+        attempted: &'static str,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        self.limit.clone().for_many_rows().within(attempted, statement).await
+    }
+
     /// Begins a transaction for reading entries, and sends `first` along.
     pub(in crate::postgres) async fn open<T>(
         &mut self,

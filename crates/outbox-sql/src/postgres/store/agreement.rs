@@ -75,7 +75,7 @@ impl Unread {
             WHERE NOT pg_visible_in_snapshot(e.xid, $1::text::pg_snapshot) \
             AND NOT (e.id <= $3 AND pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot))";
         let params: [Param<'_>; 3] = [(&self.passed, Type::TEXT), (&self.to, Type::TEXT), (&self.through, Type::INT8)];
-        let row = using.within(COMPARING, using.client().query_typed_one(&using.sql(SQL), &params)).await?;
+        let row = using.within_long(COMPARING, using.client().query_typed_one(&using.sql(SQL), &params)).await?;
         let count: i64 = row.try_get(0).map_err(store_error(COMPARING))?;
         Ok(count.unsigned_abs())
     }

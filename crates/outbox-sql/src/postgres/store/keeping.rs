@@ -6,10 +6,14 @@ use std::{
 };
 
 use outbox::StoreError;
-use tokio_postgres::types::Type;
+use tokio_postgres::{Client, error::SqlState, types::Type};
 
 use super::{Inner, locked};
-use crate::postgres::{failure::store_error, source::Param};
+use crate::postgres::{
+    connection::{connect, query_read_committed},
+    failure::store_error,
+    source::Param,
+};
 
 /// How often to look whether a leaf is needed.
 const ROUND: Duration = Duration::from_secs(60);
@@ -51,27 +55,26 @@ impl Inner {
         let make = "SELECT outbox.make_leaf(make_interval(secs => $1))";
         #[expect(clippy::cast_precision_loss, reason = "seconds, of which there are few")]
         let span = span as f64;
-        self.while_done(make, &[(&span, Type::FLOAT8)]).await?;
-        self.while_done("SELECT outbox.drop_leaf()", &[]).await?;
+        // A look through a default leaf that has grown large takes long, and holds nobody up on a connection of its own.
+        let mut client = connect(&self.options).await?;
+        while_done(&mut client, make, &[(&span, Type::FLOAT8)]).await?;
+        while_done(&mut client, "SELECT outbox.drop_leaf()", &[]).await?;
         Ok(true)
     }
+}
 
-    /// Calls a function until it gives no leaf's name.
-    async fn while_done(&self, sql: &str, params: &[Param<'_>]) -> Result<(), StoreError> {
-        for _ in 0..MOST {
-            let client = self.keeper.client().await?;
-            let row = match client.query_typed_one(sql, params).await {
-                Ok(row) => row,
-                // A writer has the table: it goes first.
-                Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) => {
-                    return Ok(());
-                }
-                Err(error) => return Err(store_error(KEEPING)(error)),
-            };
-            let leaf: Option<String> = row.try_get(0).map_err(store_error(KEEPING))?;
-            let Some(leaf) = leaf else { return Ok(()) };
-            tracing::debug!(%leaf, "a leaf of the entries was made or dropped");
-        }
-        Ok(())
+/// Calls a function until it gives no leaf's name.
+async fn while_done(client: &mut Client, sql: &str, params: &[Param<'_>]) -> Result<(), StoreError> {
+    for _ in 0..MOST {
+        let row = match query_read_committed(client, sql, params).await {
+            Ok(row) => row,
+            // A writer has the table: it goes first.
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(()),
+            Err(error) => return Err(store_error(KEEPING)(error)),
+        };
+        let leaf: Option<String> = row.try_get(0).map_err(store_error(KEEPING))?;
+        let Some(leaf) = leaf else { return Ok(()) };
+        tracing::debug!(%leaf, "a leaf of the entries was made or dropped");
     }
+    Ok(())
 }

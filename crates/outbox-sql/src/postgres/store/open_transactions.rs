@@ -6,23 +6,25 @@ use outbox::{StoreError, store::OpenTransaction};
 use super::Inner;
 use crate::postgres::{decode::from_micros, failure::store_error, source::Eight};
 
-/// Sessions of other roles show nothing of this without `pg_read_all_stats`, but for prepared ones.
-const OLDEST: &str = "SELECT o.pid, o.application, o.role, o.gid, o.since FROM (
-        SELECT a.pid, a.application_name AS application, a.usename::text AS role, NULL AS gid, a.xact_start AS since, a.backend_xid AS xid
-        FROM pg_catalog.pg_stat_activity AS a WHERE a.datname = current_database() AND a.backend_xid IS NOT NULL
-            AND a.xact_start IS NOT NULL
-        UNION ALL
-        SELECT NULL, NULL, NULL, p.gid, p.prepared, p.transaction
-        FROM pg_catalog.pg_prepared_xacts AS p WHERE p.database = current_database()
-    ) AS o ORDER BY age(o.xid) DESC LIMIT 1";
+/// Who holds a transaction's number is shown to everybody, but since when, only to a member of `pg_read_all_stats`; for others
+/// it is by when the first entry of a later transaction was recorded. Numbers of locks lack their upper half.
+const OLDEST: &str = "SELECT a.pid, a.application_name, a.usename::text, p.gid, coalesce(p.prepared, a.xact_start,
+        (SELECT e.recorded_at FROM outbox.entries AS e
+            WHERE e.xid > (next.xid::text::bigint + age(next.xid::xid) - age(l.transactionid))::text::xid8
+            ORDER BY e.xid, e.id LIMIT 1), now())
+    FROM pg_catalog.pg_locks AS l CROSS JOIN (SELECT pg_snapshot_xmax(pg_current_snapshot())) AS next (xid)
+    LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid AND a.datname = current_database()
+    LEFT JOIN pg_catalog.pg_prepared_xacts AS p ON p.transaction = l.transactionid AND p.database = current_database()
+    WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
+        AND (a.pid IS NOT NULL OR p.gid IS NOT NULL)
+    ORDER BY age(l.transactionid) DESC LIMIT 1";
 
 impl Inner {
-    /// The transaction that has been open for longest. Without the role `pg_read_all_stats`, only prepared ones and those of
-    /// the same role are seen.
+    /// The transaction that has been open for longest.
     pub(super) async fn oldest_transaction(&self) -> Result<Option<OpenTransaction>, StoreError> {
         const LOOKING: &str = "looking for the oldest open transaction";
         let client = self.keeper.client().await?;
-        let row = client.limit().within(LOOKING, client.query_typed_opt(OLDEST, &[])).await?;
+        let row = client.limit().within(LOOKING, client.query_typed_opt(&self.entries.sql(OLDEST), &[])).await?;
         let Some(row) = row else { return Ok(None) };
         let of = |error| store_error(LOOKING)(error);
         let text = |column| row.try_get::<_, Option<String>>(column).map(Option::unwrap_or_default).map_err(of);

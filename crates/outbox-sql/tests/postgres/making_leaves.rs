@@ -1,0 +1,134 @@
+//! Leaves are made while others write, and no write fails for it.
+
+use tokio::task::JoinSet;
+
+use crate::fixture::Fixture;
+
+/// Beyond the ids that anybody draws by counting.
+const LEAP: i64 = 1 << 40;
+
+impl Fixture {
+    /// So many sessions write at once, each to a key of its own.
+    async fn begin_writing(&self, name: &str, writers: u32) -> JoinSet<Result<(), tokio_postgres::Error>> {
+        let mut all = JoinSet::new();
+        for number in 0..writers {
+            let client = self.database.session().await;
+            let sql = format!("SELECT outbox.write('{name}{number}', 't')");
+            all.spawn(async move { client.batch_execute(&sql).await });
+        }
+        all
+    }
+
+    /// Makes a leaf of the usual size, and gives its name.
+    async fn make_leaf(&self) -> Option<String> {
+        self.client.query_one("SELECT outbox.make_leaf()", &[]).await.unwrap().get(0)
+    }
+}
+
+async fn succeeded(writers: JoinSet<Result<(), tokio_postgres::Error>>) {
+    for written in writers.join_all().await {
+        written.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_drew_an_id_and_waits_while_a_leaf_is_made_is_not_refused() {
+    let fixture = Fixture::of_small_leaves().await;
+    fixture.write(15).await;
+    let maker = fixture.database.session().await;
+    maker.batch_execute("BEGIN; LOCK TABLE outbox.entries_default IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let before = fixture.begin_writing("before", 8).await;
+    fixture.until_waiting(8).await;
+    maker.batch_execute("SELECT outbox.make_leaf('0', 1000, 1000)").await.unwrap();
+    let after = fixture.begin_writing("after", 8).await;
+    fixture.until_waiting(16).await;
+    maker.batch_execute("COMMIT").await.unwrap();
+    succeeded(before).await;
+    succeeded(after).await;
+    assert_eq!(fixture.number("SELECT count(*) FROM outbox.entries").await, 15 + 16);
+    assert_eq!(fixture.number("SELECT min(low) FROM outbox.leaves WHERE low > 1").await, 15 + 8 + 100 + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_write_fails_whenever_leaves_are_made() {
+    const WRITERS: i64 = 6;
+    const WRITES: i64 = 3_000;
+    let fixture = Fixture::of_small_leaves().await;
+    let mut writers = JoinSet::new();
+    for number in 0..WRITERS {
+        let client = fixture.database.session().await;
+        writers.spawn(async move {
+            for written in (0..WRITES).step_by(20) {
+                let key = format!("k{number}.{}", written % 3);
+                let sql =
+                    format!("SELECT outbox.write('{key}', 't'), outbox.write(NULL, 't') FROM generate_series(1, 10)");
+                client.batch_execute(&sql).await.unwrap();
+            }
+        });
+    }
+    let mut made = 0;
+    while !writers.is_empty() {
+        while let Some(ended) = writers.try_join_next() {
+            ended.unwrap();
+        }
+        // A writer may have the default leaf open for longer than the lock is waited for.
+        let one = fixture.client.query_one("SELECT outbox.make_leaf('0', 5000, 5000)", &[]).await;
+        made += usize::from(one.is_ok_and(|one| one.get::<_, Option<&str>>(0).is_some()));
+    }
+    assert!(made > 2, "{made}");
+    assert_eq!(fixture.number("SELECT count(*) FROM outbox.entries").await, WRITERS * WRITES);
+    let by_leaf = "SELECT count(DISTINCT tableoid) FROM outbox.entries";
+    assert!(fixture.number(by_leaf).await > 2, "the default leaf, and those above it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_is_made_without_a_look_through_a_large_default_one_and_ids_leap_to_it() {
+    let fixture = Fixture::of_small_leaves().await;
+    fixture
+        .sql("INSERT INTO outbox.entries (type, data) SELECT 't', repeat(md5(n::text), 32) FROM generate_series(1, 12000) AS n")
+        .await;
+    let proven = "SELECT count(*) FROM pg_constraint WHERE conname = 'below_the_leap' AND convalidated";
+    assert_eq!(fixture.make_leaf().await, None, "nothing is proven yet");
+    assert_eq!(fixture.number(proven).await, 0);
+    // The look through it waits for nobody who writes, and keeps nobody from it.
+    let open = fixture.database.session().await;
+    open.batch_execute("BEGIN; SELECT outbox.write('open', 't')").await.unwrap();
+    assert_eq!(fixture.make_leaf().await, None, "it is proven only now");
+    assert_eq!(fixture.number(proven).await, 1);
+    open.batch_execute("SELECT outbox.write('open', 't'); COMMIT").await.unwrap();
+    assert_eq!(fixture.make_leaf().await, Some(format!("entries_{LEAP}")));
+    assert_eq!(fixture.number("SELECT count(*) FROM pg_constraint WHERE conname = 'below_the_leap'").await, 0);
+    assert_eq!(fixture.make_leaf().await, None);
+    fixture.write(1).await;
+    assert!(
+        fixture.number("SELECT max(id) FROM outbox.entries").await < LEAP,
+        "somebody may have begun to write before"
+    );
+    fixture.sql("UPDATE outbox.leaves SET made_at = made_at - interval '1 minute'").await;
+    for id in LEAP..LEAP + 3 {
+        assert_eq!(fixture.make_leaf().await, None, "one is enough");
+        fixture.write(1).await;
+        assert_eq!(fixture.number("SELECT max(id) FROM outbox.entries").await, id, "no id is drawn twice");
+    }
+    assert_eq!(fixture.number(&format!("SELECT count(*) FROM outbox.entries_{LEAP}")).await, 3);
+    assert_eq!(fixture.number("SELECT sequence FROM outbox.heads WHERE key = 'k'").await, 4);
+}
+
+#[tokio::test]
+async fn ids_leap_again_while_the_default_leaf_is_large() {
+    let fixture = Fixture::of_small_leaves().await;
+    fixture
+        .sql("INSERT INTO outbox.entries (type, data) SELECT 't', repeat(md5(n::text), 32) FROM generate_series(1, 12000) AS n")
+        .await;
+    for leap in 1..=3 {
+        let low = leap * LEAP;
+        assert_eq!((fixture.make_leaf().await, fixture.make_leaf().await), (None, None));
+        assert_eq!(fixture.make_leaf().await, Some(format!("entries_{low}")));
+        fixture.sql("UPDATE outbox.leaves SET made_at = made_at - interval '1 day'").await;
+        assert_eq!(fixture.make_leaf().await, None);
+        fixture.write(1).await;
+        assert_eq!(fixture.number("SELECT max(id) FROM outbox.entries").await, low);
+        // As if nearly all ids of this leaf had been drawn.
+        fixture.sql("SELECT setval('outbox.entry_ids', max(high) - 10) FROM outbox.leaves").await;
+    }
+}
