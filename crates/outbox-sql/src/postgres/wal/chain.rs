@@ -150,14 +150,14 @@ impl Chain {
         true
     }
 
-    /// The transaction that was coming in has come whole, up to this place of the log. Gives its number if it had rows.
+    /// The transaction that was coming in has come whole, up to this place of the log. Gives its number: whatever becomes of
+    /// its rows here, the log has them alone until the table shows them.
     pub(super) fn commit(&mut self, end: Lsn) -> Option<u64> {
         self.log.lsn = self.log.lsn.max(end.0);
         let open = self.open.take()?;
-        if open.skipped || open.rows == 0 {
-            return None;
+        if open.rows > 0 {
+            self.passed = self.passed.and(open.transaction.xid);
         }
-        self.passed = self.passed.and(open.transaction.xid);
         Some(open.transaction.xid)
     }
 
@@ -207,7 +207,7 @@ impl Chain {
     /// Lets go of all that waits to be read: it is read in the table.
     pub(super) fn clear(&mut self) {
         if let Some(open) = self.open.as_mut().filter(|open| open.rows > 0 && !open.skipped) {
-            // It has committed, so the rest of it is in the table, too.
+            // It has committed, so the rest of it is in the table, too, or will be once a standby has it.
             open.skipped = true;
             self.passed = self.passed.and(open.transaction.xid);
         }

@@ -96,7 +96,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::position::LogPlace;
+    use crate::postgres::position::{LogPlace, Standing};
 
     fn record(id: i64) -> outbox::Record {
         let undecodable = outbox::Undecodable {
@@ -146,6 +146,30 @@ mod tests {
         assert_eq!(state.confirmed(), Lsn(200));
         state.come_to(Lsn(300));
         assert_eq!(state.confirmed(), Lsn(300));
+    }
+
+    #[test]
+    fn what_the_chain_let_go_of_is_not_confirmed_before_it_can_be_seen_either() {
+        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default()));
+        state.chain.begin(Lsn(99), 11);
+        state.chain.row(1, record(1));
+        state.chain.clear();
+        state.commit(Lsn(100));
+        state.come_to(Lsn(120));
+        assert_eq!(state.confirmed(), Lsn(0), "11 may wait for a standby");
+        let asked = state.to_see();
+        state.saw(&look(12, &[], 130), asked);
+        assert_eq!(state.confirmed(), Lsn(120));
+    }
+
+    #[test]
+    fn what_comes_again_to_a_stream_that_began_behind_it_is_not_confirmed_before_it_can_be_seen() {
+        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default()));
+        let read = Standing::at_rest(Snapshot::new(12, []), LogPlace::default());
+        // A route read 11 in an earlier stream, and the chain begins anew behind it.
+        state.chain.find(&read.position(), outbox::source::Limit { events: 1, bytes: 1 }).unwrap();
+        transaction(&mut state, 11, 100);
+        assert_eq!(state.confirmed(), Lsn(0));
     }
 
     #[test]
