@@ -164,12 +164,12 @@ impl Chain {
     /// All that `snapshot` sees has come, if it has to do with entries at all. That is noted only of transactions numbered
     /// before the last one that came: a later number may be given again by a server that takes over without its end.
     pub(super) fn pass(&mut self, snapshot: &Snapshot) {
-        self.passed = either(&self.passed, &snapshot.below(self.passed.xmax()));
+        self.passed = self.passed.seen_by_either(&snapshot.below(self.passed.xmax()));
     }
 
     /// How many transactions have to be named to say what was passed.
-    pub(super) fn width(&self) -> usize {
-        self.passed.running().len()
+    pub(super) fn width(&self) -> u64 {
+        self.passed.width()
     }
 
     /// Gives out only what this sees; all if there is none.
@@ -334,12 +334,6 @@ fn is_whole(standing: &Standing) -> bool {
 
 fn resting(passed: &Snapshot, log: LogPlace) -> Position {
     Standing { passed: passed.clone(), reading: Reading::Log { inside: None }, log }.position()
-}
-
-/// What one of two snapshots sees.
-pub(super) fn either(one: &Snapshot, other: &Snapshot) -> Snapshot {
-    let (later, earlier) = if one.xmax() >= other.xmax() { (one, other) } else { (other, one) };
-    Snapshot::new(later.xmax(), later.running().iter().copied().filter(|xid| !earlier.sees(*xid)))
 }
 
 #[cfg(test)]

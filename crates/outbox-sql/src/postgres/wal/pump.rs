@@ -21,7 +21,7 @@ mod housekeeping;
 mod receiving;
 
 /// More transactions than these in a position, and what can be seen is looked at to shorten it.
-const WIDE: usize = 256;
+const WIDE: u64 = 256;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
