@@ -47,6 +47,11 @@ impl State {
         self.confirmed
     }
 
+    /// How much has come that is not confirmed, in bytes of the log.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.came.0.saturating_sub(self.confirmed.0)
+    }
+
     /// Whether transactions have to be looked for before more can be confirmed.
     pub(super) fn has_unseen(&self) -> bool {
         !self.unseen.is_empty()
@@ -89,7 +94,7 @@ impl State {
             self.coming = Some((look.snapshot.clone(), look.written));
             self.come_to(self.came);
         }
-        self.chain.gate(look.gated.then(|| look.snapshot.clone()));
+        self.chain.gate(look.gate());
     }
 }
 
@@ -115,7 +120,7 @@ mod tests {
 
     fn look(xmax: u64, running: &[u64], written: u64) -> Look {
         let snapshot = Snapshot::new(xmax, running.iter().copied());
-        Look { snapshot, written: Lsn(written), gated: false, publication: String::new() }
+        Look { snapshot, written: Lsn(written), standbys: String::new(), publication: String::new(), is_fresh: false }
     }
 
     fn transaction(state: &mut State, xid: u32, end: u64) {
