@@ -27,7 +27,7 @@ pub(crate) use dynamo::{dynamo, stream, watermarks};
 #[cfg(feature = "command")]
 pub(crate) use inboxes::{ConsumerDatabase, Inbox};
 #[cfg(feature = "command")]
-pub(crate) use stores::{Business, Stores, bookkeeping, business, is_there, read_by, stores};
+pub(crate) use stores::{Business, Stores, bookkeeping, business, is_there, read_by, stores, unread_slots};
 
 /// Makes the sink of `route`. Connects nowhere yet.
 ///

@@ -96,6 +96,7 @@ pub(crate) async fn run(global: &Global, out: Output, args: &Args) -> Outcome {
     };
     if let Some(stores) = &stores {
         log(&config, stores, &mut findings).await;
+        slots(&config, &mut findings).await;
     }
     listen(&config, running, &mut findings).await;
     #[cfg(feature = "aws")]
@@ -220,6 +221,14 @@ async fn log(config: &Config, stores: &Stores, findings: &mut Findings) {
     match wiring::read_by(config, Arc::clone(&stores.source)).await {
         Ok(_) => findings.ok("log", format!("can be read, by publication {}", log.publication)),
         Err(failure) => findings.failure("log", &failure),
+    }
+}
+
+/// Slots that fill the server's disk.
+async fn slots(config: &Config, findings: &mut Findings) {
+    match wiring::unread_slots(config).await {
+        Ok(slots) => slots.iter().for_each(|slot| findings.note("replication slot", slot.to_string(), None)),
+        Err(failure) => findings.failure("replication slot", &failure),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `outbox relay`: publishes until it is stopped.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use outbox::relay::{Relay, RelayBuilder, RelayError};
 use tokio::sync::oneshot;
@@ -11,6 +11,9 @@ use crate::{
     exit::{Exit, Failure, Outcome},
     wiring::{self, Stores},
 };
+
+/// How often it is said that the server keeps log for nobody.
+const WARN_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Hardly anything: nearly everything is in the configuration.
 #[derive(Debug, Default, clap::Args)]
@@ -45,6 +48,8 @@ pub(crate) async fn run(config: Config, args: &Args) -> Outcome {
     #[cfg(feature = "crash-points")]
     let stores = crate::crash_points::stores(stores)?;
     let relay = build(&config, &stores).await?;
+    warn_of_unread_slots(&config).await;
+    tokio::spawn(keep_warning(config.clone()));
     if let Some(endpoint) = endpoint {
         endpoint.serve(relay.handle());
     }
@@ -92,6 +97,22 @@ async fn build(config: &Config, stores: &Stores) -> Result<Relay, Failure> {
         builder = builder.route(route.settings.clone(), wiring::sink(route).await?);
     }
     builder.build().map_err(failed)
+}
+
+/// Says which replication slots nobody reads: until they are dropped, the server keeps its log for them.
+async fn warn_of_unread_slots(config: &Config) {
+    match wiring::unread_slots(config).await {
+        Ok(slots) => slots.iter().for_each(|slot| tracing::warn!(%slot, "the server keeps log for nobody")),
+        Err(failure) => tracing::debug!(reason = failure.message(), "replication slots were not looked at"),
+    }
+}
+
+/// A relay that this one takes over from may read its slot for a while yet.
+async fn keep_warning(config: Config) {
+    loop {
+        tokio::time::sleep(WARN_EVERY).await;
+        warn_of_unread_slots(&config).await;
+    }
 }
 
 fn failed(error: RelayError) -> Failure {

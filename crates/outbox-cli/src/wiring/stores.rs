@@ -8,7 +8,7 @@ use outbox_aws::dynamodb::{self, DynamoBookkeeping, TableSource};
 use outbox_sql::{
     postgres::{
         self, ConnectOptions, PostgresBookkeeping, PostgresStore,
-        wal::{LogStore, WalSource},
+        wal::{self, LogStore, UnreadSlot, WalSource},
     },
     sqlite::{self, BookkeepingOptions, SqliteBookkeeping, SqliteStore},
 };
@@ -116,6 +116,16 @@ pub(crate) async fn read_by(config: &Config, source: Arc<dyn Source>) -> Result<
         Some(log) => Ok(Arc::new(WalSource::open(source, database.options.clone(), log.settings.clone()).await?)),
         None => Ok(source),
     }
+}
+
+/// The replication slots of the database that nobody reads, nor a relay of this configuration would.
+///
+/// # Errors
+/// As the server gave it.
+pub(crate) async fn unread_slots(config: &Config) -> Result<Vec<UnreadSlot>, Failure> {
+    let DatabaseConfig::Postgres(database) = &config.store.database else { return Ok(Vec::new()) };
+    let settings = database.log.as_ref().map(|log| &log.settings);
+    Ok(wal::unread_slots(&database.options, settings).await?)
 }
 
 /// Whether there is a bookkeeping.

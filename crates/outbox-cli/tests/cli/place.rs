@@ -163,8 +163,7 @@ impl Running {
 
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn stop(self) -> Ran {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.signal("TERM");
         self.wait()
     }
 
@@ -188,6 +187,12 @@ impl Running {
     #[cfg(target_os = "linux")]
     pub(crate) fn press_ctrl_c(&self) {
         let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Sends it this signal, as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
 

@@ -272,6 +272,17 @@ async fn how_a_database_is_read_can_be_changed_and_changed_back() {
     let places: Vec<_> = text.lines().filter_map(|line| line.split("\"id\":\"").nth(1)?.split('"').next()).collect();
     let expected: Vec<_> = (1..=160).map(|number| format!("customer/1@1.{number}.0")).collect();
     assert_eq!(places, expected);
+    service.configure("read = 'poll'");
+    for command in ["check", "status"] {
+        let told = |place: &Place| place.run(&[command]).out.contains("pg_drop_replication_slot(").then_some(());
+        service.place.until("the slot that is left behind is named", told);
+    }
+    service.write(1).await;
+    let relay = service.place.relay();
+    let status = service.place.wait_until(|status| status["routes"][0]["backlog"] == 0);
+    assert!(status["store"]["unread_slots"][0]["held_bytes"].is_u64(), "{status:#}");
+    let ran = relay.stop();
+    assert!(ran.err.contains("pg_drop_replication_slot('outbox_"), "{}", said(&ran));
     let session = service.database.session().await;
     let drop =
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";

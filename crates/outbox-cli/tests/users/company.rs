@@ -137,21 +137,24 @@ impl Company {
     /// event by the same id whenever it came.
     pub(crate) async fn is_exact(&self) {
         let committed = self.committed().await;
-        for (who, all) in [("mail", self.mails()), ("audit", self.audited())] {
-            let mut first: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-            let mut ids: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-            for heard in &all {
-                let event = (heard.user, heard.version);
-                match ids.insert(heard.id.clone(), event) {
-                    None => first.entry(heard.user).or_default().push(heard.version),
-                    Some(before) => assert_eq!(before, event, "{who}: one id, two events"),
-                }
-            }
-            let expected: BTreeMap<_, Vec<_>> =
-                committed.iter().map(|(user, last)| (*user, (1..=*last).collect())).collect();
-            assert_eq!(first, expected, "{who}: everything, each user's in order");
+        is_exact_of("mail", &self.mails(), &committed);
+        is_exact_of("audit", &self.audited(), &committed);
+    }
+}
+
+/// The same of what one of them heard.
+pub(crate) fn is_exact_of(who: &str, all: &[Heard], committed: &BTreeMap<i64, i64>) {
+    let mut first: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    let mut ids: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    for heard in all {
+        let event = (heard.user, heard.version);
+        match ids.insert(heard.id.clone(), event) {
+            None => first.entry(heard.user).or_default().push(heard.version),
+            Some(before) => assert_eq!(before, event, "{who}: one id, two events"),
         }
     }
+    let expected: BTreeMap<_, Vec<_>> = committed.iter().map(|(user, last)| (*user, (1..=*last).collect())).collect();
+    assert_eq!(first, expected, "{who}: everything, each user's in order");
 }
 
 fn heard(id: &str, kind: &str, data: &Value) -> Heard {

@@ -1,6 +1,7 @@
 //! The relay is killed under load, again and again.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -8,9 +9,10 @@ use std::{
     time::Duration,
 };
 
+use tokio::task::JoinHandle;
 use users::Users;
 
-use crate::company::{Company, Reading, until};
+use crate::company::{Company, Heard, Reading, is_exact_of, until};
 
 const WRITERS: i64 = 8;
 const KILLS: usize = 6;
@@ -35,11 +37,24 @@ async fn write(users: Users, writer: i64, stop: Arc<AtomicBool>) {
     }
 }
 
+/// Writers at work, and what stops them.
+fn writers(company: &Company) -> (Vec<JoinHandle<()>>, Arc<AtomicBool>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = (1..=WRITERS).map(|writer| tokio::spawn(write(company.users.clone(), writer, stop.clone())));
+    (writing.collect(), stop)
+}
+
+/// A slot would keep the database.
+async fn drop_slots(company: &Company) {
+    let drop =
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
+    let session = company.database.session().await;
+    until("the slot is free", async || session.batch_execute(drop).await.is_ok()).await;
+}
+
 async fn every_event_is_heard(reading: Reading) {
     let company = Company::new(reading).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let writers: Vec<_> =
-        (1..=WRITERS).map(|writer| tokio::spawn(write(company.users.clone(), writer, stop.clone()))).collect();
+    let (writers, stop) = writers(&company);
     for _ in 0..KILLS {
         let (mails, audited) = (company.mails().len(), company.audited().len());
         let relay = company.relay();
@@ -58,11 +73,60 @@ async fn every_event_is_heard(reading: Reading) {
     let ended = relay.stop();
     assert_eq!(ended.code, 0, "{}", ended.err);
     company.is_exact().await;
-    // A slot would keep the database.
-    let drop =
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
-    let session = company.database.session().await;
-    until("the slot is free", async || session.batch_execute(drop).await.is_ok()).await;
+    drop_slots(&company).await;
+}
+
+/// The owner is sent `signal` under load, and the relay that stands by on another machine goes on.
+async fn a_standby_goes_on(reading: Reading, signal: &str) {
+    let company = Company::new(reading).await;
+    let (writers, stop) = writers(&company);
+    let owner = company.relay();
+    until("the owner publishes", async || company.mails().len() >= BETWEEN).await;
+    let standby = company.relay_elsewhere();
+    let before = company.mails().len();
+    until("it goes on beside the other", async || company.mails().len() >= before + BETWEEN).await;
+    owner.signal(signal);
+    // More than the owner could have had in flight.
+    let before = company.mails().len();
+    until("the other goes on", async || company.mails().len() >= before + 10 * BETWEEN).await;
+    if signal == "STOP" {
+        owner.signal("CONT");
+    }
+    stop.store(true, Ordering::SeqCst);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let committed = company.committed().await;
+    let is_whole = |all: &[Heard]| {
+        let unique: BTreeSet<_> = all.iter().map(|heard| (heard.user, heard.version)).collect();
+        i64::try_from(unique.len()).unwrap() >= committed.values().sum::<i64>()
+    };
+    until("everything is heard", async || is_whole(&company.mails())).await;
+    let ended = standby.stop();
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    owner.kill();
+    is_exact_of("mail", &company.mails(), &committed);
+    drop_slots(&company).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_goes_on_where_the_owner_was_killed() {
+    a_standby_goes_on(Reading::Native, "KILL").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_goes_on_where_the_owner_that_read_the_log_was_killed() {
+    a_standby_goes_on(Reading::NativeLog, "KILL").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_goes_on_where_the_owner_was_stopped_past_its_lease_and_comes_back() {
+    a_standby_goes_on(Reading::Native, "STOP").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_goes_on_where_the_owner_that_read_the_log_was_stopped_past_its_lease_and_comes_back() {
+    a_standby_goes_on(Reading::NativeLog, "STOP").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@
 //! └─ the row read last, by its id; missing if there is none
 //! ```
 //!
-//! Behind a range may stand, with `+`, where the next one has to end: `>1240+1250`. Of the log, `>…` is `~`, with how many rows
+//! Of more than two transactions in a row that were not read, `*` says how many they are: `1201-1*500`. Behind a range may stand, with `+`, where the next one has to end: `>1240+1250`. Of the log, `>…` is `~`, with how many rows
 //! of a transaction were read that is not done: `42.1234@1201~3/1/16B3748`. What stands before the `@` names the row, however
 //! it was read.
 

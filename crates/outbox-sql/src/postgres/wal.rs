@@ -40,13 +40,16 @@ mod rows;
 mod shared;
 mod slot;
 mod source;
+mod standby;
 mod state;
+mod unread;
 
 pub use alone::LogStore;
 pub(super) use chain::UNORDERED;
 pub use publication::{PUBLICATION, publication_sql, publish};
 pub(super) use publication::{Target as Published, sql_to_publish};
 pub use slot::Pin;
+pub use unread::{UnreadSlot, unread_slots};
 
 use rows::Layout;
 
@@ -164,8 +167,8 @@ impl WalSource {
     /// [`read`](Source::read); `options` must lead to the server itself, not to a pooler.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] with the SQL to run, if the server's log does not tell of every entry, or the slot's name
-    /// cannot be one; [`ErrorKind::NotPermitted`] if the server is a standby, or the role may not replicate; otherwise as the
+    /// [`ErrorKind::Invalid`] with the SQL to run, if the server's log does not tell of every entry, commits would wait for
+    /// this reader as for a standby, or the slot's name cannot be one; [`ErrorKind::NotPermitted`] if the server is a standby, or the role may not replicate; otherwise as the
     /// server says.
     pub async fn open(
         table: Arc<dyn Source>,
@@ -178,11 +181,12 @@ impl WalSource {
             let meta = super::schema::check(&*client).await?;
             let layout = Layout::of(&client, settings.mapping.as_ref()).await?;
             publication::check(&*client, &settings.publication, &layout.target()).await?;
-            let slot = settings.slot.clone().unwrap_or_else(|| format!("outbox_{}", meta.store_id));
+            let slot = settings.slot.clone().unwrap_or_else(|| unread::own_slot(&meta.store_id));
             (slot, layout)
         };
         check_slot_name(&slot)?;
         slot::look(&beside, &slot).await?;
+        standby::refuse(&beside.look().await?, &options).await?;
         // Whether we may replicate is known only once we try to.
         drop(replication::Replication::connect(&options).await?);
         let shared = shared::Shared::new(table, beside, options, slot, (layout, settings));

@@ -146,6 +146,29 @@ async fn pages_of_a_range_go_on_in_it_whatever_commits_meanwhile() {
 }
 
 #[tokio::test]
+async fn of_many_transactions_in_a_row_that_were_not_read_none_is_passed_whatever_its_ids() {
+    let service = Service::new().await;
+    let client = service.session().await;
+    let next = async |client: &tokio_postgres::Client| -> u64 {
+        let sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
+        client.query_one(sql, &[]).await.unwrap().get::<_, String>(0).parse().unwrap()
+    };
+    client.batch_execute("SELECT nextval('outbox.entry_ids')").await.unwrap();
+    let first = next(&client).await;
+    client.batch_execute("INSERT INTO outbox.entries (type) SELECT 't' FROM generate_series(1, 5000)").await.unwrap();
+    let low = "INSERT INTO outbox.entries (id, type, event_id) OVERRIDING SYSTEM VALUE VALUES (1, 't', 'low id')";
+    client.batch_execute(low).await.unwrap();
+    client.batch_execute("SELECT pg_current_xact_id(); SELECT outbox.write('a', 't')").await.unwrap();
+    let end = next(&client).await;
+    let mut reader = Reader::new(service.store().await).await;
+    // As behind a commit that came in the log ahead of all of these.
+    reader.position = outbox::Position::new(format!("@{end}-1*{}/0/0", end - first));
+    reader.read_all().await;
+    assert_eq!(reader.records.len(), 5_002);
+    assert!(reader.came().contains(&"low id".to_owned()));
+}
+
+#[tokio::test]
 async fn a_restart_in_the_middle_of_a_range_goes_on_in_it() {
     let service = Service::new().await;
     let (open, other) = (service.session().await, service.session().await);

@@ -53,6 +53,56 @@ async fn nobody_who_reads_slowly_holds_the_servers_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn however_fast_others_write_what_no_route_takes_holds_no_more_log_than_the_budget() {
+    let service = Fixture::on(Cluster::start("")).await;
+    let source = service.open(WalSettings::new().slot(slot())).await.unwrap();
+    streams(&source).await;
+    let slot = source.status().slot;
+    service.sql("CREATE TABLE other (data text); ALTER TABLE other ALTER data SET STORAGE EXTERNAL").await;
+    let mut most = 0;
+    for _ in 0..60 {
+        // Nobody reads, and more entries come than are kept for who may.
+        service.sql("INSERT INTO outbox.entries (type) SELECT 't' FROM generate_series(1, 3000)").await;
+        service.sql("INSERT INTO other SELECT repeat(md5(n::text), 256) FROM generate_series(1, 800) AS n").await;
+        most = most.max(unconfirmed(&service, &slot).await);
+    }
+    assert!((16 << 20..=64 << 20).contains(&most), "{most} bytes were held");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_being_made_holds_no_more_log_than_the_hard_cap() {
+    let service = Fixture::on(Cluster::start("")).await;
+    let name = slot();
+    let open = service.database.session().await;
+    open.batch_execute("BEGIN; SELECT outbox.write('late', 't', '1'::json); PREPARE TRANSACTION 'left before'")
+        .await
+        .unwrap();
+    let source = service.open(WalSettings::new().slot(&name).hard_cap(40 << 20)).await.unwrap();
+    let mut route = Route::new();
+    route.read(&source).await;
+    until("the server keeps log for it, and that is told", async || {
+        service.sql("INSERT INTO outbox.entries (type) SELECT 't' FROM generate_series(1, 1000)").await;
+        source.status().held_bytes > 0
+    })
+    .await;
+    until("it is given up, and who is to blame is named", async || {
+        service.sql("INSERT INTO outbox.entries (type) SELECT 't' FROM generate_series(1, 10000)").await;
+        source.status().polling.is_some_and(|reason| reason.contains("left before") && reason.contains("hard cap"))
+    })
+    .await;
+    until("nothing is held any more", async || {
+        service.text("SELECT count(*) FROM pg_replication_slots").await.as_deref() == Some("0")
+    })
+    .await;
+    service.sql("COMMIT PREPARED 'left before'").await;
+    streams(&source).await;
+    let written = service.text("SELECT count(*) FROM outbox.entries").await.unwrap().parse().unwrap();
+    route.page = Limit { events: 1_000, bytes: 8 << 20 };
+    route.until(&source, written).await;
+    route.is_exact(written);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_stays_open_is_named_and_past_the_hard_cap_the_slot_is_dropped() {
     let service = Fixture::on(Cluster::start("")).await;
     let name = slot();

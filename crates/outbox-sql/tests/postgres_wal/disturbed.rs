@@ -54,6 +54,32 @@ async fn what_a_changed_publication_left_out_is_read_in_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_while_a_publication_left_it_out_is_not_lost_however_late_it_commits() {
+    let service = Fixture::on(Cluster::start("")).await;
+    let source = service.streaming().await;
+    let mut route = Route::new();
+    service.write("before").await;
+    route.until(&source, 1).await;
+    service.sql("ALTER PUBLICATION outbox DROP TABLE outbox.entries").await;
+    let late = service.database.session().await;
+    late.batch_execute("BEGIN; SELECT outbox.write('late', 't', '1'::json)").await.unwrap();
+    service.sql("ALTER PUBLICATION outbox ADD TABLE outbox.entries").await;
+    until("who is waited for is told", async || {
+        source.status().polling.is_some_and(|reason| reason.contains("was changed while the open transaction"))
+    })
+    .await;
+    service.write("meanwhile").await;
+    route.until(&source, 2).await;
+    late.batch_execute("COMMIT").await.unwrap();
+    streams(&source).await;
+    service.write("then").await;
+    route.until(&source, 4).await;
+    let mut keys = route.keys();
+    keys.sort_unstable();
+    assert_eq!(keys, ["before", "late", "meanwhile", "then"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_its_publication_the_table_is_polled_and_the_reason_told() {
     let service = Fixture::new().await;
     let source = service.streaming().await;

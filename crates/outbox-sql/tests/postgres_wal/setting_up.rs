@@ -3,7 +3,7 @@
 use outbox::ErrorKind;
 use outbox_sql::postgres::{
     ConnectOptions, PostgresStore, StoreOptions,
-    wal::{WalSettings, WalSource},
+    wal::{WalSettings, WalSource, unread_slots},
 };
 
 use crate::{
@@ -128,6 +128,25 @@ async fn a_slot_that_another_relay_reads_is_named_and_taken_once_it_is_free() {
     service.write("then").await;
     route.until(&second, 2).await;
     route.is_exact(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_nobody_reads_is_named_with_what_it_holds_and_how_to_drop_it() {
+    let service = Fixture::new().await;
+    let source = service.streaming().await;
+    let name = source.status().slot;
+    let unread = async |settings: Option<&WalSettings>| unread_slots(&service.options(), settings).await.unwrap();
+    assert_eq!(unread(None).await, [], "it is read");
+    drop(source);
+    until("nobody reads it", async || !unread(None).await.is_empty()).await;
+    assert_eq!(unread(Some(&WalSettings::new().slot(&name))).await, [], "it is going to be read");
+    service.write("a").await;
+    let found = unread(Some(&WalSettings::new())).await;
+    assert!(found.len() == 1 && found[0].held_bytes > 0, "{found:?}");
+    let drop = format!("SELECT pg_drop_replication_slot('{name}');");
+    assert!(found[0].to_string().contains(&drop), "{}", found[0]);
+    service.sql(&drop).await;
+    assert_eq!(unread(None).await, []);
 }
 
 async fn route_of(source: &WalSource) -> Route {

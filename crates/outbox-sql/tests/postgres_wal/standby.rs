@@ -1,10 +1,11 @@
-//! Behind a synchronous standby the log tells of commits that nobody can see yet.
+//! Behind a synchronous standby the log tells of commits that nobody can see yet. Who reads the log is none.
 
 use outbox::{Source as _, source::Limit};
+use outbox_sql::postgres::wal::WalSettings;
 
 use crate::{
     cluster::Cluster,
-    fixture::{Fixture, Route, until, write},
+    fixture::{Fixture, Route, slot, streams, until, write},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,4 +42,28 @@ async fn what_waits_for_a_standby_is_not_given_out_before_it_can_be_seen() {
     route.until(&source, 3).await;
     route.is_exact(3);
     assert_eq!(source.key_order(), outbox::KeyOrder::Promised);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_waits_for_the_relay_as_for_a_standby() {
+    let service = Fixture::on(Cluster::start("")).await;
+    let source = service.streaming().await;
+    let set = async |names: &str| {
+        service.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).await;
+        service.sql("SELECT pg_reload_conf()").await;
+    };
+    set("ANY 1 (somebody, *)").await;
+    until("it is polled, and what to do is told", async || {
+        source.status().polling.is_some_and(|reason| reason.contains("synchronous_standby_names"))
+    })
+    .await;
+    let senders = service.text("SELECT count(*) FROM pg_stat_replication").await;
+    assert_eq!(senders.as_deref(), Some("0"), "nobody is there that the server could take for one");
+    let refused = service.open(WalSettings::new().slot(slot())).await.err().expect("it is not begun either");
+    assert!(refused.to_string().contains("ALTER SYSTEM SET synchronous_standby_names"), "{refused}");
+    set("").await;
+    streams(&source).await;
+    service.write("then").await;
+    let mut route = Route::new();
+    route.until(&source, 1).await;
 }

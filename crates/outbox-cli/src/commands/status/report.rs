@@ -8,6 +8,7 @@ use outbox::{
     bookkeeping::{HealthState, KeptCounts, LeaseView},
     store::{Registration, StoreIdentity},
 };
+use outbox_sql::postgres::wal::UnreadSlot;
 use serde::Serialize;
 
 use crate::{
@@ -41,6 +42,17 @@ pub(crate) struct StoreView {
     pub incarnation: u32,
     /// Whose transaction has been open for a while, which holds its entries back.
     pub open_transaction: Option<OpenView>,
+    /// Replication slots that nobody reads, for which the server keeps its log.
+    pub unread_slots: Vec<SlotView>,
+}
+
+/// A replication slot that nobody reads.
+#[derive(Debug, Serialize)]
+pub(crate) struct SlotView {
+    pub name: String,
+    pub held_bytes: u64,
+    /// What it does, and how to get rid of it.
+    pub text: String,
 }
 
 /// A transaction that does not end.
@@ -170,7 +182,9 @@ impl Report {
         note_lost(config, &mut routes).await?;
         let replays = replays(stores, &registrations).await?;
         let open_transaction = open_transaction(stores, now).await?;
-        Ok(Self { at: now, store: StoreView { id, producer, incarnation, open_transaction }, relay, routes, replays })
+        let unread_slots = wiring::unread_slots(config).await?.into_iter().map(SlotView::from).collect();
+        let store = StoreView { id, producer, incarnation, open_transaction, unread_slots };
+        Ok(Self { at: now, store, relay, routes, replays })
     }
 
     /// Whether nothing asks for attention that only an operator can give.
@@ -322,6 +336,12 @@ async fn replays(stores: &Stores, registrations: &[Registration]) -> Result<Vec<
         views.push(ReplayView { id: replay.id, route: replay.route.to_string(), left, dead, waiting });
     }
     Ok(views)
+}
+
+impl From<UnreadSlot> for SlotView {
+    fn from(slot: UnreadSlot) -> Self {
+        Self { text: slot.to_string(), name: slot.name, held_bytes: slot.held_bytes }
+    }
 }
 
 impl From<LeaseView> for RelayView {

@@ -30,6 +30,9 @@ pub(crate) fn render(report: &Report, config: &Config, paint: Paint) -> String {
         let text = format!("open for {since}, and what it wrote is not there before it ends: {}", plain(&open.holder));
         lines.extend(wrapped(&text, WIDTH).iter().map(|line| paint.warn(line)));
     }
+    for slot in &report.store.unread_slots {
+        lines.extend(wrapped(&plain(&slot.text), WIDTH).iter().map(|line| paint.warn(line)));
+    }
     lines.push(String::new());
     lines.push(table(&report.routes, report.at, paint));
     for replay in &report.replays {

@@ -1,6 +1,6 @@
 //! A snapshot: which transactions had ended at a moment.
 
-use std::{cmp::Ordering, fmt::Write};
+use std::{cmp::Ordering, fmt::Write, iter::once, ops::Range};
 
 use super::Malformed;
 
@@ -11,8 +11,8 @@ use super::Malformed;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Snapshot {
     xmax: u64,
-    /// Rising, each below `xmax`.
-    running: Vec<u64>,
+    /// Rising, none empty, none touching the next, each below `xmax`. What has come of a log may leave out millions in a row.
+    running: Vec<Range<u64>>,
 }
 
 impl Snapshot {
@@ -21,10 +21,22 @@ impl Snapshot {
 
     /// All below `xmax` but those of `running`, in any order; what is not below `xmax` says nothing.
     pub(crate) fn new(xmax: u64, running: impl IntoIterator<Item = u64>) -> Self {
-        let mut running: Vec<_> = running.into_iter().filter(|xid| *xid < xmax).collect();
-        running.sort_unstable();
-        running.dedup();
-        Self { xmax, running }
+        Self::but(xmax, running.into_iter().map(|xid| xid..xid.saturating_add(1)))
+    }
+
+    /// The same, of ranges that may overlap.
+    fn but(xmax: u64, running: impl IntoIterator<Item = Range<u64>>) -> Self {
+        let mut ranges: Vec<_> = running.into_iter().map(|range| range.start..range.end.min(xmax)).collect();
+        ranges.retain(|range| !range.is_empty());
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges.dedup_by(|next, before| {
+            let touches = next.start <= before.end;
+            if touches {
+                before.end = before.end.max(next.end);
+            }
+            touches
+        });
+        Self { xmax, running: ranges }
     }
 
     /// The first transaction that had not been given a number, or not ended with all before it.
@@ -33,39 +45,71 @@ impl Snapshot {
     }
 
     /// What was running, rising.
-    pub(crate) fn running(&self) -> &[u64] {
+    pub(crate) fn running(&self) -> &[Range<u64>] {
         &self.running
+    }
+
+    /// How many were running.
+    pub(crate) fn width(&self) -> u64 {
+        self.running.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// The first transaction that it does not see.
+    pub(crate) fn first_unseen(&self) -> u64 {
+        self.running.first().map_or(self.xmax, |range| range.start)
     }
 
     /// Whether transaction `xid` had ended. So `pg_visible_in_snapshot` says.
     pub(crate) fn sees(&self, xid: u64) -> bool {
-        xid < self.xmax && self.running.binary_search(&xid).is_err()
+        xid < self.xmax && !self.is_running(xid..xid + 1)
+    }
+
+    /// Whether all of `range` was running.
+    fn is_running(&self, range: Range<u64>) -> bool {
+        let next = self.running.partition_point(|running| running.end <= range.start);
+        self.running.get(next).is_some_and(|running| running.start <= range.start && range.end <= running.end)
     }
 
     /// Whether it sees whatever `other` sees.
     pub(crate) fn sees_all_of(&self, other: &Self) -> bool {
-        let missed = |xid: &u64| *xid < other.xmax && other.running.binary_search(xid).is_err();
-        let beyond = (self.xmax..other.xmax).any(|xid| missed(&xid));
-        !beyond && !self.running.iter().any(missed)
+        let mut unseen = self.running.iter().cloned().chain(once(self.xmax..u64::MAX));
+        unseen.all(|range| {
+            let below = range.start..range.end.min(other.xmax);
+            below.is_empty() || other.is_running(below)
+        })
     }
 
     /// What both see.
     pub(crate) fn seen_by_both(&self, other: &Self) -> Self {
-        let running = self.running.iter().chain(&other.running).copied();
-        Self::new(self.xmax.min(other.xmax), running)
+        Self::but(self.xmax.min(other.xmax), self.running.iter().chain(&other.running).cloned())
+    }
+
+    /// What one of them sees.
+    pub(crate) fn seen_by_either(&self, other: &Self) -> Self {
+        let (later, earlier) = if self.xmax >= other.xmax { (self, other) } else { (other, self) };
+        let unseen: Vec<_> = earlier.running.iter().cloned().chain(once(earlier.xmax..u64::MAX)).collect();
+        Self::but(later.xmax, common(&later.running, &unseen))
+    }
+
+    /// What was running, and is seen by `other`: rising.
+    pub(crate) fn running_seen_by(&self, other: &Self) -> Vec<Range<u64>> {
+        let starts = [0].into_iter().chain(other.running.iter().map(|range| range.end));
+        let ends = other.running.iter().map(|range| range.start).chain([other.xmax]);
+        let seen: Vec<_> = starts.zip(ends).map(|(start, end)| start..end).collect();
+        common(&self.running, &seen)
     }
 
     /// The same, without what is numbered `xid` or higher.
     pub(crate) fn below(&self, xid: u64) -> Self {
-        Self::new(self.xmax.min(xid), self.running.iter().copied())
+        Self::but(self.xmax.min(xid), self.running.iter().cloned())
     }
 
-    /// The same, and `xid` besides. Transactions between that it did not see stay unseen: there are as many more in
+    /// The same, and `xid` besides. Transactions between that it did not see stay unseen: they count as
     /// [`running`](Self::running).
     pub(crate) fn and(&self, xid: u64) -> Self {
-        let between = self.xmax..xid;
-        let running = self.running.iter().copied().filter(|running| *running != xid);
-        Self { xmax: self.xmax.max(xid + 1), running: running.chain(between).collect() }
+        let above = xid.saturating_add(1);
+        let unseen: Vec<_> = self.running.iter().cloned().chain(once(self.xmax..above.max(self.xmax))).collect();
+        Self::but(self.xmax.max(above), common(&unseen, &[0..xid, above..u64::MAX]))
     }
 
     /// Reads what PostgreSQL prints: `xmin:xmax:running,…`.
@@ -82,26 +126,33 @@ impl Snapshot {
     /// As PostgreSQL reads it.
     pub(crate) fn to_sql(&self) -> String {
         // Zero is no transaction's number, and refused.
-        let xmax = self.xmax.max(1);
-        let xmin = self.running.first().copied().unwrap_or(xmax);
+        let (xmin, xmax) = (self.first_unseen().max(1), self.xmax.max(1));
         let mut text = format!("{xmin}:{xmax}:");
-        for (index, xid) in self.running.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            // Writing to a string does not fail.
-            let _ = write!(text, "{comma}{xid}");
+        let mut digits = itoa::Buffer::new();
+        for (index, xid) in self.running.iter().cloned().flatten().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            text.push_str(digits.format(xid));
         }
         text
     }
 
-    /// Appends its short form: `xmax`, then how far each running one is below the one above it, as `101-1.2`: 100 and 98.
+    /// Appends its short form: `xmax`, then how far each running one is below the one above it, as `101-1.2`: 100 and 98. Of
+    /// more than two in a row the highest is written, and how many they are, as `101-1*50`: 100 to 51.
     pub(super) fn write(&self, text: &mut String) {
-        let mut digits = itoa::Buffer::new();
-        text.push_str(digits.format(self.xmax));
+        // Writing to a string does not fail.
+        let _ = write!(text, "{}", self.xmax);
         let mut above = self.xmax;
-        for (index, xid) in self.running.iter().rev().enumerate() {
+        for (index, range) in self.running.iter().rev().enumerate() {
             text.push(if index == 0 { '-' } else { '.' });
-            text.push_str(digits.format(above - xid));
-            above = *xid;
+            let (first, count) = (above - range.end + 1, range.end - range.start);
+            let _ = match count {
+                1 => write!(text, "{first}"),
+                2 => write!(text, "{first}.1"),
+                _ => write!(text, "{first}*{count}"),
+            };
+            above = range.start;
         }
     }
 
@@ -112,20 +163,41 @@ impl Snapshot {
         let mut running = Vec::new();
         let mut above = xmax;
         for gap in gaps.into_iter().flat_map(|gaps| gaps.split('.')) {
-            let gap = number(gap)?;
-            above = above.checked_sub(gap).filter(|_| gap > 0).ok_or(Malformed)?;
-            running.push(above);
+            let (first, count) = gap.split_once('*').map_or((gap, Ok(1)), |(first, count)| (first, number(count)));
+            let (first, count) = (number(first)?, count?);
+            let highest = above.checked_sub(first).filter(|_| first > 0).ok_or(Malformed)?;
+            let lowest = highest.checked_sub(count.checked_sub(1).ok_or(Malformed)?).ok_or(Malformed)?;
+            running.push(lowest..highest + 1);
+            above = lowest;
         }
-        running.reverse();
-        Ok(Self { xmax, running })
+        Ok(Self::but(xmax, running))
     }
+}
+
+/// What is in both, each rising.
+fn common(mut one: &[Range<u64>], mut other: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut both = Vec::new();
+    while let ([first, rest @ ..], [second, others @ ..]) = (one, other) {
+        let range = first.start.max(second.start)..first.end.min(second.end);
+        if !range.is_empty() {
+            both.push(range);
+        }
+        if first.end < second.end {
+            one = rest;
+        } else {
+            other = others;
+        }
+    }
+    both
 }
 
 impl Ord for Snapshot {
     fn cmp(&self, other: &Self) -> Ordering {
         // While `xmax` stays, running ones can only end. The last comparison is for those of different histories.
-        let ended = other.running.len().cmp(&self.running.len());
-        self.xmax.cmp(&other.xmax).then(ended).then_with(|| self.running.cmp(&other.running))
+        let ended = other.width().cmp(&self.width());
+        let bounds =
+            |snapshot: &Self| -> Vec<_> { snapshot.running.iter().map(|range| (range.start, range.end)).collect() };
+        self.xmax.cmp(&other.xmax).then(ended).then_with(|| bounds(self).cmp(&bounds(other)))
     }
 }
 
@@ -183,8 +255,22 @@ mod tests {
     }
 
     #[test]
+    fn millions_of_transactions_in_a_row_that_were_not_seen_take_no_room() {
+        let snapshot = Snapshot::new(10, [9, 7]).and(5_000_000_000);
+        let mut text = String::new();
+        snapshot.write(&mut text);
+        assert_eq!(text, "5000000001-2*4999999991.2");
+        assert_eq!(Snapshot::read(&text), Ok(snapshot.clone()));
+        assert!(snapshot.sees(5_000_000_000) && !snapshot.sees(4_999_999_999) && !snapshot.sees(9) && snapshot.sees(8));
+        let later = Snapshot::new(6_000_000_000, [4_000_000_000]);
+        assert_eq!(snapshot.seen_by_either(&later.below(snapshot.xmax())), later.below(5_000_000_001));
+    }
+
+    #[test]
     fn what_is_no_short_form_is_refused() {
-        for text in ["", "-1", "10-", "10-0", "10-11", "10-1.", "10-1.x", "10-5.6", "+1"] {
+        for text in
+            ["", "-1", "10-", "10-0", "10-11", "10-1.", "10-1.x", "10-5.6", "+1", "10-1*0", "10-1*11", "10-1*", "10-*2"]
+        {
             assert!(Snapshot::read(text).is_err(), "{text}");
         }
     }
@@ -203,6 +289,15 @@ mod tests {
             let both: Vec<_> = (1..70).filter(|xid| one.sees(*xid) && other.sees(*xid)).collect();
             prop_assert_eq!(seen(&one.seen_by_both(&other)), both.clone());
             prop_assert_eq!(one.sees_all_of(&other), both == seen(&other));
+        }
+
+        #[test]
+        fn one_of_both_sees_what_either_sees(one in snapshots(), other in snapshots()) {
+            let either: Vec<_> = (1..70).filter(|xid| one.sees(*xid) || other.sees(*xid)).collect();
+            prop_assert_eq!(seen(&one.seen_by_either(&other)), either.clone());
+            prop_assert_eq!(one.seen_by_either(&other), Snapshot::new(one.xmax.max(other.xmax), (1..70).filter(|xid| !either.contains(xid))));
+            let unseen = one.running.iter().cloned().flatten().filter(|xid| other.sees(*xid));
+            prop_assert_eq!(one.running_seen_by(&other).into_iter().flatten().collect::<Vec<_>>(), unseen.collect::<Vec<_>>());
         }
 
         #[test]

@@ -5,6 +5,7 @@ use tokio_postgres::types::Type;
 
 use super::{
     session::{Param, Using},
+    unseen::bounds,
     values::Eight,
 };
 use crate::postgres::{
@@ -18,15 +19,15 @@ const MEASURING: &str = "measuring the backlog";
 const COUNTED: i64 = 10_000;
 
 /// Two parts: what is left of the range, above `$1`, of what `$2` sees and `$3` does not; and what `$4` and `$5` have not
-/// seen.
+/// seen: what was running by its first and, with `$7`, last numbers.
 const SQL: &str = "WITH behind (id) AS MATERIALIZED (
         (SELECT e.id FROM outbox.entries AS e WHERE e.id > $1 AND pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot)
             AND NOT pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot) ORDER BY e.id LIMIT $6)
         UNION ALL
         (SELECT e.id FROM outbox.entries AS e WHERE e.xid >= $4::text::xid8 ORDER BY e.xid, e.id LIMIT $6)
         UNION ALL
-        (SELECT o.id FROM unnest($5::text[]::xid8[]) AS r (xid), LATERAL (SELECT e.id FROM outbox.entries AS e
-            WHERE e.xid >= r.xid AND e.xid <= r.xid ORDER BY e.xid, e.id LIMIT $6) AS o)
+        (SELECT o.id FROM unnest($5::text[]::xid8[], $7::text[]::xid8[]) AS r (first, last), LATERAL (SELECT e.id FROM outbox.entries AS e
+            WHERE e.xid >= r.first AND e.xid <= r.last ORDER BY e.xid, e.id LIMIT $6) AS o)
     ), found AS (SELECT count(*) AS rows, min(b.id) AS first FROM behind AS b)
     SELECT f.rows, (SELECT sum(p.ids)::bigint FROM generate_series(f.first::bigint >> 40,
                 least((SELECT max(e.id)::bigint FROM outbox.entries AS e) >> 40, (f.first::bigint >> 40) + 100)) AS s (part),
@@ -41,14 +42,15 @@ pub(super) async fn behind(using: &mut Using<'_>, standing: &Standing) -> Result
         Reading::Range { to, last, .. } => (to, last.map_or(i64::MIN, |last| last.id)),
     };
     let (seen, passed, xmax) = (to.to_sql(), standing.passed.to_sql(), to.xmax().to_string());
-    let running: Vec<String> = to.running().iter().map(u64::to_string).collect();
-    let params: [Param<'_>; 6] = [
+    let (first, last) = bounds(to.running());
+    let params: [Param<'_>; 7] = [
         (&above, Type::INT8),
         (&seen, Type::TEXT),
         (&passed, Type::TEXT),
         (&xmax, Type::TEXT),
-        (&running, Type::TEXT_ARRAY),
+        (&first, Type::TEXT_ARRAY),
         (&COUNTED, Type::INT8),
+        (&last, Type::TEXT_ARRAY),
     ];
     let sql = using.sql(SQL);
     let row = using.open(MEASURING, async |client| client.query_typed_one(&sql, &params).await).await?;

@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::{
     session::{Param, Using},
-    unseen::{LISTED, Seen},
+    unseen::{LISTED, Seen, bounds},
 };
 use crate::postgres::{
     failure::store_error,
@@ -53,11 +53,16 @@ pub(super) async fn of_backlog(
     let searched = format!(
         "SELECT count(*), min(u.id)::bigint, (SELECT min(e.id)::bigint FROM outbox.entries AS e), \
          (SELECT max(e.id)::bigint FROM outbox.entries AS e) \
-         FROM (SELECT e.id FROM outbox.entries AS e WHERE e.xid >= $1::text::xid8 \
-         AND pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot) ORDER BY e.xid, e.id LIMIT {SEARCHED}) AS u"
+         FROM ((SELECT e.id FROM outbox.entries AS e WHERE e.xid >= $1::text::xid8 \
+         AND pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot) ORDER BY e.xid, e.id LIMIT {SEARCHED}) \
+         UNION ALL (SELECT o.id FROM unnest($3::text[]::xid8[], $4::text[]::xid8[]) AS r (first, last), \
+         LATERAL (SELECT e.id FROM outbox.entries AS e WHERE e.xid >= r.first AND e.xid <= r.last \
+         AND pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot) ORDER BY e.xid, e.id LIMIT {SEARCHED}) AS o)) AS u"
     );
+    let (first, last) = bounds(&passed.running_seen_by(to));
     let (xmax, to) = (passed.xmax().to_string(), to.to_sql());
-    let params: [Param<'_>; 2] = [(&xmax, Type::TEXT), (&to, Type::TEXT)];
+    let params: [Param<'_>; 4] =
+        [(&xmax, Type::TEXT), (&to, Type::TEXT), (&first, Type::TEXT_ARRAY), (&last, Type::TEXT_ARRAY)];
     let read = async {
         let row = using.client().query_typed_one(&using.sql(&searched), &params).await?;
         Ok::<(i64, [Option<i64>; 3]), tokio_postgres::Error>((

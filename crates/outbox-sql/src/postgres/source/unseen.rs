@@ -3,7 +3,7 @@
 //! Its plans are pinned by settings of the transaction, and by how the statements are written: what has to use an index is
 //! ordered by it and limited, and what must not use the other one is hidden in a function.
 
-use std::sync::LazyLock;
+use std::{ops::Range, sync::LazyLock};
 
 use tokio_postgres::types::Type;
 
@@ -13,8 +13,9 @@ use crate::postgres::position::Snapshot;
 /// So many unseen rows at most are listed; more are a backlog.
 pub(super) const LISTED: i64 = 4_096;
 
-/// The unseen rows `columns`, of the entries as `e`, by `order`: `$5` and `$6` are what was seen, of `$7` only what that
-/// snapshot sees, above the id `$8`, at most `$9` of the newer ones and of each that was running.
+/// The unseen rows `columns`, of the entries as `e`, by `order`: `$5`, and from `$6` to `$10` what was running, are what was
+/// seen, of `$7` only what that snapshot sees, above the id `$8`, at most `$9` of the newer ones and of each range that was
+/// running.
 fn unseen(columns: &str, with_running: bool) -> String {
     let of = "(($7::text IS NULL OR pg_visible_in_snapshot(e.xid, $7::text::pg_snapshot)) AND e.id > $8)";
     let newer = format!(
@@ -23,11 +24,11 @@ fn unseen(columns: &str, with_running: bool) -> String {
     // Asking for each in turn keeps the plan from going through the whole index for a few of them. Equality would make the
     // order one by id alone, which the primary key has as well.
     let running = format!(
-        " UNION ALL (SELECT o.* FROM unnest($6::text[]::xid8[]) AS r (xid), LATERAL (SELECT {columns} FROM outbox.entries AS e \
-         WHERE e.xid >= r.xid AND e.xid <= r.xid AND {of} ORDER BY e.xid, e.id LIMIT $9) AS o)"
+        " UNION ALL (SELECT o.* FROM unnest($6::text[]::xid8[], $10::text[]::xid8[]) AS r (first, last), LATERAL (SELECT {columns} FROM outbox.entries AS e \
+         WHERE e.xid >= r.first AND e.xid <= r.last AND {of} ORDER BY e.xid, e.id LIMIT $9) AS o)"
     );
     // The type of a parameter that is not used could not be told.
-    let none = " UNION ALL (SELECT NULL, NULL WHERE $6::text[] IS NULL)";
+    let none = " UNION ALL (SELECT NULL, NULL WHERE $6::text[] IS NULL AND $10::text[] IS NULL)";
     format!("{newer}{}", if with_running { &running } else { none })
 }
 
@@ -76,10 +77,10 @@ pub(super) fn look_sql(seen: &Seen) -> &'static str {
     &LOOK[usize::from(seen.has_running())]
 }
 
-/// What was seen, and of what: `$5` to `$9`.
+/// What was seen, and of what: `$5` to `$10`.
 pub(super) struct Seen {
     xmax: String,
-    running: Vec<String>,
+    running: (Vec<String>, Vec<String>),
     of: Option<String>,
     above: i64,
     most: i64,
@@ -89,10 +90,10 @@ impl Seen {
     /// By `passed`; of what `of` sees, or of all that is there, above an id.
     pub(super) fn by(passed: &Snapshot, of: Option<&Snapshot>, above: i64) -> Self {
         // What is running in both is not seen by either.
-        let wanted = |xid: &&u64| of.is_none_or(|of| of.sees(**xid));
+        let wanted = of.map(|of| passed.running_seen_by(of));
         Self {
             xmax: passed.xmax().to_string(),
-            running: passed.running().iter().filter(wanted).map(u64::to_string).collect(),
+            running: bounds(wanted.as_deref().unwrap_or(passed.running())),
             of: of.map(Snapshot::to_sql),
             above,
             most: LISTED,
@@ -100,16 +101,22 @@ impl Seen {
     }
 
     pub(super) fn has_running(&self) -> bool {
-        !self.running.is_empty()
+        !self.running.0.is_empty()
     }
 
-    pub(super) fn params(&self) -> [Param<'_>; 5] {
+    pub(super) fn params(&self) -> [Param<'_>; 6] {
         [
             (&self.xmax, Type::TEXT),
-            (&self.running, Type::TEXT_ARRAY),
+            (&self.running.0, Type::TEXT_ARRAY),
             (&self.of, Type::TEXT),
             (&self.above, Type::INT8),
             (&self.most, Type::INT8),
+            (&self.running.1, Type::TEXT_ARRAY),
         ]
     }
+}
+
+/// The first and the last of each of `ranges`, as parameters.
+pub(super) fn bounds(ranges: &[Range<u64>]) -> (Vec<String>, Vec<String>) {
+    ranges.iter().map(|range| (range.start.to_string(), (range.end - 1).to_string())).unzip()
 }

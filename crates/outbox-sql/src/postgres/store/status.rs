@@ -76,7 +76,7 @@ impl Inner {
     async fn up_to(&self, progress: &mut Progress, kept: Snapshot, passed: &Snapshot) -> Result<bool, StoreError> {
         // What was kept of a range that was read to its end meanwhile is not looked at again.
         let within = progress.within.as_ref().filter(|(to, _)| to == passed).map(|(_, through)| *through);
-        let first = kept.running().first().copied().unwrap_or(kept.xmax()).max(1);
+        let first = kept.first_unseen().max(1);
         let part = Part {
             seen: passed,
             but: &kept,

@@ -21,7 +21,9 @@ use std::sync::{
 use outbox::{ErrorKind, StoreError};
 use tokio::sync::{Mutex, watch};
 
-use super::{WalSettings, check_slot_name, look::Beside, publication, replication::Replication, rows::Layout};
+use super::{
+    WalSettings, check_slot_name, look::Beside, publication, replication::Replication, rows::Layout, standby, unread,
+};
 use crate::postgres::{
     PostgresStore, StoreOptions,
     connection::{ConnectOptions, Connection, connect},
@@ -88,7 +90,7 @@ impl LogStore {
             let name = table.sql();
             let layout = Layout::Mapped(Arc::new(table));
             publication::check(&client, &settings.publication, &layout.target()).await?;
-            let slot = settings.slot.clone().unwrap_or_else(|| format!("outbox_{}", meta.store_id));
+            let slot = settings.slot.clone().unwrap_or_else(|| unread::own_slot(&meta.store_id));
             (layout, name, slot)
         };
         check_slot_name(&slot)?;
@@ -100,6 +102,7 @@ impl LogStore {
         // Whether we may replicate is known only once we try to.
         drop(Replication::connect(&options).await?);
         let beside = Beside::new(Connection::new(options.clone()), settings.publication.clone());
+        standby::refuse(&beside.look().await?, &options).await?;
         let inner = Alone {
             store,
             connection: Connection::new(options.clone()),

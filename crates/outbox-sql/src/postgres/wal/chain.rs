@@ -150,26 +150,26 @@ impl Chain {
         true
     }
 
-    /// The transaction that was coming in has come whole, up to this place of the log. Gives its number if it had rows.
+    /// The transaction that was coming in has come whole, up to this place of the log. Gives its number: whatever becomes of
+    /// its rows here, the log has them alone until the table shows them.
     pub(super) fn commit(&mut self, end: Lsn) -> Option<u64> {
         self.log.lsn = self.log.lsn.max(end.0);
         let open = self.open.take()?;
-        if open.skipped || open.rows == 0 {
-            return None;
+        if open.rows > 0 {
+            self.passed = self.passed.and(open.transaction.xid);
         }
-        self.passed = self.passed.and(open.transaction.xid);
         Some(open.transaction.xid)
     }
 
     /// All that `snapshot` sees has come, if it has to do with entries at all. That is noted only of transactions numbered
     /// before the last one that came: a later number may be given again by a server that takes over without its end.
     pub(super) fn pass(&mut self, snapshot: &Snapshot) {
-        self.passed = either(&self.passed, &snapshot.below(self.passed.xmax()));
+        self.passed = self.passed.seen_by_either(&snapshot.below(self.passed.xmax()));
     }
 
     /// How many transactions have to be named to say what was passed.
-    pub(super) fn width(&self) -> usize {
-        self.passed.running().len()
+    pub(super) fn width(&self) -> u64 {
+        self.passed.width()
     }
 
     /// Gives out only what this sees; all if there is none.
@@ -207,7 +207,7 @@ impl Chain {
     /// Lets go of all that waits to be read: it is read in the table.
     pub(super) fn clear(&mut self) {
         if let Some(open) = self.open.as_mut().filter(|open| open.rows > 0 && !open.skipped) {
-            // It has committed, so the rest of it is in the table, too.
+            // It has committed, so the rest of it is in the table, too, or will be once a standby has it.
             open.skipped = true;
             self.passed = self.passed.and(open.transaction.xid);
         }
@@ -334,12 +334,6 @@ fn is_whole(standing: &Standing) -> bool {
 
 fn resting(passed: &Snapshot, log: LogPlace) -> Position {
     Standing { passed: passed.clone(), reading: Reading::Log { inside: None }, log }.position()
-}
-
-/// What one of two snapshots sees.
-pub(super) fn either(one: &Snapshot, other: &Snapshot) -> Snapshot {
-    let (later, earlier) = if one.xmax() >= other.xmax() { (one, other) } else { (other, one) };
-    Snapshot::new(later.xmax(), later.running().iter().copied().filter(|xid| !earlier.sees(*xid)))
 }
 
 #[cfg(test)]

@@ -25,10 +25,19 @@ pub(super) struct Look {
     pub(super) snapshot: Snapshot,
     /// All that it sees was written to the log before this place, for the snapshot was taken first.
     pub(super) written: Lsn,
-    /// Whether commits wait for a standby.
-    pub(super) gated: bool,
+    /// The standbys that commits wait for, as the server's setting names them.
+    pub(super) standbys: String,
     /// Another text whenever the publication was changed, or was removed.
     pub(super) publication: String,
+    /// Whether it was changed by a transaction that is no older than one that is open still.
+    pub(super) is_fresh: bool,
+}
+
+impl Look {
+    /// What may be given out, if that is not everything: what can be seen, where commits wait for a standby.
+    pub(super) fn gate(&self) -> Option<Snapshot> {
+        (!self.standbys.is_empty()).then(|| self.snapshot.clone())
+    }
 }
 
 /// The session beside the stream.
@@ -52,22 +61,27 @@ impl Beside {
     /// As the server says.
     pub(super) async fn look(&self) -> Result<Look, StoreError> {
         const SQL: &str = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, \
-            current_setting('synchronous_standby_names') <> '', \
+            current_setting('synchronous_standby_names'), \
             coalesce((SELECT concat_ws('.', p.oid, p.xmin, \
                 (SELECT string_agg(concat_ws('.', r.oid, r.xmin), ',' ORDER BY r.oid) \
                     FROM pg_publication_rel AS r WHERE r.prpubid = p.oid), \
                 (SELECT string_agg(concat_ws('.', n.oid, n.xmin), ',' ORDER BY n.oid) \
                     FROM pg_publication_namespace AS n WHERE n.pnpubid = p.oid)) \
-                FROM pg_publication AS p WHERE p.pubname = $1), '')";
+                FROM pg_publication AS p WHERE p.pubname = $1), ''), \
+            coalesce((SELECT least(age(p.xmin), \
+                (SELECT min(age(r.xmin)) FROM pg_publication_rel AS r WHERE r.prpubid = p.oid), \
+                (SELECT min(age(n.xmin)) FROM pg_publication_namespace AS n WHERE n.pnpubid = p.oid)) \
+                FROM pg_publication AS p WHERE p.pubname = $1) \
+                <= age(pg_snapshot_xmin(pg_current_snapshot())::xid), false)";
         let client = self.connection.client().await?;
         let limit = client.limit();
         let statement = async {
             let row = client.query_typed_one(SQL, &[(&self.publication, Type::TEXT)]).await?;
             let texts: [String; 2] = [row.try_get(0)?, row.try_get(1)?];
-            Ok((texts, row.try_get(2)?, row.try_get(3)?))
+            Ok((texts, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
         };
-        let ([snapshot, written], gated, publication) = limit.within(LOOKING, statement).await?;
-        Ok(Look { snapshot: read_snapshot(&snapshot)?, written: read_lsn(&written)?, gated, publication })
+        let ([snapshot, written], standbys, publication, is_fresh) = limit.within(LOOKING, statement).await?;
+        Ok(Look { snapshot: read_snapshot(&snapshot)?, written: read_lsn(&written)?, standbys, publication, is_fresh })
     }
 
     /// Looks at what can be seen, and waits until all of that is flushed: a crash can take none of it back.

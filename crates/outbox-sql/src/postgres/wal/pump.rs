@@ -1,6 +1,10 @@
 //! The stream's work, beside those who read: receiving, confirming, and beginning again.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use outbox::{ErrorKind, StoreError};
 use tokio::time::sleep;
@@ -13,6 +17,7 @@ use super::{
     replication::Replication,
     shared::Shared,
     slot::{self, Held, Pin, Slot},
+    standby,
     state::State,
 };
 use crate::postgres::position::LogPlace;
@@ -21,7 +26,7 @@ mod housekeeping;
 mod receiving;
 
 /// More transactions than these in a position, and what can be seen is looked at to shorten it.
-const WIDE: usize = 256;
+const WIDE: u64 = 256;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -86,6 +91,7 @@ async fn let_go(shared: &Shared, pin: Option<Pin>) -> Result<(), StoreError> {
         }
         sleep(ROUND).await;
     }
+    shared.holds(Held::default(), None);
     if let Some(pin) = pin {
         while !shared.beside.snapshot().await?.sees(pin.xid) {
             sleep(ROUND).await;
@@ -96,14 +102,10 @@ async fn let_go(shared: &Shared, pin: Option<Pin>) -> Result<(), StoreError> {
 
 /// One stream, from the checks before it to its end.
 async fn session(shared: &Arc<Shared>) -> Result<Infallible, Ended> {
-    {
-        let client = shared.beside.connection().client().await?;
-        publication::check(&*client, &shared.settings.publication, &shared.layout.target()).await?;
-    }
+    // First of all: whatever keeps us from reading, the slot holds log.
     let (found, held) = slot::look(&shared.beside, &shared.slot).await?;
-    if held.whole > shared.settings.hard_cap {
-        return Err(Ended::TooMuch(held, slot::pin(&shared.beside).await?));
-    }
+    within_the_cap(shared, held).await?;
+    let publication = settled(shared).await?;
     match found {
         Slot::Ready => {}
         Slot::Missing => make(shared).await?,
@@ -125,8 +127,11 @@ async fn session(shared: &Arc<Shared>) -> Result<Infallible, Ended> {
     let mut streaming = replication.start(&shared.slot, &shared.settings.publication, Lsn(0)).await?;
     // Whatever the slot does not give any more was seen once, so it is seen now.
     let look = shared.beside.look_at_flushed().await?;
+    if look.publication != publication {
+        return Err(republished(shared).into());
+    }
     let mut chain = Chain::new(look.snapshot.clone(), LogPlace { timeline, lsn: look.written.0 });
-    chain.gate(look.gated.then(|| look.snapshot.clone()));
+    chain.gate(look.gate());
     shared.begin_streaming(State::new(chain));
     tokio::select! {
         received = receiving::receive(shared, &mut streaming) => received.map_err(Ended::from),
@@ -134,7 +139,42 @@ async fn session(shared: &Arc<Shared>) -> Result<Infallible, Ended> {
     }
 }
 
-async fn make(shared: &Shared) -> Result<(), StoreError> {
+/// Makes sure that the log tells of every row from here on; gives the publication as it is now. Who wrote while it was another
+/// may have rows that it left out, and be open still: only once that has ended, its rows are behind where a stream begins.
+async fn settled(shared: &Shared) -> Result<String, Ended> {
+    let look = shared.beside.look().await?;
+    standby::refuse(&look, &shared.options).await?;
+    {
+        let client = shared.beside.connection().client().await?;
+        publication::check(&*client, &shared.settings.publication, &shared.layout.target()).await?;
+    }
+    let waits = look.is_fresh || shared.republished.load(Relaxed);
+    while waits && shared.beside.snapshot().await?.first_unseen() < look.snapshot.xmax() {
+        let pin = slot::pin(&shared.beside).await?.map_or_else(|| "a transaction".to_owned(), |pin| pin.to_string());
+        shared.stop_streaming(&format!(
+            "the publication `{}` was changed while {pin} was open: the table is polled until that has ended",
+            shared.settings.publication
+        ));
+        sleep(ROUND).await;
+        let (_, held) = slot::look(&shared.beside, &shared.slot).await?;
+        within_the_cap(shared, held).await?;
+    }
+    shared.republished.store(false, Relaxed);
+    Ok(look.publication)
+}
+
+/// What was committed meanwhile may not have been published: the table has it, and nothing of it counts as read.
+fn republished(shared: &Shared) -> StoreError {
+    shared.republished.store(true, Relaxed);
+    let message = format!(
+        "the publication `{}` was changed while it was read: the table is read, and the log from here on",
+        shared.settings.publication
+    );
+    StoreError::new(ErrorKind::Unavailable, message)
+}
+
+/// Makes the slot, unless the server keeps too much log meanwhile: it does from the beginning on, for as long as it waits.
+async fn make(shared: &Shared) -> Result<(), Ended> {
     if let Some(pin) = slot::pin(&shared.beside).await? {
         shared.stop_streaming(&format!(
             "the replication slot `{}` is being made, which waits for {pin} and all others that are open: the table is polled until then",
@@ -142,5 +182,24 @@ async fn make(shared: &Shared) -> Result<(), StoreError> {
         ));
     }
     let mut session = Replication::connect(&shared.options).await?;
-    slot::make(&mut session, &shared.slot).await
+    tokio::select! {
+        made = slot::make(&mut session, &shared.slot) => made.map_err(Ended::from),
+        Err(ended) = keep_to_the_cap(shared) => Err(ended),
+    }
+}
+
+async fn keep_to_the_cap(shared: &Shared) -> Result<Infallible, Ended> {
+    loop {
+        sleep(ROUND).await;
+        let held = slot::held_while_made(&shared.beside, &shared.slot).await?;
+        within_the_cap(shared, held).await?;
+    }
+}
+
+async fn within_the_cap(shared: &Shared, held: Held) -> Result<(), Ended> {
+    shared.holds(held, None);
+    if held.whole > shared.settings.hard_cap {
+        return Err(Ended::TooMuch(held, slot::pin(&shared.beside).await?));
+    }
+    Ok(())
 }

@@ -1,11 +1,20 @@
 //! What those who read and the stream's work have in common.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicBool, AtomicU64},
+};
 
 use outbox::{PartitionId, Source, StoreError};
 use tokio::sync::{Notify, watch};
 
-use super::{WalSettings, WalStatus, look::Beside, rows::Layout, slot::Held, state::State};
+use super::{
+    WalSettings, WalStatus,
+    look::Beside,
+    rows::Layout,
+    slot::{Held, Pin},
+    state::State,
+};
 use crate::postgres::{connection::ConnectOptions, schema};
 
 /// See the module.
@@ -26,14 +35,25 @@ pub(super) struct Shared {
     pub(super) progress: Notify,
     /// There is room for more, or somebody waits to know how far the server is.
     pub(super) pump: Notify,
+    /// The publication was changed, and nothing was read since.
+    pub(super) republished: AtomicBool,
     /// There is something to look after.
     pub(super) house: Notify,
 }
 
 enum Phase {
     Streaming(Box<State>),
-    /// And why.
-    Polling(String),
+    /// And why, and what the slot holds meanwhile.
+    Polling(String, Held),
+}
+
+impl Phase {
+    fn held(&self) -> Held {
+        match self {
+            Self::Streaming(state) => state.held,
+            Self::Polling(_, held) => *held,
+        }
+    }
 }
 
 impl Shared {
@@ -51,12 +71,13 @@ impl Shared {
             slot,
             layout,
             settings,
-            phase: Mutex::new(Phase::Polling("nothing was read yet".to_owned())),
+            phase: Mutex::new(Phase::Polling("nothing was read yet".to_owned(), Held::default())),
             partition: OnceLock::new(),
             news: watch::Sender::new(0),
             told: AtomicU64::new(0),
             progress: Notify::new(),
             pump: Notify::new(),
+            republished: AtomicBool::new(false),
             house: Notify::new(),
         }
     }
@@ -69,7 +90,7 @@ impl Shared {
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> Option<T> {
         match &mut *self.phase() {
             Phase::Streaming(state) => Some(act(state)),
-            Phase::Polling(_) => None,
+            Phase::Polling(..) => None,
         }
     }
 
@@ -84,12 +105,23 @@ impl Shared {
     }
 
     pub(super) fn stop_streaming(&self, reason: &str) {
-        let before = std::mem::replace(&mut *self.phase(), Phase::Polling(reason.to_owned()));
-        let is_known = matches!(&before, Phase::Polling(before) if before == reason);
+        let mut phase = self.phase();
+        let held = phase.held();
+        let before = std::mem::replace(&mut *phase, Phase::Polling(reason.to_owned(), held));
+        drop(phase);
+        let is_known = matches!(&before, Phase::Polling(before, _) if before == reason);
         if !is_known {
             tracing::warn!(slot = %self.slot, reason, "the table is polled, for the server's log is not read now");
         }
         self.wake();
+    }
+
+    /// The slot holds so much.
+    pub(super) fn holds(&self, held: Held, pin: Option<Pin>) {
+        match &mut *self.phase() {
+            Phase::Streaming(state) => (state.held, state.pin) = (held, pin),
+            Phase::Polling(_, before) => *before = held,
+        }
     }
 
     /// Tells whoever waits that there is something new.
@@ -101,6 +133,11 @@ impl Shared {
     /// Tells those who wait for the stream to come so far.
     pub(super) fn came(&self) {
         self.progress.notify_waiters();
+    }
+
+    /// So much of the log is confirmed at once, however soon that is: the budget is of bytes, not of time.
+    pub(super) fn share_of_the_budget(&self) -> u64 {
+        self.settings.budget / 8
     }
 
     /// The only partition, once it was read.
@@ -117,7 +154,7 @@ impl Shared {
     pub(super) fn status(&self) -> WalStatus {
         let (polling, held, pin) = match &*self.phase() {
             Phase::Streaming(state) => (None, state.held, state.pin.clone()),
-            Phase::Polling(reason) => (Some(reason.clone()), Held::default(), None),
+            Phase::Polling(reason, held) => (Some(reason.clone()), *held, None),
         };
         WalStatus {
             slot: self.slot.clone(),

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     WalSource,
-    chain::{Found, Target, either},
+    chain::{Found, Target},
     pump,
     shared::Shared,
     state::State,
@@ -155,7 +155,9 @@ impl Shared {
             (Reading::Range { .. }, _) | (Reading::Rest, None) => None,
             (Reading::Log { inside: Some((row, _)) }, _) => Some(standing.passed.and(row.xid)),
             (Reading::Log { inside: None }, None) => Some(standing.passed.clone()),
-            (Reading::Rest | Reading::Log { inside: None }, Some(target)) => Some(either(&target.to, &standing.passed)),
+            (Reading::Rest | Reading::Log { inside: None }, Some(target)) => {
+                Some(target.to.seen_by_either(&standing.passed))
+            }
         };
         if let Some(told) = &told
             && !self.beside.snapshot().await?.sees_all_of(told)
@@ -166,7 +168,7 @@ impl Shared {
         let begin = match (&standing.reading, target) {
             (Reading::Range { .. } | Reading::Log { inside: Some(_) }, _) | (_, None) => after.clone(),
             (Reading::Rest | Reading::Log { inside: None }, Some(target)) => {
-                let reading = Reading::Range { to: either(&target.to, &standing.passed), last: None, then: None };
+                let reading = Reading::Range { to: target.to.seen_by_either(&standing.passed), last: None, then: None };
                 let log = target.log.max(standing.log);
                 Standing { passed: standing.passed.clone(), reading, log }.position()
             }

@@ -47,6 +47,11 @@ impl State {
         self.confirmed
     }
 
+    /// How much has come that is not confirmed, in bytes of the log.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.came.0.saturating_sub(self.confirmed.0)
+    }
+
     /// Whether transactions have to be looked for before more can be confirmed.
     pub(super) fn has_unseen(&self) -> bool {
         !self.unseen.is_empty()
@@ -89,14 +94,14 @@ impl State {
             self.coming = Some((look.snapshot.clone(), look.written));
             self.come_to(self.came);
         }
-        self.chain.gate(look.gated.then(|| look.snapshot.clone()));
+        self.chain.gate(look.gate());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::position::LogPlace;
+    use crate::postgres::position::{LogPlace, Standing};
 
     fn record(id: i64) -> outbox::Record {
         let undecodable = outbox::Undecodable {
@@ -115,7 +120,7 @@ mod tests {
 
     fn look(xmax: u64, running: &[u64], written: u64) -> Look {
         let snapshot = Snapshot::new(xmax, running.iter().copied());
-        Look { snapshot, written: Lsn(written), gated: false, publication: String::new() }
+        Look { snapshot, written: Lsn(written), standbys: String::new(), publication: String::new(), is_fresh: false }
     }
 
     fn transaction(state: &mut State, xid: u32, end: u64) {
@@ -146,6 +151,30 @@ mod tests {
         assert_eq!(state.confirmed(), Lsn(200));
         state.come_to(Lsn(300));
         assert_eq!(state.confirmed(), Lsn(300));
+    }
+
+    #[test]
+    fn what_the_chain_let_go_of_is_not_confirmed_before_it_can_be_seen_either() {
+        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default()));
+        state.chain.begin(Lsn(99), 11);
+        state.chain.row(1, record(1));
+        state.chain.clear();
+        state.commit(Lsn(100));
+        state.come_to(Lsn(120));
+        assert_eq!(state.confirmed(), Lsn(0), "11 may wait for a standby");
+        let asked = state.to_see();
+        state.saw(&look(12, &[], 130), asked);
+        assert_eq!(state.confirmed(), Lsn(120));
+    }
+
+    #[test]
+    fn what_comes_again_to_a_stream_that_began_behind_it_is_not_confirmed_before_it_can_be_seen() {
+        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default()));
+        let read = Standing::at_rest(Snapshot::new(12, []), LogPlace::default());
+        // A route read 11 in an earlier stream, and the chain begins anew behind it.
+        state.chain.find(&read.position(), outbox::source::Limit { events: 1, bytes: 1 }).unwrap();
+        transaction(&mut state, 11, 100);
+        assert_eq!(state.confirmed(), Lsn(0));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{Alone, anchor::Mark, buffer::Buffer, place::Place, stream::Stream};
 use crate::postgres::wal::{
     replication::{Replication, literal},
     rows::Rows,
+    standby,
 };
 
 /// Streams at once: of the reader that leads, and of some that are behind.
@@ -62,6 +63,9 @@ impl Alone {
         self.store.inner.check_latest_claim().await?;
         let (mark, look) = (self.mark().await?, self.look().await?);
         self.check(&look, &mark, place)?;
+        standby::refuse(&self.beside.look().await?, &self.options)
+            .await
+            .map_err(|error| StoreError::new(ErrorKind::Unavailable, error.to_string()))?;
         let producer = self.store.identity().await?.producer;
         let mut session = Replication::connect(&self.options).await?;
         let copy = format!("{}_", self.slot);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use outbox::Position;
 
-use super::{Buffered, Chain, Open, Transaction, either, is_whole};
+use super::{Buffered, Chain, Open, Transaction, is_whole};
 use crate::postgres::position::{Snapshot, Standing};
 
 impl Chain {
@@ -37,7 +37,7 @@ impl Chain {
                 open.map(|open| self.begin_again(&open.transaction))
             }
         };
-        self.passed = either(&self.passed, &before);
+        self.passed = self.passed.seen_by_either(&before);
         true
     }
 

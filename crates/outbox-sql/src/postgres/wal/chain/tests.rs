@@ -238,7 +238,7 @@ fn read(chain: &mut Chain, server: &Server, after: &mut Position, events: usize)
             let last = if lower as u64 == *rows { row.id } else { i64::MIN };
             (standing.passed.and(row.xid), last)
         }
-        Reading::Rest | Reading::Log { inside: None } => (either(&target.to, &standing.passed), i64::MIN),
+        Reading::Rest | Reading::Log { inside: None } => (target.to.seen_by_either(&standing.passed), i64::MIN),
     };
     let (rows, next) = server.poll(&standing, &to, last, events);
     *after = next.position();

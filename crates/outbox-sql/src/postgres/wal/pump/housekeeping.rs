@@ -5,17 +5,19 @@ use std::{convert::Infallible, time::Duration};
 use outbox::{ErrorKind, StoreError, source::Limit};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Ended, WIDE};
+use super::{Ended, WIDE, republished};
 use crate::postgres::{
     position::{LogPlace, Reading, Snapshot, Standing},
-    wal::{ROUND, look::Look, shared::Shared, slot},
+    wal::{ROUND, look::Look, shared::Shared, slot, standby},
 };
 
 /// How often the slot is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// The same while nothing is received: whatever is written meanwhile counts against the budget.
+const LOOK_WHILE_FULL: Duration = Duration::from_millis(100);
 /// How often commits are looked for that wait for a standby.
 const GATE_EVERY: Duration = Duration::from_millis(2);
-/// The least time between two such looks.
+/// The least time between two looks that shorten positions, or that have much confirmed.
 const NARROW_EVERY: Duration = Duration::from_millis(20);
 
 /// Looks for what came in the table, so that it can be confirmed, and at what the slot holds.
@@ -23,25 +25,34 @@ pub(super) async fn keep_house(shared: &Shared, first: &Look) -> Result<Infallib
     let mut looked = Instant::now();
     let mut at_slot = Instant::now();
     loop {
-        let gated = shared.with(|state| state.chain.is_held_back()).unwrap_or(false);
-        let wait = if gated { GATE_EVERY } else { ROUND };
+        let (gated, full) =
+            shared.with(|state| (state.chain.is_held_back(), state.chain.is_full())).unwrap_or_default();
+        let wait = match (gated, full) {
+            (true, _) => GATE_EVERY,
+            (false, true) => LOOK_WHILE_FULL,
+            (false, false) => ROUND,
+        };
         // What was notified is looked at whether or not it was.
         let _ = timeout(wait, shared.house.notified()).await;
         if gated {
             sleep(GATE_EVERY).await;
         }
-        let Some((unseen, wide, full, held_back)) = shared.with(|state| {
-            let chain = &state.chain;
-            (state.has_unseen(), chain.width() > WIDE, chain.is_full(), chain.is_held_back())
+        let Some((unseen, urgent, full, held_back)) = shared.with(|state| {
+            let (unseen, chain) = (state.has_unseen(), &state.chain);
+            let is_much = unseen && state.unconfirmed() >= shared.share_of_the_budget();
+            (unseen, is_much || chain.width() > WIDE, chain.is_full(), chain.is_held_back())
         }) else {
             let message = "the stream was stopped";
             return Err(StoreError::new(ErrorKind::Unavailable, message).into());
         };
         let since = looked.elapsed();
-        let slot_is_due = at_slot.elapsed() >= if full { ROUND } else { LOOK_EVERY };
-        if held_back || (unseen && since >= ROUND) || (wide && since >= NARROW_EVERY) || slot_is_due {
+        let slot_is_due = at_slot.elapsed() >= if full { LOOK_WHILE_FULL } else { LOOK_EVERY };
+        if held_back || (unseen && since >= ROUND) || (urgent && since >= NARROW_EVERY) || slot_is_due {
             let seen = look(shared, first).await?;
             looked = Instant::now();
+            if urgent {
+                shared.pump.notify_one();
+            }
             if slot_is_due {
                 look_at_slot(shared, full).await?;
                 is_ours(shared, seen).await?;
@@ -55,13 +66,9 @@ async fn look(shared: &Shared, first: &Look) -> Result<Snapshot, StoreError> {
     let asked = shared.with(|state| state.to_see()).unwrap_or_default();
     let look = shared.beside.look().await?;
     if look.publication != first.publication {
-        // What was committed meanwhile may not have been published: the table has it, and nothing of it counts as read.
-        let message = format!(
-            "the publication `{}` was changed while it was read: the table is read, and the log from here on",
-            shared.settings.publication
-        );
-        return Err(StoreError::new(ErrorKind::Unavailable, message));
+        return Err(republished(shared));
     }
+    standby::refuse(&look, &shared.options).await?;
     let held_back = shared.with(|state| {
         let before = state.chain.is_held_back();
         state.saw(&look, asked);
@@ -80,14 +87,10 @@ async fn look_at_slot(shared: &Shared, full: bool) -> Result<(), Ended> {
         return Err(Ended::TooMuch(held, pin));
     }
     // Somewhat before the limit, for more is written until this is looked at again.
-    let over = full && held.unconfirmed >= shared.settings.budget / 4 * 3;
-    shared.with(|state| {
-        (state.held, state.pin) = (held, pin);
-        if over {
-            state.chain.clear();
-        }
-    });
+    let over = full && held.unconfirmed >= shared.settings.budget / 2;
+    shared.holds(held, pin);
     if over {
+        shared.with(|state| state.chain.clear());
         tracing::debug!(slot = %shared.slot, "no route takes what the log gives; it will be read in the table");
         shared.pump.notify_one();
         shared.wake();

@@ -112,10 +112,11 @@ fn take_in(shared: &Shared, streaming: &mut Streaming, rows: &mut Rows, first: H
             }
             next = if state.chain.is_full() { None } else { streaming.ready()? };
         }
-        Ok(state.chain.is_held_back() || state.chain.width() > WIDE)
+        let is_much = state.has_unseen() && state.unconfirmed() >= shared.share_of_the_budget();
+        Ok(is_much || state.chain.is_held_back() || state.chain.is_full() || state.chain.width() > WIDE)
     });
-    let Some(is_wide) = taken else { return Ok(Taken { messages, asked }) };
-    if is_wide? {
+    let Some(is_urgent) = taken else { return Ok(Taken { messages, asked }) };
+    if is_urgent? {
         shared.house.notify_one();
     }
     if came {
@@ -159,7 +160,8 @@ async fn tell(
         shared.with(|state| (state.came(), state.confirmed(), state.wants_reply)).unwrap_or_default();
     let since = told.at.elapsed();
     let is_due = since >= if full { TELL_WHILE_FULL } else { TELL_EVERY };
-    let has_news = confirmed > told.confirmed && since >= ROUND;
+    let news = confirmed.0.saturating_sub(told.confirmed.0);
+    let has_news = news > 0 && (since >= ROUND || news >= shared.share_of_the_budget());
     if !(asked || wanted || is_due || has_news) {
         return Ok(());
     }
