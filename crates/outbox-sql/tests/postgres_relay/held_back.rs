@@ -15,12 +15,15 @@ async fn the_transaction_that_is_open_for_longest_is_named() {
     let gid = format!("held_back_{}", std::process::id());
     second.batch_execute(&format!("BEGIN; SELECT outbox.write('b', 't'); PREPARE TRANSACTION '{gid}'")).await.unwrap();
     let pid: i32 = first.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    let oldest = store.oldest_transaction().await.unwrap().expect("two are open");
+    let oldest = store.oldest_transaction().await;
+    first.batch_execute("COMMIT").await.unwrap();
+    let then = store.oldest_transaction().await;
+    // Before anything can fail: it would hold up the whole server for good.
+    second.batch_execute(&format!("ROLLBACK PREPARED '{gid}'")).await.unwrap();
+    let oldest = oldest.unwrap().expect("two are open");
     assert!(oldest.holder.contains(&format!("process {pid}, `import`")), "{}", oldest.holder);
     assert!(oldest.holder.contains(&format!("pg_terminate_backend({pid})")), "{}", oldest.holder);
-    first.batch_execute("COMMIT").await.unwrap();
-    let oldest = store.oldest_transaction().await.unwrap().expect("one is prepared");
-    second.batch_execute(&format!("ROLLBACK PREPARED '{gid}'")).await.unwrap();
+    let oldest = then.unwrap().expect("one is prepared");
     assert!(oldest.holder.contains(&format!("ROLLBACK PREPARED '{gid}'")), "{}", oldest.holder);
 }
 
