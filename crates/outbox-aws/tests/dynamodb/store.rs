@@ -179,7 +179,7 @@ async fn a_key_whose_head_is_the_services_own_is_not_moved() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_adoption_behind_an_entry_that_is_not_there_is_refused() {
     let store = Store::new().await;
-    let nowhere = Position::new("7/1795000000/cart/1@1");
+    let nowhere = Position::new("7/99999999999/cart/1@1");
     let error = opened(&store).await.raise_incarnation(Some(&nowhere), false).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
