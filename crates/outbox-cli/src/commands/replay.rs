@@ -1,17 +1,15 @@
 //! `outbox replay`: publishes history again.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use outbox::{
-    Clock as _, Entropy as _, ErrorKind, Event, Filter, Record, StoreError, System,
+    Clock as _, Entropy as _, Filter, System,
     bookkeeping::{Checkpoint, Replay},
     filter::Matcher,
-    source::Limit,
     store::Registration,
 };
-use serde::Serialize;
 use serde_json::json;
 
 use crate::{
@@ -22,11 +20,9 @@ use crate::{
     wiring::Stores,
 };
 
-/// Read at a time while counting.
-const PAGE: Limit = Limit { events: 2_000, bytes: 8 << 20 };
+mod count;
 
-/// So often in a row nothing may come before the end that is known to be there: a stream has empty pages.
-const VAIN: u32 = 20;
+pub(super) use count::{Found, count};
 
 /// Which events, to which route.
 #[derive(Debug, clap::Args)]
@@ -84,19 +80,6 @@ enum Command {
         #[arg(value_name = "ID")]
         replay: String,
     },
-}
-
-/// What one route would get.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Found {
-    route: String,
-    pub(super) replay: Option<String>,
-    pub(super) events: u64,
-    bytes: u64,
-    first: Option<Timestamp>,
-    last: Option<Timestamp>,
-    /// The stream does not remember all of it, and the table is read instead, up to now.
-    table: bool,
 }
 
 /// A replay to be, and how its events are recognised.
@@ -253,94 +236,6 @@ pub(super) async fn plan(
 fn new_id() -> String {
     let random = System.seed() & 0xffff;
     format!("{}-{random:04x}", System.wall().strftime("%Y%m%dT%H%M%SZ"))
-}
-
-impl Plan {
-    fn takes(&self, event: &Event) -> bool {
-        self.wanted.matches(event)
-            && self.routed.matches(event)
-            && self.replay.event.as_deref().is_none_or(|id| event.id() == id)
-    }
-
-    fn takes_time(&self, recorded: Timestamp) -> bool {
-        self.replay.since.is_none_or(|since| recorded >= since)
-            && self.replay.until.is_none_or(|until| recorded < until)
-    }
-}
-
-/// Reads what the replay would read.
-pub(super) async fn count(stores: &Stores, out: Output, plan: &Plan) -> Result<Found, Failure> {
-    let total = standing::left_of_replay(stores, &plan.registration, &plan.replay).await?;
-    let bar = out.progress(Some(total), &format!("reading for {}", plan.replay.route));
-    let found = match in_partitions(stores, plan, &bar).await {
-        Err(error) if error.kind() == ErrorKind::Trimmed => in_table(stores, plan, &bar, error).await,
-        found => found,
-    };
-    bar.finish_and_clear();
-    Ok(found?)
-}
-
-async fn in_partitions(stores: &Stores, plan: &Plan, bar: &ProgressBar) -> Result<Found, StoreError> {
-    let mut found = Found::none(plan);
-    for read in &plan.replay.ends {
-        let mut position = standing::start_of_replay(stores, &plan.registration, &plan.replay, read).await?;
-        let ((partition, end), mut vain) = (read, 0);
-        while stores.source.order(&position, end).is_lt() && vain < VAIN {
-            let page = stores.source.read(partition, &position, PAGE).await?;
-            let is_within = |record: &&Arc<Record>| stores.source.order(&record.position, end).is_le();
-            page.records.iter().take_while(is_within).for_each(|record| found.take(record, plan, bar));
-            if page.end {
-                break;
-            }
-            vain = if page.next == position { vain + 1 } else { 0 };
-            position = page.next;
-        }
-    }
-    Ok(found)
-}
-
-/// The stream does not remember all of it: as a relay does then, which publishes what the table has.
-async fn in_table(stores: &Stores, plan: &Plan, bar: &ProgressBar, forgotten: StoreError) -> Result<Found, StoreError> {
-    let replaying = standing::replaying(&plan.registration, &plan.replay);
-    let Some(recovery) = stores.source.recovery(&replaying, &[]).await? else { return Err(forgotten) };
-    let mut found = Found { table: true, ..Found::none(plan) };
-    let mut position = recovery.position;
-    loop {
-        let page = stores.source.read(&recovery.partition, &position, PAGE).await?;
-        page.records.iter().for_each(|record| found.take(record, plan, bar));
-        if page.end {
-            return Ok(found);
-        }
-        position = page.next;
-    }
-}
-
-impl Found {
-    fn none(plan: &Plan) -> Self {
-        Self { route: plan.replay.route.to_string(), ..Self::default() }
-    }
-
-    /// Counts what of a record the replay publishes.
-    fn take(&mut self, record: &Record, plan: &Plan, bar: &ProgressBar) {
-        bar.inc(1);
-        if plan.takes_time(record.recorded) {
-            let matching = record.events().iter().filter(|event| plan.takes(event));
-            matching.for_each(|event| self.add(event, record.recorded));
-        }
-    }
-
-    /// What `replay` publishes.
-    #[cfg(feature = "aws")]
-    pub(super) fn of(self, replay: &Replay) -> Self {
-        Self { replay: Some(replay.id.clone()), ..self }
-    }
-
-    fn add(&mut self, event: &Event, recorded: Timestamp) {
-        self.events += 1;
-        self.bytes += event.data().map_or(0, |data| data.len() as u64);
-        self.first = Some(self.first.map_or(recorded, |first| first.min(recorded)));
-        self.last = Some(self.last.map_or(recorded, |last| last.max(recorded)));
-    }
 }
 
 /// Waits until a relay has carried out all of `plans`.

@@ -91,8 +91,8 @@ impl Report {
             "after the ledger's rule was mended".to_owned(),
         );
         row("kill -9", plain(self.kills), by(&self.kills_by_process));
-        row("units", number(self.units.unsigned_abs()), against(paint, self.units, self.expected.units));
-        row("total", self.total.to_string(), against(paint, self.total, self.expected.total));
+        row("units", number(self.units.unsigned_abs()), against(paint, &self.units, &self.expected.units));
+        row("total", self.total.to_string(), against(paint, &self.total, &self.expected.total));
         row(
             "customers compared",
             plain(self.expected.customers as u64),
@@ -117,7 +117,7 @@ pub(crate) fn with_verdict(paint: Paint, table: &Table, exact: Option<&str>, dif
 }
 
 /// How what was found stands against the purchase history.
-pub(crate) fn against<T: PartialEq + std::fmt::Display>(paint: Paint, found: T, expected: T) -> String {
+pub(crate) fn against<T: PartialEq + std::fmt::Display>(paint: Paint, found: &T, expected: &T) -> String {
     if found == expected {
         paint.good("as in the purchase history")
     } else {

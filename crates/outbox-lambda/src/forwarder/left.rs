@@ -20,8 +20,9 @@ impl Invocation<'_> {
     pub(super) async fn keep_what_is_left(&mut self) {
         let mut lanes = self.lanes_left();
         let left = lanes.len();
-        // For what was not even tried there was no time: it comes again, and so does what could not be kept.
-        lanes.retain(|(lane, _)| self.failed.contains(lane));
+        // For what was not even tried there was no time: it comes again, and so does what could not be kept, and what follows
+        // an entry that was fetched, which is in no record of the batch.
+        lanes.retain(|(lane, _)| self.failed.contains(lane) && !self.is_fetched_for(lane));
         let are_few = lanes.len() == left && left <= FEW;
         let is_stuck = self.prefix == 0 && !self.is_sink_down;
         let takes_others = self.accepted || self.is_redelivered;
@@ -30,10 +31,6 @@ impl Invocation<'_> {
             return;
         }
         lanes.truncate(FEW);
-        // What comes before an entry that was fetched is in no record of the batch.
-        if lanes.iter().any(|(lane, _)| matches!(lane, Lane::Key(key) if self.fetched_for.contains(key))) {
-            return;
-        }
         for (lane, events) in lanes {
             let kept = self.keep_left(lane, events).await;
             if !kept {
@@ -43,6 +40,10 @@ impl Invocation<'_> {
         self.prefix = self.done_prefix();
         // That others were taken before says nothing about the sink now.
         self.resolved = self.prefix == self.records && self.accepted;
+    }
+
+    fn is_fetched_for(&self, lane: &Lane) -> bool {
+        matches!(lane, Lane::Key(key) if self.fetched_for.contains(key))
     }
 
     async fn keep_left(&mut self, lane: Lane, events: Vec<(KeptContent, Position)>) -> bool {

@@ -149,7 +149,6 @@ async fn note(
 ) -> Result<(), StoreError> {
     let Parts { bookkeeping, watermarks, .. } = parts;
     let lease = Share::new(route).lease(&**bookkeeping).await?;
-    watermarks.sweep_staged(&lease.name, earlier(now, GONE)).await?;
     let until = match found {
         Found::HandedIn(until) => until,
         Found::Waiting(created) => {
@@ -167,7 +166,11 @@ async fn note(
             now
         }
     };
-    watermarks.note_seen(&lease, route, &Seen { at: now, until, stream: stream.to_owned() }).await
+    watermarks.note_seen(&lease, route, &Seen { at: now, until, stream: stream.to_owned() }).await?;
+    if let Err(error) = watermarks.sweep_staged(&lease.name, earlier(now, GONE)).await {
+        tracing::warn!(%route, %error, "what forwarders staged and did not keep is deleted later");
+    }
+    Ok(())
 }
 
 /// Whether `then` is less than `duration` ago.

@@ -20,7 +20,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_postgres::{
-    AsyncMessage, Client, IsolationLevel, Row,
+    AsyncMessage, Client, Row,
     types::{ToSql, Type},
 };
 
@@ -167,16 +167,24 @@ impl StatementLimit {
 /// The only row of `sql`, in a transaction of its own that sees what is committed by each of its statements, whatever the
 /// role's default is.
 ///
+/// All of it is sent at once: what the transaction locks is let go of though this process stands still.
+///
 /// # Errors
 /// As the server says.
 pub(crate) async fn query_read_committed(
-    client: &mut Client,
+    client: &Client,
     sql: &str,
     params: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<Row, tokio_postgres::Error> {
-    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
-    let row = transaction.query_typed_one(sql, params).await?;
-    transaction.commit().await?;
+    let (begun, row, committed) = tokio::join!(
+        biased;
+        client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
+        client.query_typed_one(sql, params),
+        client.batch_execute("COMMIT"),
+    );
+    begun?;
+    let row = row?;
+    committed?;
     Ok(row)
 }
 

@@ -49,12 +49,17 @@ impl Books {
         }
     }
 
-    /// Deletes all that is noted.
+    /// Deletes all that is noted; what cannot be deleted keeps none of the others.
     pub(super) async fn sweep_all_passed(&self) -> Result<(), StoreError> {
+        let mut swept = Ok(());
         for found in self.all("passed", "", SWEEPING).await? {
-            self.delete_passed(&Passed::read(&found)?).await?;
+            let deleted = match Passed::read(&found) {
+                Ok(passed) => self.delete_passed(&passed).await,
+                Err(damaged) => Err(damaged),
+            };
+            swept = swept.and(deleted);
         }
-        Ok(())
+        swept
     }
 
     async fn delete_passed(&self, passed: &Passed) -> Result<(), StoreError> {

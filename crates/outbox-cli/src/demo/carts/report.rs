@@ -117,9 +117,9 @@ impl Report {
         row("duplicates suppressed", number(self.duplicates_suppressed), "by the inbox".to_owned());
         row("came early", number(self.events_early), "and waited in the inbox: the queue keeps no order".to_owned());
         row("kill -9", number(self.kills), killed.join(", "));
-        row("units", number(found.units), against(paint, number(found.units), number(expected.units)));
+        row("units", number(found.units), against(paint, &number(found.units), &number(expected.units)));
         let dollars = |totals: &Totals| Cents(i64::try_from(totals.total).unwrap_or(i64::MAX)).to_string();
-        row("total", dollars(found), against(paint, dollars(found), dollars(expected)));
+        row("total", dollars(found), against(paint, &dollars(found), &dollars(expected)));
         row("customers compared", number(self.customers as u64), "carts, units and cents".to_owned());
         row("seconds", format!("{:.1}", self.seconds), format!("seed {}", self.seed));
         let verdict = "Exact: every event once, in the order of its cart, totals to the cent.";

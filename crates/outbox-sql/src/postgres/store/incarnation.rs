@@ -30,9 +30,9 @@ impl Inner {
         let sql = "SELECT outbox.raise_incarnation($1::text::pg_snapshot, $2::text::pg_snapshot, $3, $4)";
         let params: [Param<'_>; 4] =
             [(&passed, Type::TEXT), (&to, Type::TEXT), (&through, Type::INT8), (&restamp, Type::BOOL)];
-        let mut client = self.keeper.client().await?;
+        let client = self.keeper.client().await?;
         let limit = client.limit().for_many_rows();
-        let row = limit.within(RAISING, query_read_committed(&mut client, sql, &params)).await?;
+        let row = limit.within(RAISING, query_read_committed(&client, sql, &params)).await?;
         let raised: i32 = row.try_get(0).map_err(store_error(RAISING))?;
         // What was read of the former history is not to be looked for any more.
         *self.history() = crate::postgres::history::History::default();

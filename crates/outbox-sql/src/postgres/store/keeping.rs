@@ -56,15 +56,15 @@ impl Inner {
         #[expect(clippy::cast_precision_loss, reason = "seconds, of which there are few")]
         let span = span as f64;
         // A look through a default leaf that has grown large takes long, and holds nobody up on a connection of its own.
-        let mut client = connect(&self.options).await?;
-        while_done(&mut client, make, &[(&span, Type::FLOAT8)]).await?;
-        while_done(&mut client, "SELECT outbox.drop_leaf()", &[]).await?;
+        let client = connect(&self.options).await?;
+        while_done(&client, make, &[(&span, Type::FLOAT8)]).await?;
+        while_done(&client, "SELECT outbox.drop_leaf()", &[]).await?;
         Ok(true)
     }
 }
 
 /// Calls a function until it gives no leaf's name.
-async fn while_done(client: &mut Client, sql: &str, params: &[Param<'_>]) -> Result<(), StoreError> {
+async fn while_done(client: &Client, sql: &str, params: &[Param<'_>]) -> Result<(), StoreError> {
     for _ in 0..MOST {
         let row = match query_read_committed(client, sql, params).await {
             Ok(row) => row,

@@ -40,9 +40,9 @@ impl Inner {
         let Unread { passed: at_rest, to, .. } = Unread::of(passed);
         let seen = if passed.last().is_some() { to } else { at_rest };
         let params: [Param<'_>; 3] = [(&seen, Type::TEXT), (&keep, Type::INT8), (&before, Type::INT8)];
-        let mut client = self.keeper.client().await?;
+        let client = self.keeper.client().await?;
         let limit = client.limit().for_many_rows();
-        let row = limit.within(PURGING, query_read_committed(&mut client, SQL, &params)).await?;
+        let row = limit.within(PURGING, query_read_committed(&client, SQL, &params)).await?;
         let entries: i64 = row.try_get(0).map_err(store_error(PURGING))?;
         let more = row.try_get(1).map_err(store_error(PURGING))?;
         Ok(Purged { entries: entries.unsigned_abs(), more })

@@ -78,9 +78,12 @@ async fn something_comes_at_the_last(positions: &[&str]) {
     };
     let last = positions.len() - 1;
     (0..last).for_each(ask);
-    while source.reads.load(std::sync::atomic::Ordering::SeqCst) < 10 {
-        tokio::task::yield_now().await;
-    }
+    let looked = async {
+        while source.reads.load(std::sync::atomic::Ordering::SeqCst) < 10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looked).await.expect("it goes on looking");
     ask(last);
     let found = tokio::time::timeout(Duration::from_secs(20), delivered.recv()).await.unwrap().unwrap();
     assert_eq!(found.pipeline, last);
