@@ -22,6 +22,7 @@
 mod applied;
 mod cause;
 mod claims;
+mod core;
 mod decision;
 mod handler;
 mod jobs;
@@ -35,6 +36,7 @@ mod raw;
 pub mod receiver;
 mod service;
 mod settings;
+mod sweeper;
 
 pub use applied::{Applied, Waits};
 pub use claims::{ClaimHandler, ClaimLayer, ClaimService, ClaimSettings, Claimed};

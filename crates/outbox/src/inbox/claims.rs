@@ -28,12 +28,14 @@ use tracing::Instrument;
 
 use super::{
     applied::{Applied, Waits},
+    core::Core,
     handler::Answer,
     jobs::{ApplyJob, CompleteJob, RenewJob, Scope, Share, SweepJob},
     operator::InboxOperator,
     pass::{Blame, Claim, Deferring, Passed, later},
-    service::{AppliedFuture, Core, Incoming, Swept, only, sweep_on_timer},
+    service::{AppliedFuture, Incoming, Swept, only},
     settings::SettingsError,
+    sweeper::sweep_on_timer,
 };
 use crate::{
     error::{ErrorKind, StoreError},

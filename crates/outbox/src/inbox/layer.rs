@@ -6,7 +6,8 @@ use tower::Layer;
 
 use super::{
     claims::{ClaimLayer, ClaimSettings},
-    service::{Core, InboxService},
+    core::Core,
+    service::InboxService,
     settings::{InboxRetry, InboxSettings, Join, Kinds, Mode, SettingsError},
 };
 use crate::{
