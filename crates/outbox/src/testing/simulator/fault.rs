@@ -65,6 +65,7 @@ faults! {
     Refused = "an event is refused a few times",
     RefusedForGood = "an event is refused for good",
     Bomb = "an event makes its calls fail",
+    Failing = "an event fails, and nobody says whose fault that is",
     Redriven = "an operator redrives",
     Discarded = "an operator discards",
     Erased = "an operator erases a key",

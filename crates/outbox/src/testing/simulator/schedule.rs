@@ -157,6 +157,8 @@ pub(super) enum Unwanted {
     ForGood,
     /// Makes every call that holds it fail as a whole, until somebody mends the target.
     Bomb(crate::sink::Fault),
+    /// Fails by itself, and nobody says whose fault that is, until somebody mends the target.
+    Failing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

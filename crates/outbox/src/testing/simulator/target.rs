@@ -149,6 +149,10 @@ impl Target {
                 false
             }
             Unwanted::ForGood => true,
+            Unwanted::Failing => {
+                state.strikes(Fault::Failing);
+                return Some(Outcome::Failed { reason: "simulated: something went wrong".to_owned() });
+            }
         };
         state.truth.routes[self.route].refused.insert(number);
         state.strikes(if permanent { Fault::RefusedForGood } else { Fault::Refused });
@@ -306,7 +310,9 @@ impl Sink for Target {
                 for (number, _) in accepted.filter(|_| batch.replay.is_none()) {
                     doubted.remove(number);
                 }
-                call.events.clear();
+                let failed = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Failed { .. }));
+                let numbers = std::mem::take(&mut call.events).into_iter();
+                call.events = numbers.zip(failed).filter_map(|(number, failed)| failed.then_some(number)).collect();
             }
             Err(SinkError { fault: sink::Fault::Event | sink::Fault::Sink | sink::Fault::Throttle, .. }) => {
                 call.events.clear();

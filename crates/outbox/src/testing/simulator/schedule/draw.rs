@@ -136,9 +136,10 @@ fn draw_fault(rng: &mut Rng, scene: &Scene) -> Incident {
         61..=70 => What::Unwanted {
             route: rng.usize(..scene.routes.len()),
             nth: rng.usize(0..30),
-            how: match rng.u8(0..4) {
+            how: match rng.u8(0..5) {
                 0 => Unwanted::Refused(rng.u32(1..7)),
                 1 | 2 => Unwanted::ForGood,
+                3 => Unwanted::Failing,
                 _ => Unwanted::Bomb(if rng.bool() { crate::sink::Fault::Event } else { crate::sink::Fault::Unknown }),
             },
         },

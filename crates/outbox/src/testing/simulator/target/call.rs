@@ -38,7 +38,7 @@ pub(super) struct Call {
     route: usize,
     /// The numbers of its events.
     numbers: Vec<usize>,
-    /// The same, for as long as nobody has said whose fault it is.
+    /// The same, for as long as they failed, or are under way, and nobody has said whose fault it is.
     pub(super) events: Vec<usize>,
 }
 
