@@ -184,7 +184,7 @@ async fn an_idle_shard_is_asked_four_times_a_second_at_most_and_its_position_sta
     let iterators = rig.server.calls("GetShardIterator");
     tokio::time::sleep(Duration::from_secs(3)).await;
     let asked = rig.server.calls("GetRecords") - before;
-    assert!(asked <= 13, "{asked} requests in three seconds");
+    assert!((3..=13).contains(&asked), "{asked} requests in three seconds");
     assert_eq!(rig.server.calls("GetShardIterator"), iterators, "an iterator is used on");
     assert_eq!(rig.checkpoints().await, checkpoints, "an idle relay writes nothing");
     relay.stop().await;
@@ -209,7 +209,7 @@ async fn two_who_read_at_one_place_at_once_have_it_asked_no_more_often_from_then
     let before = rig.server.calls("GetRecords");
     read_for(Duration::from_secs(3)).await;
     let asked = rig.server.calls("GetRecords") - before;
-    assert!(asked <= 13, "{asked} requests in three seconds");
+    assert!((3..=13).contains(&asked), "{asked} requests in three seconds");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -356,6 +356,6 @@ async fn a_shard_whose_child_is_listed_before_its_end_is_asked_no_more_often_tha
     let before = rig.server.calls("GetRecords");
     tokio::time::sleep(Duration::from_secs(3)).await;
     let asked = rig.server.calls("GetRecords") - before;
-    assert!(asked <= 13, "{asked} requests in three seconds");
+    assert!((3..=13).contains(&asked), "{asked} requests in three seconds");
     relay.stop().await;
 }
