@@ -27,6 +27,15 @@ fn write(rig: &Rig, numbers: std::ops::RangeInclusive<u64>) {
     }
 }
 
+/// More than a day passes, and the stream remembers nothing of what was written before.
+fn forget_all(rig: &Rig) {
+    let old = rig.server.shard_of(KEYS[0]);
+    rig.clock.pass(30 * HOUR);
+    rig.server.roll(&old);
+    rig.server.trim(&old, 1000);
+    rig.server.forget(&old);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_was_down_for_longer_than_the_stream_remembers_loses_nothing() {
     let (rig, sink) = (Rig::new().await, sink());
@@ -35,11 +44,7 @@ async fn a_relay_that_was_down_for_longer_than_the_stream_remembers_loses_nothin
     rig.published(&sink).await;
     relay.stop().await;
     write(&rig, 6..=10);
-    let old = rig.server.shard_of(KEYS[0]);
-    rig.clock.pass(30 * HOUR);
-    rig.server.roll(&old);
-    rig.server.trim(&old, 1000);
-    rig.server.forget(&old);
+    forget_all(&rig);
     write(&rig, 11..=12);
     let relay = rig.run(&sink).await;
     rig.published(&sink).await;
@@ -361,11 +366,7 @@ async fn a_route_that_functions_published_begins_with_the_table_though_the_strea
     let (rig, sink) = (Rig::new().await, sink());
     write(&rig, 1..=5);
     rig.bookkeeping.reset_checkpoint(&crate::rig::route(), &TableSource::published_elsewhere()).await.unwrap();
-    let old = rig.server.shard_of(KEYS[0]);
-    rig.clock.pass(30 * HOUR);
-    rig.server.roll(&old);
-    rig.server.trim(&old, 1000);
-    rig.server.forget(&old);
+    forget_all(&rig);
     write(&rig, 6..=8);
     let relay = rig.run(&sink).await;
     rig.published(&sink).await;
