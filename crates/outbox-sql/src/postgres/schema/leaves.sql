@@ -27,6 +27,14 @@ LANGUAGE sql IMMUTABLE AS $$
     SELECT (((drawn + 1) >> 40) + 1) << 40
 $$;
 
+-- The transactions that have begun to write entries and have not ended.
+CREATE OR REPLACE FUNCTION outbox.writing() RETURNS text[]
+LANGUAGE sql VOLATILE AS $$
+    SELECT coalesce(array_agg(DISTINCT l.virtualtransaction), '{}') FROM pg_catalog.pg_locks AS l
+    WHERE l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
+        AND l.relation = 'outbox.entries'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+$$;
+
 -- Proves, a step a call, that the default leaf holds no id from `low` on, so that a leaf can be attached there without a look
 -- through it, with all who write locked out meanwhile. Tells whether that is proven. The constraint refuses nothing even if
 -- nobody ever takes it away again: no id is drawn from there before there is a leaf for it.
@@ -50,8 +58,8 @@ $$;
 -- Makes the next leaf, if the newest has room for less than one more of its kind. A leaf is to last for `span` at the
 -- present rate, and takes from `smallest` to `largest` ids. Gives the name of the leaf that it made.
 --
--- While it is attached, who has drawn an id that no leaf takes waits for the default one, and is refused if the new leaf takes
--- that id. So the new one begins some ids beyond those that are drawn: what lies between goes to the default leaf.
+-- A transaction that has written goes on to write by the leaves that it knows, and is refused with an id of a newer one. So a
+-- leaf is attached while nobody is in the middle of writing; or ids leap to it, once all have ended who were.
 CREATE OR REPLACE FUNCTION outbox.make_leaf(
     span interval DEFAULT '6 hours', smallest bigint DEFAULT 10000, largest bigint DEFAULT 10000000
 ) RETURNS text
@@ -63,6 +71,7 @@ DECLARE
     size bigint;
     low bigint;
     leaf text;
+    writing text[];
 BEGIN
     PERFORM outbox.require_read_committed();
     IF NOT pg_try_advisory_xact_lock(7310026, 1) THEN
@@ -71,8 +80,12 @@ BEGIN
     drawn := outbox.last_drawn();
     SELECT * INTO newest FROM outbox.leaves AS l ORDER BY l.high DESC LIMIT 1;
     IF newest.low = outbox.leap_from(drawn) THEN
-        -- Not at once: a statement that began when there was no such leaf could draw an id of it.
-        IF newest.made_at < clock_timestamp() - interval '10 seconds' THEN
+        -- The leaf is there for all to see now: whoever comes from here on knows it.
+        writing := outbox.writing();
+        IF newest.writers IS NULL THEN
+            UPDATE outbox.leaves AS l SET writers = writing WHERE l.name = newest.name;
+        END IF;
+        IF NOT coalesce(newest.writers, writing) && writing THEN
             PERFORM setval('outbox.entry_ids', newest.low - 1);
         END IF;
         RETURN NULL;
@@ -93,16 +106,17 @@ BEGIN
     IF leaps AND NOT outbox.is_proven_below(outbox.leap_from(drawn)) THEN
         RETURN NULL;
     END IF;
-    LOCK TABLE ONLY outbox.entries IN SHARE UPDATE EXCLUSIVE MODE;
-    LOCK TABLE outbox.entries_default IN ACCESS EXCLUSIVE MODE;
     IF leaps THEN
+        LOCK TABLE ONLY outbox.entries IN SHARE UPDATE EXCLUSIVE MODE;
+        LOCK TABLE outbox.entries_default IN ACCESS EXCLUSIVE MODE;
         low := outbox.leap_from(drawn);
         drawn := low - 1;
     ELSE
+        -- Whoever wrote has ended once this is ours, and who waits for it learns of the new leaf.
+        LOCK TABLE ONLY outbox.entries IN SHARE ROW EXCLUSIVE MODE;
+        LOCK TABLE outbox.entries_default IN ACCESS EXCLUSIVE MODE;
         drawn := outbox.last_drawn();
-        SELECT greatest(
-            newest.high, max(e.id) + 1, CASE WHEN drawn = 0 THEN 1 ELSE drawn + 1 + least(size / 10, 10000) END
-        ) INTO low FROM outbox.entries_default AS e;
+        SELECT greatest(newest.high, drawn + 1, max(e.id) + 1) INTO low FROM outbox.entries_default AS e;
     END IF;
     leaf := 'entries_' || low;
     EXECUTE format('CREATE TABLE outbox.%I (LIKE outbox.entries INCLUDING DEFAULTS)', leaf);

@@ -105,7 +105,9 @@ CREATE TABLE IF NOT EXISTS outbox.leaves (
     made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     drawn bigint NOT NULL,
     -- When it was emptied; then it is a shell that is dropped when it is quiet.
-    emptied_at timestamptz
+    emptied_at timestamptz,
+    -- Who had entries open once it was there, of a leaf that ids leap to: none of them may draw an id of it.
+    writers text[]
 );
 
 -- Takes what has no leaf, as when nobody made one in time.
