@@ -80,6 +80,35 @@ async fn what_was_written_while_a_publication_left_it_out_is_not_lost_however_la
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_later_transaction_wrote_before_the_publication_was_changed_is_not_lost_to_a_relay_that_begins() {
+    let service = Fixture::on(Cluster::start("")).await;
+    let name = slot();
+    let settings = || WalSettings::new().slot(&name);
+    let source = service.open(settings()).await.unwrap();
+    streams(&source).await;
+    drop(source);
+    service.sql("ALTER PUBLICATION outbox DROP TABLE outbox.entries").await;
+    service.sql("BEGIN; SELECT pg_current_xact_id(); ALTER PUBLICATION outbox ADD TABLE outbox.entries").await;
+    let late = service.database.session().await;
+    late.batch_execute("BEGIN; SELECT outbox.write('late', 't', '1'::json)").await.unwrap();
+    service.sql("COMMIT").await;
+    let source = service.open(settings()).await.unwrap();
+    let mut route = Route::new();
+    route.read(&source).await;
+    until("who is waited for is told", async || {
+        source.status().polling.is_some_and(|reason| reason.contains("was changed while the open transaction"))
+    })
+    .await;
+    late.batch_execute("COMMIT").await.unwrap();
+    streams(&source).await;
+    service.write("then").await;
+    route.until(&source, 2).await;
+    let mut keys = route.keys();
+    keys.sort_unstable();
+    assert_eq!(keys, ["late", "then"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_its_publication_the_table_is_polled_and_the_reason_told() {
     let service = Fixture::new().await;
     let source = service.streaming().await;

@@ -29,8 +29,6 @@ pub(super) struct Look {
     pub(super) standbys: String,
     /// Another text whenever the publication was changed, or was removed.
     pub(super) publication: String,
-    /// Whether it was changed by a transaction that is no older than one that is open still.
-    pub(super) is_fresh: bool,
 }
 
 impl Look {
@@ -67,21 +65,16 @@ impl Beside {
                     FROM pg_publication_rel AS r WHERE r.prpubid = p.oid), \
                 (SELECT string_agg(concat_ws('.', n.oid, n.xmin), ',' ORDER BY n.oid) \
                     FROM pg_publication_namespace AS n WHERE n.pnpubid = p.oid)) \
-                FROM pg_publication AS p WHERE p.pubname = $1), ''), \
-            coalesce((SELECT least(age(p.xmin), \
-                (SELECT min(age(r.xmin)) FROM pg_publication_rel AS r WHERE r.prpubid = p.oid), \
-                (SELECT min(age(n.xmin)) FROM pg_publication_namespace AS n WHERE n.pnpubid = p.oid)) \
-                FROM pg_publication AS p WHERE p.pubname = $1) \
-                <= age(pg_snapshot_xmin(pg_current_snapshot())::xid), false)";
+                FROM pg_publication AS p WHERE p.pubname = $1), '')";
         let client = self.connection.client().await?;
         let limit = client.limit();
         let statement = async {
             let row = client.query_typed_one(SQL, &[(&self.publication, Type::TEXT)]).await?;
             let texts: [String; 2] = [row.try_get(0)?, row.try_get(1)?];
-            Ok((texts, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
+            Ok((texts, row.try_get(2)?, row.try_get(3)?))
         };
-        let ([snapshot, written], standbys, publication, is_fresh) = limit.within(LOOKING, statement).await?;
-        Ok(Look { snapshot: read_snapshot(&snapshot)?, written: read_lsn(&written)?, standbys, publication, is_fresh })
+        let ([snapshot, written], standbys, publication) = limit.within(LOOKING, statement).await?;
+        Ok(Look { snapshot: read_snapshot(&snapshot)?, written: read_lsn(&written)?, standbys, publication })
     }
 
     /// Looks at what can be seen, and waits until all of that is flushed: a crash can take none of it back.

@@ -1,10 +1,6 @@
 //! The stream's work, beside those who read: receiving, confirming, and beginning again.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use outbox::{ErrorKind, StoreError};
 use tokio::time::sleep;
@@ -12,6 +8,7 @@ use tokio::time::sleep;
 use super::{
     ROUND,
     chain::Chain,
+    look::Look,
     lsn::Lsn,
     publication,
     replication::Replication,
@@ -105,9 +102,10 @@ async fn session(shared: &Arc<Shared>) -> Result<Infallible, Ended> {
     // First of all: whatever keeps us from reading, the slot holds log.
     let (found, held) = slot::look(&shared.beside, &shared.slot).await?;
     within_the_cap(shared, held).await?;
-    let publication = settled(shared).await?;
+    let look = published(shared).await?;
     match found {
-        Slot::Ready => {}
+        Slot::Ready => wait_for_older(shared, &look).await?,
+        // Making one waits for all who are open.
         Slot::Missing => make(shared).await?,
         Slot::Lost => {
             tracing::warn!(slot = %shared.slot, "the server has thrown away log that the replication slot held; what is missing is read in the table");
@@ -122,6 +120,8 @@ async fn session(shared: &Arc<Shared>) -> Result<Infallible, Ended> {
             return Err(StoreError::new(ErrorKind::Unavailable, message).into());
         }
     }
+    let publication = look.publication;
+    shared.settle(publication.clone());
     let mut replication = Replication::connect(&shared.options).await?;
     let timeline = replication.timeline().await?;
     let mut streaming = replication.start(&shared.slot, &shared.settings.publication, Lsn(0)).await?;
@@ -139,33 +139,38 @@ async fn session(shared: &Arc<Shared>) -> Result<Infallible, Ended> {
     }
 }
 
-/// Makes sure that the log tells of every row from here on; gives the publication as it is now. Who wrote while it was another
-/// may have rows that it left out, and be open still: only once that has ended, its rows are behind where a stream begins.
-async fn settled(shared: &Shared) -> Result<String, Ended> {
+/// Makes sure that the log tells of every row from here on.
+async fn published(shared: &Shared) -> Result<Look, Ended> {
     let look = shared.beside.look().await?;
     standby::refuse(&look, &shared.options).await?;
     {
         let client = shared.beside.connection().client().await?;
         publication::check(&*client, &shared.settings.publication, &shared.layout.target()).await?;
     }
-    let waits = look.is_fresh || shared.republished.load(Relaxed);
-    while waits && shared.beside.snapshot().await?.first_unseen() < look.snapshot.xmax() {
+    Ok(look)
+}
+
+/// Who was open when the publication was changed may have rows that it left out: only once that has ended, they are behind
+/// where a stream begins. No number of the change tells who that is: a later one may have written before its end.
+async fn wait_for_older(shared: &Shared, look: &Look) -> Result<(), Ended> {
+    if shared.is_settled(&look.publication) {
+        return Ok(());
+    }
+    while shared.beside.snapshot().await?.first_unseen() < look.snapshot.xmax() {
         let pin = slot::pin(&shared.beside).await?.map_or_else(|| "a transaction".to_owned(), |pin| pin.to_string());
         shared.stop_streaming(&format!(
-            "the publication `{}` was changed while {pin} was open: the table is polled until that has ended",
+            "if the publication `{}` was changed while {pin} was open, the log may lack some of that: the table is polled until it has ended",
             shared.settings.publication
         ));
         sleep(ROUND).await;
         let (_, held) = slot::look(&shared.beside, &shared.slot).await?;
         within_the_cap(shared, held).await?;
     }
-    shared.republished.store(false, Relaxed);
-    Ok(look.publication)
+    Ok(())
 }
 
 /// What was committed meanwhile may not have been published: the table has it, and nothing of it counts as read.
 fn republished(shared: &Shared) -> StoreError {
-    shared.republished.store(true, Relaxed);
     let message = format!(
         "the publication `{}` was changed while it was read: the table is read, and the log from here on",
         shared.settings.publication

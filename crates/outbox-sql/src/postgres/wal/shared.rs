@@ -1,9 +1,6 @@
 //! What those who read and the stream's work have in common.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicBool, AtomicU64},
-};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64};
 
 use outbox::{PartitionId, Source, StoreError};
 use tokio::sync::{Notify, watch};
@@ -35,8 +32,8 @@ pub(super) struct Shared {
     pub(super) progress: Notify,
     /// There is room for more, or somebody waits to know how far the server is.
     pub(super) pump: Notify,
-    /// The publication was changed, and nothing was read since.
-    pub(super) republished: AtomicBool,
+    /// The publication under which all who are open began to write; `None` while none is known.
+    settled: Mutex<Option<String>>,
     /// There is something to look after.
     pub(super) house: Notify,
 }
@@ -77,13 +74,23 @@ impl Shared {
             told: AtomicU64::new(0),
             progress: Notify::new(),
             pump: Notify::new(),
-            republished: AtomicBool::new(false),
+            settled: Mutex::default(),
             house: Notify::new(),
         }
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody who is open wrote while the publication was another one.
+    pub(super) fn is_settled(&self, publication: &str) -> bool {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(publication)
+    }
+
+    /// All have ended who may have.
+    pub(super) fn settle(&self, publication: String) {
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(publication);
     }
 
     /// The stream's state; `None` while there is no stream.

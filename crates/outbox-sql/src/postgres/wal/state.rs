@@ -120,7 +120,7 @@ mod tests {
 
     fn look(xmax: u64, running: &[u64], written: u64) -> Look {
         let snapshot = Snapshot::new(xmax, running.iter().copied());
-        Look { snapshot, written: Lsn(written), standbys: String::new(), publication: String::new(), is_fresh: false }
+        Look { snapshot, written: Lsn(written), standbys: String::new(), publication: String::new() }
     }
 
     fn transaction(state: &mut State, xid: u32, end: u64) {
