@@ -161,12 +161,13 @@ async fn a_writer_waits_no_longer_than_the_lock_timeout_for_a_leaf_to_be_emptied
 }
 
 #[tokio::test]
-async fn whatever_locks_for_leaves_waits_for_50_ms() {
+async fn whatever_locks_out_writers_waits_for_50_ms() {
     let fixture = Fixture::new().await;
     let limited = "SELECT proname FROM pg_proc WHERE pronamespace = 'outbox'::regnamespace \
         AND 'lock_timeout=50ms' = ANY (proconfig) ORDER BY proname";
     let limited = fixture.rows(limited).await;
-    assert_eq!(limited, ["drop_leaf", "empty_leaf", "make_leaf"].map(|name| format!(r#"{{"proname":"{name}"}}"#)));
+    let locking = ["drop_leaf", "empty_leaf", "make_leaf", "raise_incarnation"];
+    assert_eq!(limited, locking.map(|name| format!(r#"{{"proname":"{name}"}}"#)));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Who holds entries back is named.
 
-use outbox::BusinessStore as _;
+use std::time::Duration;
+
+use outbox::{BusinessStore as _, ErrorKind};
 use outbox_sql::postgres::{ConnectOptions, Grants, PostgresStore, StoreOptions};
 
 use crate::fixture::Service;
@@ -49,4 +51,28 @@ async fn a_relay_with_no_more_rights_than_it_needs_names_it_too() {
     let oldest = oldest.expect("one is open");
     assert!(oldest.holder.contains(&format!("process {pid}, `import`, role `postgres`")), "{}", oldest.holder);
     assert_eq!(oldest.since.to_string(), "2026-11-21T09:30:00Z", "a later one was recorded then");
+}
+
+#[tokio::test]
+async fn an_adoption_that_waits_for_a_writer_holds_up_no_other_and_names_it() {
+    const SOON: Duration = Duration::from_secs(5);
+    let service = Service::new().await;
+    let store = service.store().await;
+    let (open, other) = (service.session().await, service.session().await);
+    other.batch_execute("SELECT outbox.write('b', 't')").await.unwrap();
+    open.batch_execute("BEGIN; SELECT outbox.write('a', 't')").await.unwrap();
+    let pid: i32 = open.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let raising = tokio::spawn({
+        let store = store.clone();
+        async move { store.raise_incarnation(None, false).await }
+    });
+    while !raising.is_finished() {
+        let written = tokio::time::timeout(SOON, other.batch_execute("SELECT outbox.write('b', 't')")).await;
+        written.expect("nobody waits for the writer that is open").unwrap();
+    }
+    let refused = raising.await.unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert!(refused.to_string().contains(&format!("pg_terminate_backend({pid})")), "{refused}");
+    open.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(store.raise_incarnation(None, false).await.unwrap(), 2);
 }

@@ -7,13 +7,14 @@
 CREATE OR REPLACE FUNCTION outbox.raise_incarnation(
     passed pg_snapshot, upto pg_snapshot, through bigint, restamp boolean
 ) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $$
 DECLARE
     raised integer;
     latest xid8;
 BEGIN
     PERFORM outbox.require_read_committed();
-    -- Who writes has locked a head, and so is done with by now, or waits and then takes the new incarnation.
+    -- Who writes has locked a head, and so is done with by now, or waits and then takes the new incarnation. Whoever writes
+    -- queues behind this lock while it waits, so it gives up soon; it is for the caller to try again.
     LOCK TABLE outbox.heads IN SHARE ROW EXCLUSIVE MODE;
     UPDATE outbox.meta AS m SET incarnation = m.incarnation + 1 RETURNING m.incarnation INTO raised;
     -- Entries that a dump brought along carry numbers of another server's transactions: as long as this one has not given
