@@ -186,7 +186,7 @@ impl WalSource {
         };
         check_slot_name(&slot)?;
         slot::look(&beside, &slot).await?;
-        standby::refuse(&beside.look().await?, &options).await?;
+        standby::refuse(&beside.look().await?.standbys, &options).await?;
         // Whether we may replicate is known only once we try to.
         drop(replication::Replication::connect(&options).await?);
         let shared = shared::Shared::new(table, beside, options, slot, (layout, settings));

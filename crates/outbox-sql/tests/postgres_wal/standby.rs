@@ -1,11 +1,12 @@
 //! Behind a synchronous standby the log tells of commits that nobody can see yet. Who reads the log is none.
 
 use outbox::{Source as _, source::Limit};
-use outbox_sql::postgres::wal::WalSettings;
+use outbox_sql::postgres::{Layout, Mapping, wal::WalSettings};
 
 use crate::{
     cluster::Cluster,
     fixture::{Fixture, Route, slot, streams, until, write},
+    foreign::{DEBEZIUM, Foreign, kinds, page},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,4 +67,36 @@ async fn no_commit_waits_for_the_relay_as_for_a_standby() {
     service.write("then").await;
     let mut route = Route::new();
     route.until(&source, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_waits_for_a_relay_that_reads_the_log_alone() {
+    let service = Foreign::on(Cluster::start(""), DEBEZIUM, Mapping::of(Layout::Debezium)).await;
+    let (store, start) = service.begun().await;
+    page(&store, &start, 10).await.unwrap();
+    until("the stream is all that is there", async || {
+        service.text("SELECT count(*) FROM pg_stat_replication").await == "1"
+    })
+    .await;
+    let set = async |names: &str| {
+        service.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).await;
+        service.sql("SELECT pg_reload_conf()").await;
+    };
+    set("*").await;
+    until("reading is refused, and what to do is told", async || {
+        let refused = page(&store, &start, 10).await.err();
+        refused.is_some_and(|error| error.kind().retry() && error.to_string().contains("synchronous_standby_names"))
+    })
+    .await;
+    until("nobody is there that the server could take for one", async || {
+        service.text("SELECT count(*) FROM pg_stat_replication").await == "0"
+    })
+    .await;
+    set("").await;
+    until("it is read on", async || page(&store, &start, 10).await.is_ok()).await;
+    service.write("1", "then").await;
+    until("what comes then is read", async || {
+        page(&store, &start, 10).await.is_ok_and(|page| kinds(&page.records) == ["then"])
+    })
+    .await;
 }

@@ -102,7 +102,7 @@ impl LogStore {
         // Whether we may replicate is known only once we try to.
         drop(Replication::connect(&options).await?);
         let beside = Beside::new(Connection::new(options.clone()), settings.publication.clone());
-        standby::refuse(&beside.look().await?, &options).await?;
+        standby::refuse(&beside.look().await?.standbys, &options).await?;
         let inner = Alone {
             store,
             connection: Connection::new(options.clone()),

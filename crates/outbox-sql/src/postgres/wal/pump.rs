@@ -142,7 +142,7 @@ async fn session(shared: &Arc<Shared>) -> Result<Infallible, Ended> {
 /// Makes sure that the log tells of every row from here on.
 async fn published(shared: &Shared) -> Result<Look, Ended> {
     let look = shared.beside.look().await?;
-    standby::refuse(&look, &shared.options).await?;
+    standby::refuse(&look.standbys, &shared.options).await?;
     {
         let client = shared.beside.connection().client().await?;
         publication::check(&*client, &shared.settings.publication, &shared.layout.target()).await?;

@@ -5,27 +5,25 @@
 
 use outbox::{ErrorKind, StoreError};
 
-use super::look::Look;
 use crate::postgres::connection::ConnectOptions;
 
-/// Makes sure that no commit waits for this reader.
+/// Makes sure that no commit waits for this reader, where the server's setting is `standbys`.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if commits would, with what to do.
-pub(super) async fn refuse(look: &Look, options: &ConnectOptions) -> Result<(), StoreError> {
-    if look.standbys.is_empty() {
+pub(super) async fn refuse(standbys: &str, options: &ConnectOptions) -> Result<(), StoreError> {
+    if standbys.is_empty() {
         return Ok(());
     }
     let config = options.config().await?;
     let application = config.get_application_name().unwrap_or_default();
-    if !fits(&look.standbys, application) {
+    if !fits(standbys, application) {
         return Ok(());
     }
     let message = format!(
-        "`synchronous_standby_names` is `{}`, which takes this relay, `{application}`, for a standby, and commits would wait for \
+        "`synchronous_standby_names` is `{standbys}`, which takes this relay, `{application}`, for a standby, and commits would wait for \
          it for ever: name the standbys there, as ALTER SYSTEM SET synchronous_standby_names = 'standby1'; SELECT \
-         pg_reload_conf(); or give the relay another `application_name` in its URL, or read by polling",
-        look.standbys
+         pg_reload_conf(); or give the relay another `application_name` in its URL, or read by polling"
     );
     Err(StoreError::new(ErrorKind::Invalid, message))
 }

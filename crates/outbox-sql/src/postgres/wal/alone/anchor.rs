@@ -27,12 +27,19 @@ pub(super) struct Look {
     pub(super) snapshot: Snapshot,
     /// Up to where the log was written.
     pub(super) written: Lsn,
-    /// Whether commits wait for a standby.
-    pub(super) gated: bool,
+    /// The standbys that commits wait for, as the server's setting names them.
+    pub(super) standbys: String,
     /// Which of the histories of the log the server writes.
     pub(super) timeline: u32,
     /// Another text whenever the publication of the table was changed, or made anew.
     pub(super) publication: String,
+}
+
+impl Look {
+    /// What may be given out, if that is not everything: what can be seen, where commits wait for a standby.
+    pub(super) fn gate(&self) -> Option<Snapshot> {
+        (!self.standbys.is_empty()).then(|| self.snapshot.clone())
+    }
 }
 
 /// Since when the log is known to be whole, kept with each registered route: `@0~0/1/16B3748#16B3748#16400.760.16403.761`.
@@ -113,7 +120,7 @@ impl Alone {
             coalesce(s.wal_status = 'lost' OR s.restart_lsn IS NULL, true), s.confirmed_flush_lsn::text, \
             pg_wal_lsn_diff(pg_current_wal_insert_lsn(), s.restart_lsn)::bigint, \
             pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, \
-            current_setting('synchronous_standby_names') <> '', \
+            current_setting('synchronous_standby_names'), \
             pg_walfile_name(pg_current_wal_insert_lsn()), \
             coalesce((SELECT concat_ws('.', p.oid, p.xmin, \
                 (SELECT concat_ws('.', r.oid, r.xmin) FROM pg_publication_rel AS r \
@@ -145,7 +152,7 @@ impl Alone {
             held: held.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default(),
             snapshot: read_snapshot(&text(4)?)?,
             written: read_lsn(&text(5)?)?,
-            gated: row.try_get(6).map_err(of)?,
+            standbys: text(6)?,
             timeline,
             publication: text(8)?,
         })

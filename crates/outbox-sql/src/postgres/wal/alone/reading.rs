@@ -11,7 +11,13 @@ use outbox::{
 };
 use tokio::sync::MutexGuard;
 
-use super::{Alone, anchor::Mark, buffer::Buffer, place::Place, stream::Stream};
+use super::{
+    Alone,
+    anchor::{Look, Mark},
+    buffer::Buffer,
+    place::Place,
+    stream::Stream,
+};
 use crate::postgres::wal::{
     replication::{Replication, literal},
     rows::Rows,
@@ -63,9 +69,7 @@ impl Alone {
         self.store.inner.check_latest_claim().await?;
         let (mark, look) = (self.mark().await?, self.look().await?);
         self.check(&look, &mark, place)?;
-        standby::refuse(&self.beside.look().await?, &self.options)
-            .await
-            .map_err(|error| StoreError::new(ErrorKind::Unavailable, error.to_string()))?;
+        self.refuse(&look).await?;
         let producer = self.store.identity().await?.producer;
         let mut session = Replication::connect(&self.options).await?;
         let copy = format!("{}_", self.slot);
@@ -83,11 +87,26 @@ impl Alone {
         if from != place {
             buffer.expect_nothing();
         }
-        buffer.gate(look.gated.then_some(look.snapshot));
+        buffer.gate(look.gate());
         let rows = Rows::new(&producer, self.layout.clone());
         tracing::debug!(slot = %self.slot, from = %from.lsn, "a stream of the server's log begins");
         let stream = Stream::begin(buffer, streaming, rows, self.news.clone(), self.settings.clock.clone());
         Ok(Arc::new(stream))
+    }
+
+    /// Makes sure that no commit waits for a stream, as for a standby.
+    async fn refuse(&self, look: &Look) -> Result<(), StoreError> {
+        let refused = standby::refuse(&look.standbys, &self.options).await;
+        refused.map_err(|error| StoreError::new(ErrorKind::Unavailable, error.to_string()))
+    }
+
+    /// The same while there are streams: they end, so that the commits do.
+    pub(super) async fn end_if_waited_for(&self, look: &Look) -> Result<(), StoreError> {
+        let refused = self.refuse(look).await;
+        if refused.is_err() {
+            self.streams.lock().await.clear();
+        }
+        refused
     }
 
     /// What comes behind `place`, once all that was committed before has come.
@@ -101,7 +120,8 @@ impl Alone {
         let seen = *self.news.borrow();
         let look = self.look().await?;
         let flushed = self.beside.flushed().await?;
-        stream.with(|buffer| buffer.gate(look.gated.then_some(look.snapshot)));
+        self.end_if_waited_for(&look).await?;
+        stream.with(|buffer| buffer.gate(look.gate()));
         let is_enough = |buffer: &Buffer| {
             !buffer.is_to_prove() && buffer.find(place).is_some_and(|index| buffer.behind(index).0 > 0)
         };

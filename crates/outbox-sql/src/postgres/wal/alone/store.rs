@@ -62,6 +62,7 @@ impl Alone {
     async fn keep(&self, passed: Place) -> Result<(), StoreError> {
         self.store.inner.check_latest_claim().await?;
         let (mark, look) = (self.mark().await?, self.look().await?);
+        self.end_if_waited_for(&look).await?;
         self.check(&look, &mark, passed)?;
         let is_much = look.held > self.settings.budget;
         if is_much && !self.is_much.swap(is_much, Relaxed) {

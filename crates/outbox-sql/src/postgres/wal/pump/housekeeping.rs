@@ -68,7 +68,7 @@ async fn look(shared: &Shared, first: &Look) -> Result<Snapshot, StoreError> {
     if look.publication != first.publication {
         return Err(republished(shared));
     }
-    standby::refuse(&look, &shared.options).await?;
+    standby::refuse(&look.standbys, &shared.options).await?;
     let held_back = shared.with(|state| {
         let before = state.chain.is_held_back();
         state.saw(&look, asked);
