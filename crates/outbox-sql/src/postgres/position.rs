@@ -31,7 +31,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use snapshot::Snapshot;
+pub(crate) use snapshot::{Snapshot, fitted};
 
 /// A text that is no position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use tokio_postgres::types::Type;
 use super::{
     PostgresStore,
     failure::store_error,
-    position::{self, Snapshot, Standing},
+    position::{self, Snapshot, Standing, fitted},
     store::start,
 };
 
@@ -130,8 +130,8 @@ pub(super) async fn newest(using: &Using<'_>, seen: &Snapshot) -> Result<Option<
     const LOOKING: &str = "looking for the latest entry";
     const SQL: &str = "SELECT e.xid FROM outbox.entries AS e WHERE pg_visible_in_snapshot(e.xid, $1::text::pg_snapshot) \
          ORDER BY e.xid DESC, e.id DESC LIMIT 1";
-    let seen = seen.to_sql();
-    let row = using.within(LOOKING, using.client().query_typed_opt(&using.sql(SQL), &[(&seen, Type::TEXT)])).await?;
+    let (sql, seen) = (fitted(using.sql(SQL), &[(1, seen)]), seen.to_sql());
+    let row = using.within(LOOKING, using.client().query_typed_opt(&sql, &[(&seen, Type::TEXT)])).await?;
     let xid = row.map(|row| row.try_get::<_, Eight>(0)).transpose().map_err(store_error(LOOKING))?;
     Ok(xid.map(|xid| xid.0.cast_unsigned()))
 }

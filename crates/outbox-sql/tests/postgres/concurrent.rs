@@ -66,7 +66,7 @@ async fn who_waits_for_an_adoption_writes_under_the_new_incarnation() {
         }
     }
     let mut client = fixture.database.session().await;
-    let raising = "SELECT outbox.raise_incarnation(pg_current_snapshot(), pg_current_snapshot(), 0, false)";
+    let raising = "SELECT outbox.raise_incarnation('{}', '{}', 0, false)";
     fixture.sql(&format!("BEGIN; {raising}")).await;
     let mut writers = tokio::task::JoinSet::new();
     for (client, call) in sessions {

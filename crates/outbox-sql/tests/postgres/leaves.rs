@@ -177,7 +177,7 @@ async fn what_would_go_by_an_old_snapshot_is_refused() {
         "make_leaf()",
         "drop_leaf()",
         "empty_leaf(ARRAY[pg_current_snapshot()], 1, now())",
-        "raise_incarnation(pg_current_snapshot(), pg_current_snapshot(), 0, false)",
+        "raise_incarnation('{}', '{}', 0, false)",
     ] {
         for level in ["REPEATABLE READ", "SERIALIZABLE"] {
             let refused = fixture.refusal(&format!("BEGIN ISOLATION LEVEL {level}; SELECT outbox.{call}")).await;

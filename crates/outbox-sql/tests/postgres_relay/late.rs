@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use futures_util::SinkExt;
+use outbox::Source as _;
 
 use crate::{
     fixture::Service,
-    reader::{PLENTY, Reader},
+    reader::{PLENTY, Reader, partition},
 };
 
 /// What is read before and after `later` has committed.
@@ -166,6 +167,26 @@ async fn of_many_transactions_in_a_row_that_were_not_read_none_is_passed_whateve
     reader.read_all().await;
     assert_eq!(reader.records.len(), 5_002);
     assert!(reader.came().contains(&"low id".to_owned()));
+}
+
+#[tokio::test]
+async fn two_hundred_million_transactions_in_a_row_that_were_not_read_are_no_more_to_ask_for_than_a_few() {
+    const END: u64 = 200_000_000;
+    let service = Service::new().await;
+    let client = service.session().await;
+    let first: String = client.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap().get(0);
+    client.batch_execute("INSERT INTO outbox.entries (type) SELECT 't' FROM generate_series(1, 5000)").await.unwrap();
+    let mut reader = Reader::new(service.store().await).await;
+    let wide = outbox::Position::new(format!("@{END}-1*{}/0/0", END - first.parse::<u64>().unwrap()));
+    reader.position = wide.clone();
+    let backlog = reader.store.backlog(&partition(), &wide).await.unwrap();
+    assert_eq!((backlog.entries, backlog.exact), (5_000, true));
+    reader.read_all().await;
+    assert_eq!(reader.records.len(), 5_000);
+    reader.position = wide;
+    client.batch_execute("SELECT outbox.write('a', 't')").await.unwrap();
+    let page = reader.read(outbox::source::Limit { events: 100, ..PLENTY }).await.unwrap();
+    assert_eq!(page, 100, "each page is asked for by ranges");
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! A snapshot: which transactions had ended at a moment.
 
-use std::{cmp::Ordering, fmt::Write, iter::once, ops::Range};
+use std::{borrow::Cow, cmp::Ordering, fmt::Write, iter::once, ops::Range};
 
 use super::Malformed;
+
+/// More running ones than these are not written out for a statement one by one.
+const WIDE: u64 = 4_096;
 
 /// Which transactions had ended at a moment, as `pg_current_snapshot()` says: all below `xmax` but those that were running,
 /// prepared ones among these. Transactions are numbered with 64 bits, so no number comes twice.
@@ -123,8 +126,33 @@ impl Snapshot {
         Ok(Self::new(number(xmax)?, running))
     }
 
-    /// As PostgreSQL reads it.
+    /// As a parameter of a statement that is [`fitted`] to it.
     pub(crate) fn to_sql(&self) -> String {
+        if self.is_wide() { self.unseen_sql() } else { self.listed() }
+    }
+
+    /// What it does not see, as PostgreSQL reads an `int8multirange`.
+    pub(crate) fn unseen_sql(&self) -> String {
+        let mut text = String::from("{");
+        for Range { start, end } in &self.running {
+            // Writing to a string does not fail.
+            let _ = write!(text, "[{start},{end}),");
+        }
+        let _ = write!(text, "[{},)}}", self.xmax);
+        text
+    }
+
+    /// The same or less, so that it can be written as PostgreSQL's own snapshots are.
+    pub(crate) fn narrowed(&self) -> Self {
+        if self.is_wide() { self.below(self.first_unseen()) } else { self.clone() }
+    }
+
+    fn is_wide(&self) -> bool {
+        self.width() > WIDE
+    }
+
+    /// As PostgreSQL writes and reads a `pg_snapshot`.
+    fn listed(&self) -> String {
         // Zero is no transaction's number, and refused.
         let (xmin, xmax) = (self.first_unseen().max(1), self.xmax.max(1));
         let mut text = format!("{xmin}:{xmax}:");
@@ -208,6 +236,18 @@ impl PartialOrd for Snapshot {
 }
 
 /// Digits only, as every number in a position is.
+/// `sql` for these snapshots, each with the number of its parameter: where one is wide, the statement's
+/// `pg_visible_in_snapshot(e.xid, $number::text::pg_snapshot)` looks among ranges instead.
+pub(crate) fn fitted<'s>(sql: impl Into<Cow<'s, str>>, snapshots: &[(usize, &Snapshot)]) -> Cow<'s, str> {
+    let wide = snapshots.iter().filter(|(_, snapshot)| snapshot.is_wide());
+    wide.fold(sql.into(), |sql, (number, _)| {
+        let listed = format!("pg_visible_in_snapshot(e.xid, ${number}::text::pg_snapshot)");
+        // Read from its text once, not for each row.
+        let ranges = format!("(NOT e.xid::text::bigint <@ (SELECT ${number}::text::int8multirange))");
+        Cow::Owned(sql.replace(&listed, &ranges))
+    })
+}
+
 pub(super) fn number(text: &str) -> Result<u64, Malformed> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten().ok_or(Malformed)
@@ -264,6 +304,23 @@ mod tests {
         assert!(snapshot.sees(5_000_000_000) && !snapshot.sees(4_999_999_999) && !snapshot.sees(9) && snapshot.sees(8));
         let later = Snapshot::new(6_000_000_000, [4_000_000_000]);
         assert_eq!(snapshot.seen_by_either(&later.below(snapshot.xmax())), later.below(5_000_000_001));
+    }
+
+    #[test]
+    fn a_statement_looks_for_millions_of_transactions_by_ranges() {
+        const SQL: &str = "pg_visible_in_snapshot(e.xid, $1::text::pg_snapshot) \
+            OR pg_visible_in_snapshot(e.xid, $11::text::pg_snapshot)";
+        let (narrow, wide) = (Snapshot::new(10, [9, 7]), Snapshot::new(10, [9, 7]).and(200_000_000));
+        assert_eq!(wide.to_sql(), "{[7,8),[9,200000000),[200000001,)}");
+        assert_eq!(wide.narrowed(), Snapshot::new(7, []));
+        assert_eq!(narrow.narrowed(), narrow);
+        assert_eq!(Snapshot::EMPTY.unseen_sql(), "{[0,)}");
+        assert_eq!(fitted(SQL, &[(1, &narrow), (11, &narrow)]), SQL);
+        assert_eq!(
+            fitted(SQL, &[(1, &narrow), (11, &wide)]),
+            "pg_visible_in_snapshot(e.xid, $1::text::pg_snapshot) \
+             OR (NOT e.xid::text::bigint <@ (SELECT $11::text::int8multirange))"
+        );
     }
 
     #[test]

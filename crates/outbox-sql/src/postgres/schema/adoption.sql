@@ -1,11 +1,11 @@
 -- Going on after history went backwards, as in a restored backup. `outbox adopt` calls it.
 
--- Raises the incarnation, and moves into it, if `restamp`, all entries that are not among what `passed` sees, nor up to
--- `through` among what `upto` sees; with them the heads that stand at one of these. An entry that follows one that moves takes
+-- Raises the incarnation, and moves into it, if `restamp`, all entries whose transaction is among those `not_passed`, but for
+-- those up to `through` of one that is not among `not_upto`; with them the heads that stand at one of these. An entry that follows one that moves takes
 -- its `after` along; the first of each key that moves keeps naming a predecessor of the old incarnation, which is where
 -- consumers stand if nothing of that key was lost. Gives the new incarnation.
 CREATE OR REPLACE FUNCTION outbox.raise_incarnation(
-    passed pg_snapshot, upto pg_snapshot, through bigint, restamp boolean
+    not_passed int8multirange, not_upto int8multirange, through bigint, restamp boolean
 ) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $$
 DECLARE
@@ -26,13 +26,12 @@ BEGIN
             after = CASE
                 WHEN EXISTS (
                     SELECT FROM outbox.entries AS p WHERE p.id = e.previous_id
-                        AND NOT pg_visible_in_snapshot(p.xid, passed)
-                        AND NOT (p.id <= through AND pg_visible_in_snapshot(p.xid, upto))
+                        AND p.xid::text::bigint <@ not_passed
+                        AND (p.id > through OR p.xid::text::bigint <@ not_upto)
                 ) THEN raised || substr(e.after, strpos(e.after, '.'))
                 ELSE e.after
             END
-        WHERE NOT pg_visible_in_snapshot(e.xid, passed)
-            AND NOT (e.id <= through AND pg_visible_in_snapshot(e.xid, upto));
+        WHERE e.xid::text::bigint <@ not_passed AND (e.id > through OR e.xid::text::bigint <@ not_upto);
         UPDATE outbox.heads AS h SET incarnation = e.incarnation, after = e.after
         FROM outbox.entries AS e
         WHERE e.id = h.entry_id AND e.incarnation = raised;

@@ -20,7 +20,7 @@ const KEEPING: [&str; 4] = [
     "make_leaf(interval, bigint, bigint)",
     "empty_leaf(pg_snapshot[], bigint, timestamptz)",
     "drop_leaf()",
-    "raise_incarnation(pg_snapshot, pg_snapshot, bigint, boolean)",
+    "raise_incarnation(int8multirange, int8multirange, bigint, boolean)",
 ];
 
 /// What roles may do, as GRANTs to be run by the schema's owner. The roles are there already.

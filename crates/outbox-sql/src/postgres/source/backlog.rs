@@ -11,7 +11,7 @@ use super::{
 use crate::postgres::{
     decode::from_micros,
     failure::store_error,
-    position::{Reading, Standing},
+    position::{Reading, Standing, fitted},
 };
 
 const MEASURING: &str = "measuring the backlog";
@@ -52,7 +52,7 @@ pub(super) async fn behind(using: &mut Using<'_>, standing: &Standing) -> Result
         (&COUNTED, Type::INT8),
         (&last, Type::TEXT_ARRAY),
     ];
-    let sql = using.sql(SQL);
+    let sql = fitted(using.sql(SQL), &[(2, to), (3, &standing.passed)]);
     let row = using.open(MEASURING, async |client| client.query_typed_one(&sql, &params).await).await?;
     using.close(MEASURING).await?;
     let number = |column| row.try_get::<_, Option<i64>>(column).map_err(store_error(MEASURING));

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::postgres::{
     failure::store_error,
-    position::{LogPlace, Snapshot},
+    position::{LogPlace, Snapshot, fitted},
 };
 
 const MEASURING: &str = "looking where unread entries begin";
@@ -60,11 +60,12 @@ pub(super) async fn of_backlog(
          AND pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot) ORDER BY e.xid, e.id LIMIT {SEARCHED}) AS o)) AS u"
     );
     let (first, last) = bounds(&passed.running_seen_by(to));
+    let sql = fitted(using.sql(&searched), &[(2, to)]);
     let (xmax, to) = (passed.xmax().to_string(), to.to_sql());
     let params: [Param<'_>; 4] =
         [(&xmax, Type::TEXT), (&to, Type::TEXT), (&first, Type::TEXT_ARRAY), (&last, Type::TEXT_ARRAY)];
     let read = async {
-        let row = using.client().query_typed_one(&using.sql(&searched), &params).await?;
+        let row = using.client().query_typed_one(&sql, &params).await?;
         Ok::<(i64, [Option<i64>; 3]), tokio_postgres::Error>((
             row.try_get(0)?,
             [row.try_get(1)?, row.try_get(2)?, row.try_get(3)?],
@@ -83,11 +84,11 @@ pub(super) async fn of_rest(
     above: Option<i64>,
 ) -> Result<Option<Extent>, StoreError> {
     let seen = Seen::by(passed, Some(to), above.unwrap_or(i64::MIN));
-    let sql = super::unseen::measure_sql(&seen);
+    let sql = fitted(using.sql(super::unseen::measure_sql(&seen)), &[(7, to)]);
     let none: Option<String> = None;
     let nothing: [Param<'_>; 4] = [(&none, Type::TEXT), (&none, Type::TEXT), (&none, Type::TEXT), (&none, Type::TEXT)];
     let params: Vec<Param<'_>> = nothing.into_iter().chain(seen.params()).collect();
-    let row = using.within(MEASURING, using.client().query_typed_one(&using.sql(sql), &params)).await?;
+    let row = using.within(MEASURING, using.client().query_typed_one(&sql, &params)).await?;
     let read = |column| row.try_get::<_, Option<i64>>(column).map_err(store_error(MEASURING));
     let (Some(rows), Some(first), Some(last), top) = (read(0)?, read(1)?, read(2)?, read(3)?) else { return Ok(None) };
     match above {

@@ -10,7 +10,10 @@ use super::{
     unseen::{self, Seen},
     values::COLUMNS,
 };
-use crate::postgres::{failure::store_error, position::Snapshot};
+use crate::postgres::{
+    failure::store_error,
+    position::{Snapshot, fitted},
+};
 
 const READING: &str = "reading entries";
 
@@ -38,7 +41,7 @@ static WALK: LazyLock<String> = LazyLock::new(|| {
     within(&rows, "$6")
 });
 
-/// By the index on transactions, then each row by its id: see [`Seen::params`] for `$5` to `$9`; `$1` rows and `$2` bytes at
+/// By the index on transactions, then each row by its id: see [`Seen::params`] for `$5` to `$10`; `$1` rows and `$2` bytes at
 /// most.
 static PICK: LazyLock<[String; 2]> = LazyLock::new(|| {
     [false, true].map(|with_running| {
@@ -75,6 +78,7 @@ pub(super) async fn walk(
     (passed, to): (&Snapshot, &Snapshot),
     most: Most,
 ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+    let sql = fitted(using.sql(&WALK), &[(3, to), (4, passed)]);
     let (to, passed) = (to.to_sql(), passed.to_sql());
     let params: [Param<'_>; 6] = [
         (&above, Type::INT8),
@@ -84,7 +88,7 @@ pub(super) async fn walk(
         (&most.rows, Type::INT8),
         (&most.bytes, Type::INT8),
     ];
-    using.within(READING, using.client().query_typed(&using.sql(&WALK), &params)).await
+    using.within(READING, using.client().query_typed(&sql, &params)).await
 }
 
 /// The last id above `above` before which there is no row: where a walk goes on that came upon none.
@@ -114,6 +118,6 @@ pub(super) async fn pick(
     .into_iter()
     .chain(seen.params())
     .collect();
-    let sql = &PICK[usize::from(seen.has_running())];
-    using.within(READING, using.client().query_typed(&using.sql(sql), &params)).await
+    let sql = fitted(using.sql(&PICK[usize::from(seen.has_running())]), &[(7, to)]);
+    using.within(READING, using.client().query_typed(&sql, &params)).await
 }

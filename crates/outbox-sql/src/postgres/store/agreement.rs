@@ -10,7 +10,7 @@ use super::Inner;
 use crate::postgres::{
     failure::store_error,
     history::Seen,
-    position::{Reading, Standing, row_of},
+    position::{Reading, Snapshot, Standing, fitted, row_of},
     source::{Param, Using, lost},
 };
 
@@ -54,18 +54,18 @@ impl Inner {
 
 /// What a position is not past, for a statement: neither what `passed` sees, nor of what `to` sees up to an id.
 pub(super) struct Unread {
-    pub(super) passed: String,
-    pub(super) to: String,
+    pub(super) passed: Snapshot,
+    pub(super) to: Snapshot,
     pub(super) through: i64,
 }
 
 impl Unread {
     pub(super) fn of(standing: &Standing) -> Self {
-        let passed = standing.passed.to_sql();
+        let passed = standing.passed.clone();
         match &standing.reading {
             Reading::Rest | Reading::Log { .. } => Self { to: passed.clone(), passed, through: i64::MIN },
             Reading::Range { to, last, .. } => {
-                Self { passed, to: to.to_sql(), through: last.map_or(i64::MIN, |last| last.id) }
+                Self { passed, to: to.clone(), through: last.map_or(i64::MIN, |last| last.id) }
             }
         }
     }
@@ -74,8 +74,10 @@ impl Unread {
         const SQL: &str = "SELECT count(*) FROM outbox.entries AS e \
             WHERE NOT pg_visible_in_snapshot(e.xid, $1::text::pg_snapshot) \
             AND NOT (e.id <= $3 AND pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot))";
-        let params: [Param<'_>; 3] = [(&self.passed, Type::TEXT), (&self.to, Type::TEXT), (&self.through, Type::INT8)];
-        let row = using.within_long(COMPARING, using.client().query_typed_one(&using.sql(SQL), &params)).await?;
+        let sql = fitted(using.sql(SQL), &[(1, &self.passed), (2, &self.to)]);
+        let (passed, to) = (self.passed.to_sql(), self.to.to_sql());
+        let params: [Param<'_>; 3] = [(&passed, Type::TEXT), (&to, Type::TEXT), (&self.through, Type::INT8)];
+        let row = using.within_long(COMPARING, using.client().query_typed_one(&sql, &params)).await?;
         let count: i64 = row.try_get(0).map_err(store_error(COMPARING))?;
         Ok(count.unsigned_abs())
     }

@@ -19,7 +19,7 @@ use crate::postgres::{
 };
 
 const RAISING: &str = "raising the incarnation";
-const RAISE: &str = "SELECT outbox.raise_incarnation($1::text::pg_snapshot, $2::text::pg_snapshot, $3, $4)";
+const RAISE: &str = "SELECT outbox.raise_incarnation($1::text::int8multirange, $2::text::int8multirange, $3, $4)";
 /// How often the locks are asked for: each time for a moment only, as writers queue behind.
 const TRIES: u32 = 20;
 const BETWEEN: Duration = Duration::from_millis(250);
@@ -34,6 +34,7 @@ impl Inner {
             None => Standing::BEGINNING,
         };
         let Unread { passed, to, through } = Unread::of(&standing);
+        let (passed, to) = (passed.unseen_sql(), to.unseen_sql());
         let params: [Param<'_>; 4] =
             [(&passed, Type::TEXT), (&to, Type::TEXT), (&through, Type::INT8), (&restamp, Type::BOOL)];
         let row = self.raise(&params).await?;

@@ -11,7 +11,7 @@ use crate::postgres::{
     connection::query_read_committed,
     decode::to_micros,
     failure::store_error,
-    position::{Row, Standing},
+    position::{Row, Standing, fitted},
     source::Param,
 };
 
@@ -39,6 +39,8 @@ impl Inner {
         // In a range, all up to the proof is visible in where the range goes to; otherwise in what was passed.
         let Unread { passed: at_rest, to, .. } = Unread::of(passed);
         let seen = if passed.last().is_some() { to } else { at_rest };
+        // What it leaves out of a wide one for now, it removes once that is narrower.
+        let seen = seen.narrowed().to_sql();
         let params: [Param<'_>; 3] = [(&seen, Type::TEXT), (&keep, Type::INT8), (&before, Type::INT8)];
         let client = self.keeper.client().await?;
         let limit = client.limit().for_many_rows();
@@ -60,12 +62,10 @@ impl Inner {
         if let Some(seen) = known {
             return Ok(Some(seen.row.id));
         }
+        let sql = fitted(self.entries.sql(SQL), &[(1, &passed.passed)]);
         let seen = passed.passed.to_sql();
         let client = self.keeper.client().await?;
-        let row = client
-            .limit()
-            .within(PURGING, client.query_typed_opt(&self.entries.sql(SQL), &[(&seen, Type::TEXT)]))
-            .await?;
+        let row = client.limit().within(PURGING, client.query_typed_opt(&sql, &[(&seen, Type::TEXT)])).await?;
         row.map(|row| row.try_get(0)).transpose().map_err(store_error(PURGING))
     }
 
@@ -102,6 +102,8 @@ impl Inner {
              gone AS (DELETE FROM {} AS d USING due WHERE d.{} = due.id RETURNING 1) SELECT count(*) FROM gone",
             mapped.table, mapped.id
         );
+        let sql = fitted(self.entries.sql(&sql), &[(3, &at_rest), (4, &to)]);
+        let (at_rest, to) = (at_rest.to_sql(), to.to_sql());
         let params: [Param<'_>; 6] = [
             (&proof, Type::INT8),
             (&newest, Type::INT8),
@@ -111,7 +113,6 @@ impl Inner {
             (&before, Type::INT8),
         ];
         let client = self.keeper.client().await?;
-        let sql = self.entries.sql(&sql);
         let row = client.limit().within(PURGING, client.query_typed_one(&sql, &params)).await?;
         let entries: i64 = row.try_get(0).map_err(store_error(PURGING))?;
         Ok(Purged { entries: entries.unsigned_abs(), more: entries >= BATCH })

@@ -22,7 +22,7 @@ const RIGHTS: &str = "SELECT w.what || ' ON ' || w.of FROM (
         SELECT 'EXECUTE', 'FUNCTION ' || f.name, coalesce(has_function_privilege(to_regprocedure(f.name), 'EXECUTE'), false)
         FROM unnest(ARRAY['outbox.make_leaf(interval,bigint,bigint)', 'outbox.drop_leaf()',
             'outbox.empty_leaf(pg_snapshot[],bigint,timestamptz)',
-            'outbox.raise_incarnation(pg_snapshot,pg_snapshot,bigint,boolean)',
+            'outbox.raise_incarnation(int8multirange,int8multirange,bigint,boolean)',
             -- It has one parameter more since PostgreSQL 17.
             'pg_catalog.pg_logical_emit_message(boolean,text,text'
                 || CASE WHEN current_setting('server_version_num')::integer < 170000 THEN ')' ELSE ',boolean)' END

@@ -10,7 +10,7 @@ use super::Inner;
 use crate::postgres::{
     decode::to_micros,
     failure::store_error,
-    position::{LogPlace, Reading, Row, Snapshot, Standing},
+    position::{LogPlace, Reading, Row, Snapshot, Standing, fitted},
     source::{Look, Param, Using, newest},
 };
 
@@ -85,13 +85,13 @@ async fn first_since(using: &Using<'_>, seen: &Snapshot, time: Timestamp) -> Res
     }
     // A time between two microseconds starts with the next.
     let exact = to_micros(time) + i64::from(time.subsec_nanosecond() % 1_000 > 0);
-    let seen = seen.to_sql();
-    let params: [Param<'_>; 3] = [(&low, Type::INT8), (&exact, Type::INT8), (&seen, Type::TEXT)];
-    let first = single(
+    let sql = fitted(
         "SELECT e.id::bigint FROM outbox.entries AS e WHERE e.id > $1 \
          AND e.recorded_at >= timestamptz '2000-01-01 00:00:00Z' + $2 * interval '1 microsecond' \
          AND pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot) ORDER BY e.id LIMIT 1",
-        &params,
+        &[(3, seen)],
     );
-    first.await
+    let seen = seen.to_sql();
+    let params: [Param<'_>; 3] = [(&low, Type::INT8), (&exact, Type::INT8), (&seen, Type::TEXT)];
+    single(&sql, &params).await
 }

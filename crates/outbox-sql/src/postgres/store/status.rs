@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use super::Inner;
 use crate::postgres::{
     failure::store_error,
-    position::{Reading, Snapshot, Standing},
+    position::{Reading, Snapshot, Standing, fitted},
     source::Param,
     wal::UNORDERED,
 };
@@ -108,6 +108,7 @@ impl Inner {
             .replace("@table", &mapped.table)
             .replace("@id", &mapped.id)
             .replace("@order", order);
+        let sql = fitted(self.entries.sql(&sql), &[(1, part.seen), (2, part.but)]);
         let (seen, but) = (part.seen.to_sql(), part.but.to_sql());
         let from = part.from.unwrap_or(1).to_string();
         let params: [Param<'_>; 6] = [
@@ -119,7 +120,6 @@ impl Inner {
             (&BATCH, Type::INT8),
         ];
         let client = self.keeper.client().await?;
-        let sql = self.entries.sql(&sql);
         let row = client.limit().within(KEEPING, client.query_typed_one(&sql, &params)).await?;
         let due: i64 = row.try_get(0).map_err(store_error(KEEPING))?;
         Ok((row.try_get(1).map_err(store_error(KEEPING))?, due >= BATCH))
