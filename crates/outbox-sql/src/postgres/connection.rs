@@ -152,8 +152,20 @@ impl StatementLimit {
         attempted: &'static str,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, StoreError> {
-        if let Ok(answer) = tokio::time::timeout(self.limit, statement).await {
-            return answer.map_err(store_error(attempted));
+        self.all_within(attempted, async { statement.await.map_err(store_error(attempted)) }).await
+    }
+
+    /// The same for several statements, whose errors are read already.
+    ///
+    /// # Errors
+    /// Theirs; [`ErrorKind::Unavailable`], uncertain, out of time.
+    pub(crate) async fn all_within<T>(
+        &self,
+        attempted: &'static str,
+        statements: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        if let Ok(answer) = tokio::time::timeout(self.limit, statements).await {
+            return answer;
         }
         self.given_up.store(true, Ordering::Release);
         let message = format!(

@@ -68,9 +68,9 @@ impl Default for StoreOptions {
 
 /// The service's database: a [`Source`](outbox::Source) of its entries, by polling, and a [`BusinessStore`].
 ///
-/// Reading locks nothing and writes nothing. It holds three connections at most, one more to listen, and one each minute for
-/// as long as leaves are seen to; each is made when it is first needed, and anew after it broke: a call that finds it broken
-/// fails, and the next one connects. Cheap to clone; clones share the connections.
+/// Reading locks nothing and writes nothing. It holds four connections at most, and one more to listen; each is made when it
+/// is first needed, and anew after it broke: a call that finds it broken fails, and the next one connects. Cheap to clone;
+/// clones share the connections.
 #[derive(Clone)]
 pub struct PostgresStore {
     pub(super) inner: Arc<Inner>,
@@ -88,6 +88,9 @@ pub(super) struct Inner {
     sessions: [tokio::sync::Mutex<Session>; 2],
     /// For what is no reading.
     keeper: Connection,
+    /// For the leaves: each call may go through a whole one, and nobody else waits for it. Two at once would be of no use, for
+    /// only one of them gets to the leaves.
+    leaves: Connection,
     pace: Pace,
     history: Mutex<History>,
     ranges: Mutex<Ranges>,
@@ -117,6 +120,7 @@ impl PostgresStore {
         let inner = Arc::new(Inner {
             sessions: [session(), session()],
             keeper: Connection::new(options.clone()),
+            leaves: Connection::new(options.clone()),
             pace: Pace::new(settings.poll),
             history: Mutex::default(),
             ranges: Mutex::default(),

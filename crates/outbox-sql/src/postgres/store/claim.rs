@@ -12,7 +12,7 @@ use crate::postgres::{history::changed, schema, source::Param};
 impl Inner {
     pub(super) async fn identity(&self) -> Result<StoreIdentity, StoreError> {
         let client = self.keeper.client().await?;
-        let meta = schema::check(&*client).await?;
+        let meta = client.limit().all_within("reading `outbox.meta`", schema::check(&*client)).await?;
         let nonce = meta.claim_nonce.unwrap_or_default();
         let claim = meta.bookkeeping.map(|bookkeeping| Claim { bookkeeping, epoch: meta.claim_epoch, nonce });
         Ok(StoreIdentity { id: meta.store_id, incarnation: meta.incarnation, producer: meta.producer, claim })

@@ -10,8 +10,7 @@ use tokio_postgres::{Client, error::SqlState, types::Type};
 
 use super::{Inner, locked};
 use crate::postgres::{
-    connection::{connect, query_read_committed},
-    failure::store_error,
+    connection::{StatementLimit, query_read_committed},
     source::Param,
 };
 
@@ -55,25 +54,32 @@ impl Inner {
         let make = "SELECT outbox.make_leaf(make_interval(secs => $1))";
         #[expect(clippy::cast_precision_loss, reason = "seconds, of which there are few")]
         let span = span as f64;
-        // A look through a default leaf that has grown large takes long, and holds nobody up on a connection of its own.
-        let client = connect(&self.options).await?;
-        while_done(&client, make, &[(&span, Type::FLOAT8)]).await?;
-        while_done(&client, "SELECT outbox.drop_leaf()", &[]).await?;
+        let client = self.leaves.client().await?;
+        // It may look through a default leaf that has grown large.
+        let limit = client.limit().for_many_rows();
+        while_done(&client, &limit, make, &[(&span, Type::FLOAT8)]).await?;
+        while_done(&client, &limit, "SELECT outbox.drop_leaf()", &[]).await?;
         Ok(true)
     }
 }
 
 /// Calls a function until it gives no leaf's name.
-async fn while_done(client: &Client, sql: &str, params: &[Param<'_>]) -> Result<(), StoreError> {
+async fn while_done(
+    client: &Client,
+    limit: &StatementLimit,
+    sql: &str,
+    params: &[Param<'_>],
+) -> Result<(), StoreError> {
     for _ in 0..MOST {
-        let row = match query_read_committed(client, sql, params).await {
-            Ok(row) => row,
-            // A writer has the table: it goes first.
-            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(()),
-            Err(error) => return Err(store_error(KEEPING)(error)),
+        let call = async {
+            match query_read_committed(client, sql, params).await {
+                Ok(row) => row.try_get::<_, Option<String>>(0),
+                // A writer has the table: it goes first.
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(None),
+                Err(error) => Err(error),
+            }
         };
-        let leaf: Option<String> = row.try_get(0).map_err(store_error(KEEPING))?;
-        let Some(leaf) = leaf else { return Ok(()) };
+        let Some(leaf) = limit.within(KEEPING, call).await? else { return Ok(()) };
         tracing::debug!(%leaf, "a leaf of the entries was made or dropped");
     }
     Ok(())

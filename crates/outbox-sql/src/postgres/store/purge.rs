@@ -42,7 +42,7 @@ impl Inner {
         // What it leaves out of a wide one for now, it removes once that is narrower.
         let seen = seen.narrowed().to_sql();
         let params: [Param<'_>; 3] = [(&seen, Type::TEXT), (&keep, Type::INT8), (&before, Type::INT8)];
-        let client = self.keeper.client().await?;
+        let client = self.leaves.client().await?;
         let limit = client.limit().for_many_rows();
         let row = limit.within(PURGING, query_read_committed(&client, SQL, &params)).await?;
         let entries: i64 = row.try_get(0).map_err(store_error(PURGING))?;
