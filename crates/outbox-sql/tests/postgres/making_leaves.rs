@@ -139,6 +139,20 @@ async fn ids_do_not_leap_before_whoever_wrote_when_the_leaf_was_made_has_ended()
 }
 
 #[tokio::test]
+async fn the_more_a_default_leaf_holds_that_is_left_by_a_leap_the_longer_the_next_leaf_lasts() {
+    let fixture = Fixture::of_small_leaves().await;
+    fixture
+        .sql("INSERT INTO outbox.entries (type, data) SELECT 't', repeat(md5(n::text), 32) FROM generate_series(1, 12000) AS n")
+        .await;
+    let kilobytes = fixture.number("SELECT pg_relation_size('outbox.entries_default') / 1024").await;
+    for _ in 0..3 {
+        fixture.sql("SELECT outbox.make_leaf('0', 10, 1000000)").await;
+    }
+    let size = "SELECT high - low FROM outbox.leaves ORDER BY low DESC LIMIT 1";
+    assert_eq!(fixture.number(size).await, kilobytes, "so that it is looked through seldom");
+}
+
+#[tokio::test]
 async fn ids_leap_again_while_the_default_leaf_is_large() {
     let fixture = Fixture::of_small_leaves().await;
     fixture

@@ -56,7 +56,8 @@ END
 $$;
 
 -- Makes the next leaf, if the newest has room for less than one more of its kind. A leaf is to last for `span` at the
--- present rate, and takes from `smallest` to `largest` ids. Gives the name of the leaf that it made.
+-- present rate, and takes from `smallest` to `largest` ids; after a leap, an id for each KiB of the default leaf at least. Gives
+-- the name of the leaf that it made.
 --
 -- A transaction that has written goes on to write by the leaves that it knows, and is refused with an id of a newer one. So a
 -- leaf is attached while nobody is in the middle of writing; or ids leap to it, once all have ended who were.
@@ -68,6 +69,7 @@ DECLARE
     drawn bigint;
     leaps boolean;
     newest outbox.leaves;
+    held bigint;
     size bigint;
     low bigint;
     leaf text;
@@ -99,7 +101,8 @@ BEGIN
     END IF;
     size := least(greatest(size, smallest), largest);
     -- A look through so much takes some milliseconds. What is left of the newest leaf goes unused after a leap.
-    leaps := pg_relation_size('outbox.entries_default') > 8 * 1024 * 1024;
+    held := pg_relation_size('outbox.entries_default');
+    leaps := held > 8 * 1024 * 1024;
     IF newest.high - 1 - drawn > (CASE WHEN leaps THEN size / 10 ELSE size END) THEN
         RETURN NULL;
     END IF;
@@ -111,6 +114,8 @@ BEGIN
         LOCK TABLE outbox.entries_default IN ACCESS EXCLUSIVE MODE;
         low := outbox.leap_from(drawn);
         drawn := low - 1;
+        -- As long as the default leaf is not emptied, each leap looks through it: the more it holds, the fewer they are to be.
+        size := least(greatest(size, held / 1024), largest);
     ELSE
         -- Whoever wrote has ended once this is ours, and who waits for it learns of the new leaf.
         LOCK TABLE ONLY outbox.entries IN SHARE ROW EXCLUSIVE MODE;
