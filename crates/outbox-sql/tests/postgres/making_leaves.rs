@@ -1,6 +1,7 @@
 //! Leaves are made while others write, and no write fails for it.
 
 use tokio::task::JoinSet;
+use tokio_postgres::error::SqlState;
 
 use crate::fixture::Fixture;
 
@@ -61,8 +62,10 @@ async fn no_write_fails_whenever_leaves_are_made() {
             for written in (0..WRITES).step_by(20) {
                 let key = format!("k{number}.{}", written % 3);
                 let sql =
-                    format!("SELECT outbox.write('{key}', 't'), outbox.write(NULL, 't') FROM generate_series(1, 10)");
-                client.batch_execute(&sql).await.unwrap();
+                    format!("SELECT outbox.write('{key}', 't'), outbox.write(NULL, 't') FROM generate_series(1, 5)");
+                // So that a leaf may be wanted between two statements of one transaction.
+                client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
+                client.batch_execute(&format!("{sql}; COMMIT")).await.unwrap();
             }
         });
     }
@@ -71,9 +74,11 @@ async fn no_write_fails_whenever_leaves_are_made() {
         while let Some(ended) = writers.try_join_next() {
             ended.unwrap();
         }
-        // A writer may have the default leaf open for longer than the lock is waited for.
-        let one = fixture.client.query_one("SELECT outbox.make_leaf('0', 5000, 5000)", &[]).await;
-        made += usize::from(one.is_ok_and(|one| one.get::<_, Option<&str>>(0).is_some()));
+        match fixture.client.query_one("SELECT outbox.make_leaf('0', 5000, 5000)", &[]).await {
+            Ok(one) => made += usize::from(one.get::<_, Option<&str>>(0).is_some()),
+            // A writer may be in the middle for longer than the lock is waited for.
+            Err(error) => assert_eq!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE), "{error}"),
+        }
     }
     assert!(made > 2, "{made}");
     assert_eq!(fixture.number("SELECT count(*) FROM outbox.entries").await, WRITERS * WRITES);
@@ -87,6 +92,11 @@ async fn a_leaf_is_made_without_a_look_through_a_large_default_one_and_ids_leap_
     fixture
         .sql("INSERT INTO outbox.entries (type, data) SELECT 't', repeat(md5(n::text), 32) FROM generate_series(1, 12000) AS n")
         .await;
+    let looked_at = async || {
+        fixture.sql("SELECT pg_stat_force_next_flush()").await;
+        let rows = "SELECT seq_tup_read FROM pg_stat_all_tables WHERE relid = 'outbox.entries_default'::regclass";
+        fixture.number(rows).await
+    };
     let proven = "SELECT count(*) FROM pg_constraint WHERE conname = 'below_the_leap' AND convalidated";
     assert_eq!(fixture.make_leaf().await, None, "nothing is proven yet");
     assert_eq!(fixture.number(proven).await, 0);
@@ -96,7 +106,10 @@ async fn a_leaf_is_made_without_a_look_through_a_large_default_one_and_ids_leap_
     assert_eq!(fixture.make_leaf().await, None, "it is proven only now");
     assert_eq!(fixture.number(proven).await, 1);
     open.batch_execute("SELECT outbox.write('open', 't'); COMMIT").await.unwrap();
+    let before = looked_at().await;
+    assert!(before >= 11_990, "the proof was a look through it: {before}");
     assert_eq!(fixture.make_leaf().await, Some(format!("entries_{LEAP}")));
+    assert_eq!(looked_at().await, before);
     assert_eq!(fixture.number("SELECT count(*) FROM pg_constraint WHERE conname = 'below_the_leap'").await, 0);
     for id in LEAP..LEAP + 3 {
         assert_eq!(fixture.make_leaf().await, None, "one is enough");

@@ -39,11 +39,11 @@ async fn a_relay_with_no_more_rights_than_it_needs_names_it_too() {
     let named = async {
         let store = PostgresStore::open(ConnectOptions::parse(&url)?, StoreOptions::default()).await?;
         let open = service.session().await;
-        open.batch_execute("SET application_name = 'import'; BEGIN; SELECT outbox.write('a', 't')").await.unwrap();
-        let pid: i32 = open.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        open.batch_execute("SET application_name = 'import'; BEGIN; SELECT outbox.write('a', 't')").await?;
+        let pid: i32 = open.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
         let later = "SELECT outbox.write('b', 't', recorded_at => '2026-11-21 09:30Z')";
-        owner.batch_execute(later).await.unwrap();
-        Ok::<_, outbox::StoreError>((store.oldest_transaction().await?, pid))
+        owner.batch_execute(later).await?;
+        Ok::<_, Box<dyn std::error::Error>>((store.oldest_transaction().await?, pid))
     };
     let named = named.await;
     owner.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
