@@ -196,7 +196,7 @@ async fn make(shared: &Shared) -> Result<(), Ended> {
 async fn keep_to_the_cap(shared: &Shared) -> Result<Infallible, Ended> {
     loop {
         sleep(ROUND).await;
-        let held = slot::held_while_made(&shared.beside, &shared.slot).await?;
+        let (_, held) = slot::look(&shared.beside, &slot::unfinished(&shared.slot)).await?;
         within_the_cap(shared, held).await?;
     }
 }

@@ -74,23 +74,8 @@ pub(super) async fn look(beside: &Beside, name: &str) -> Result<(Slot, Held), St
 }
 
 /// The name that a slot has while it is being made.
-fn unfinished(name: &str) -> String {
+pub(super) fn unfinished(name: &str) -> String {
     format!("{name}_new")
-}
-
-/// How much log the server keeps for slot `name` while it is being made.
-///
-/// # Errors
-/// As the server says.
-pub(super) async fn held_while_made(beside: &Beside, name: &str) -> Result<Held, StoreError> {
-    const SQL: &str = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), min(s.restart_lsn))::bigint \
-        FROM pg_replication_slots AS s WHERE s.slot_name = $1";
-    let client = beside.connection().client().await?;
-    let (limit, name) = (client.limit(), unfinished(name));
-    let statement = async { client.query_typed_one(SQL, &[(&name, Type::TEXT)]).await?.try_get(0) };
-    let found: Option<i64> = limit.within(LOOKING, statement).await?;
-    let bytes = found.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
-    Ok(Held { whole: bytes, unconfirmed: bytes })
 }
 
 /// Makes slot `name`. Waits for every transaction that is under way to end.
