@@ -30,6 +30,8 @@ pub(crate) struct Link {
     answers_lost: watch::Sender<bool>,
     /// Answers are lost from the request on that has these bytes.
     fatal: Mutex<Option<&'static [u8]>>,
+    /// Requests are held from the answer on that has these bytes.
+    stilling: Mutex<Option<&'static [u8]>>,
     cut: watch::Sender<bool>,
     /// Bytes of requests that came in.
     asked: AtomicUsize,
@@ -56,6 +58,7 @@ impl Proxy {
                     requests_held: watch::Sender::new(false),
                     answers_lost: watch::Sender::new(false),
                     fatal: Mutex::new(None),
+                    stilling: Mutex::new(None),
                     cut: watch::Sender::new(false),
                     asked: AtomicUsize::new(0),
                     answered: AtomicUsize::new(0),
@@ -93,6 +96,17 @@ impl Link {
         self.requests_held.send_replace(true);
     }
 
+    /// Requests are held from the next answer on that has `bytes`, as if the process stood still then.
+    pub(crate) fn hold_requests_from_answer(&self, bytes: &'static [u8]) {
+        *self.stilling.lock().unwrap() = Some(bytes);
+    }
+
+    /// Waits until requests are held.
+    pub(crate) async fn holds_requests(&self) {
+        let wait = async { self.requests_held.subscribe().wait_for(|held| *held).await.map(|_| ()) };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap().unwrap();
+    }
+
     pub(crate) fn let_requests_go(&self) {
         self.requests_held.send_replace(false);
     }
@@ -126,14 +140,18 @@ impl Link {
     }
 }
 
+/// Whether `bytes` have those that are wanted, if any are.
+fn has(bytes: &[u8], wanted: &Mutex<Option<&'static [u8]>>) -> bool {
+    wanted.lock().unwrap().is_some_and(|wanted| bytes.windows(wanted.len()).any(|part| part == wanted))
+}
+
 async fn requests(link: Arc<Link>, mut client: OwnedReadHalf, mut server: OwnedWriteHalf) {
     let mut bytes = vec![0; 1 << 16];
     let mut held = link.requests_held.subscribe();
     while let Ok(read @ 1..) = client.read(&mut bytes).await {
         link.asked.fetch_add(read, Ordering::AcqRel);
         held.wait_for(|held| !held).await.unwrap();
-        if link.fatal.lock().unwrap().is_some_and(|fatal| bytes[..read].windows(fatal.len()).any(|part| part == fatal))
-        {
+        if has(&bytes[..read], &link.fatal) {
             link.lose_answers();
         }
         if server.write_all(&bytes[..read]).await.is_err() {
@@ -158,6 +176,9 @@ async fn answers(link: Arc<Link>, mut server: OwnedReadHalf, client: OwnedWriteH
         };
         let Ok(read @ 1..) = read else { break };
         link.answered.fetch_add(read, Ordering::AcqRel);
+        if has(&bytes[..read], &link.stilling) {
+            link.hold_requests();
+        }
         if *link.answers_lost.borrow() {
             continue;
         }

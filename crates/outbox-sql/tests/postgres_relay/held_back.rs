@@ -5,7 +5,13 @@ use std::time::Duration;
 use outbox::{BusinessStore as _, ErrorKind};
 use outbox_sql::postgres::{ConnectOptions, Grants, PostgresStore, StoreOptions};
 
-use crate::fixture::Service;
+use crate::{
+    fixture::Service,
+    proxy::{Proxy, host_and_port},
+};
+
+/// Nothing takes so long that gives up a lock after 50 ms.
+const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn the_transaction_that_is_open_for_longest_is_named() {
@@ -53,9 +59,26 @@ async fn a_relay_with_no_more_rights_than_it_needs_names_it_too() {
     assert_eq!(oldest.since.to_string(), "2026-11-21T09:30:00Z", "a later one was recorded then");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adoption_whose_process_stands_still_once_it_was_answered_holds_up_no_writer() {
+    let service = Service::new().await;
+    let proxy = Proxy::start(&host_and_port(service.database.url())).await;
+    let options = ConnectOptions::parse(&proxy.before(service.database.url())).unwrap();
+    let store = PostgresStore::open(options, StoreOptions::default()).await.unwrap();
+    store.identity().await.unwrap();
+    let keeper = proxy.links().last().unwrap().clone();
+    keeper.hold_requests_from_answer(b"raise_incarnation");
+    let raising = tokio::spawn(async move { store.raise_incarnation(None, false).await });
+    keeper.holds_requests().await;
+    let writer = service.session().await;
+    let written = tokio::time::timeout(SOON, writer.batch_execute("SELECT outbox.write('a', 't')")).await;
+    keeper.let_requests_go();
+    written.expect("its locks are gone, whatever becomes of the process").unwrap();
+    assert_eq!(raising.await.unwrap().unwrap(), 2);
+}
+
 #[tokio::test]
 async fn an_adoption_that_waits_for_a_writer_holds_up_no_other_and_names_it() {
-    const SOON: Duration = Duration::from_secs(5);
     let service = Service::new().await;
     let store = service.store().await;
     let (open, other) = (service.session().await, service.session().await);
