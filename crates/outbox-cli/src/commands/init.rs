@@ -231,7 +231,7 @@ fn report(
     if !prepared.statements.is_empty() {
         out.line("\nTo be run by the owner of the mapped table, each statement by itself:");
         out.line(prepared.sql());
-        for line in wrapped(prepared.caution(), WIDTH) {
+        for line in wrapped(&prepared.caution(), WIDTH) {
             out.line(out.paint.faint(&line));
         }
     }

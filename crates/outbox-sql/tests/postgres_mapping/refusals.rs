@@ -52,6 +52,25 @@ async fn what_is_to_be_run_on_a_table_does_not_hold_up_its_writers() {
 }
 
 #[tokio::test]
+async fn the_index_of_a_partitioned_table_is_made_partition_by_partition_beside_its_writers() {
+    const PARTITIONED: &str =
+        "CREATE TABLE events (id bigserial PRIMARY KEY, kind text, body jsonb) PARTITION BY RANGE (id);
+        CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (1) TO (100);
+        CREATE TABLE others PARTITION OF events DEFAULT PARTITION BY RANGE (id);
+        CREATE TABLE events_2 PARTITION OF others DEFAULT";
+    let service = Service::with(PARTITIONED, mapping()).await;
+    let statements = service.mapping.statements(&service.client).await.unwrap();
+    let has = |part: &str| statements.iter().filter(|statement| statement.contains(part)).count();
+    assert_eq!((has("ADD COLUMN"), has("CONCURRENTLY"), has("ON ONLY"), has("ATTACH")), (1, 2, 2, 3), "{statements:?}");
+    assert_eq!(has("CREATE INDEX"), 4, "{statements:?}");
+    for statement in &statements {
+        service.sql(statement).await;
+    }
+    assert!(service.mapping.statements(&service.client).await.unwrap().is_empty());
+    service.store().await;
+}
+
+#[tokio::test]
 async fn what_would_lose_rows_or_is_not_known_is_refused_by_name() {
     const WHOLE: &str = "CREATE TABLE events (id bigserial PRIMARY KEY, kind text, body jsonb)";
     let cases: [(&str, Mapping, &[&str]); 18] = [

@@ -43,17 +43,39 @@ pub(super) async fn preparation(config: &Config, args: &Args) -> Result<Preparat
 
 impl Preparation {
     /// What to mind when they are run.
-    pub(super) fn caution(&self) -> &'static str {
-        if self.statements.iter().any(|statement| statement.contains("ALTER TABLE")) {
-            "They rewrite nothing. The first waits for transactions that use the table, and others wait behind it: so it \
-             gives up soon; run it again until it succeeds. Programs that insert without naming columns have to name them."
+    pub(super) fn caution(&self) -> String {
+        let any = |part: &str| self.statements.iter().any(|statement| statement.contains(part));
+        let mut caution = String::from("They rewrite nothing");
+        caution += if any("lock_timeout") {
+            ". What sets lock_timeout waits for transactions that use the table, and others wait behind it: so it gives up \
+             soon; run it again until it succeeds."
         } else {
-            "They rewrite nothing, and writers do not wait for them."
+            ", and writers do not wait for them."
+        };
+        if any("ADD COLUMN") {
+            caution += " Programs that insert without naming columns have to name them.";
         }
+        caution
     }
 
     /// The statements as text, a line each.
     pub(super) fn sql(&self) -> String {
         self.statements.iter().flat_map(|statement| [statement.as_str(), ";\n"]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_are_said_to_wait_for_whatever_asks_for_a_lock_of_theirs() {
+        let caution =
+            |statement: &str| Preparation { statements: vec![statement.to_owned()], grants: String::new() }.caution();
+        assert!(caution("CREATE INDEX CONCURRENTLY i ON t (a)").contains("do not wait"));
+        for statement in ["CREATE INDEX i ON ONLY t (a)", "CREATE OR REPLACE TRIGGER guard AFTER DELETE ON t"] {
+            let caution = caution(&format!("SET lock_timeout = '500ms'; {statement}; RESET lock_timeout"));
+            assert!(caution.contains("gives up soon") && !caution.contains("naming columns"), "{caution}");
+        }
     }
 }

@@ -53,6 +53,17 @@ pub(super) enum Given {
     Generated,
 }
 
+/// A partitioned table, or a partition of it.
+#[derive(Clone, Debug)]
+pub(super) struct Partition {
+    pub(super) oid: i64,
+    pub(super) parent: Option<i64>,
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// Whether it has none of its own.
+    pub(super) is_leaf: bool,
+}
+
 /// An index that finds every row.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
@@ -126,6 +137,26 @@ pub(super) async fn indexes(client: &Client, relation: &Relation) -> Result<Vec<
         WHERE i.indrelid = $1::bigint::oid AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND m.amname = 'btree'";
     let rows = client.query_typed(SQL, &[(&relation.oid, Type::INT8)]).await;
     read(&rows.map_err(store_error(LOOKING))?, |row| Ok(Index { is_unique: row.try_get(0)?, columns: row.try_get(1)? }))
+}
+
+/// It and its partitions, each behind what it is part of; nothing if it is not partitioned.
+pub(super) async fn partitions(client: &Client, relation: &Relation) -> Result<Vec<Partition>, StoreError> {
+    const SQL: &str =
+        "SELECT t.relid::oid::bigint, t.parentrelid::oid::bigint, n.nspname::text, c.relname::text, t.isleaf
+        FROM pg_partition_tree($1::bigint::oid::regclass) AS t
+        JOIN pg_catalog.pg_class AS c ON c.oid = t.relid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE $2 ORDER BY t.level, t.relid::oid";
+    let is_partitioned = relation.kind == "p";
+    let rows = client.query_typed(SQL, &[(&relation.oid, Type::INT8), (&is_partitioned, Type::BOOL)]).await;
+    read(&rows.map_err(store_error(LOOKING))?, |row| {
+        Ok(Partition {
+            oid: row.try_get(0)?,
+            parent: row.try_get(1)?,
+            schema: row.try_get(2)?,
+            name: row.try_get(3)?,
+            is_leaf: row.try_get(4)?,
+        })
+    })
 }
 
 /// The names of its triggers that fire when a row is deleted.

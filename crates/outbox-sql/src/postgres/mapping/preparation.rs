@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use outbox::StoreError;
 
-use super::{XID, quoted, refusal::incompatible, table::Table};
+use super::{XID, catalog::Partition, quoted, refusal::incompatible, table::Table};
 
 /// Whoever writes queues behind a statement that waits for a lock: it gives up soon, and is run again.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '500ms'";
@@ -23,20 +23,13 @@ impl Table {
     /// rewritten: they get the number of the transaction that adds it, which ends after all that wrote them, for it waits for
     /// their locks. So they come in the first range of who starts at the beginning.
     pub(super) fn statements(&self) -> Vec<String> {
-        let (table, id) = (self.name(), quoted(&self.id.name));
+        let table = self.name();
         let mut statements = Vec::new();
         if !self.has_column() {
             statements.push(locking(&format!("ALTER TABLE {table} ADD COLUMN {XID} xid8 NOT NULL DEFAULT {DEFAULT}")));
         }
         if !self.has_index() {
-            // A partitioned table cannot have it made beside its writers.
-            let index = quoted(&format!("{}_outbox", self.relation.name.chars().take(40).collect::<String>()));
-            statements.push(if self.relation.kind == "p" {
-                locking(&format!("CREATE INDEX {index} ON {table} ({XID}, {id})"))
-            } else {
-                // It waits for others without holding anybody up, and leaves rubbish behind if it gives up.
-                format!("CREATE INDEX CONCURRENTLY {index} ON {table} ({XID}, {id})")
-            });
+            statements.extend(self.index_statements());
         }
         if !self.has_guard() {
             let function = format!("{}.{GUARD}", quoted(&self.relation.schema));
@@ -51,6 +44,39 @@ impl Table {
             )));
         }
         statements
+    }
+
+    /// The index, made beside those who write: it waits for others without holding anybody up, and leaves rubbish behind if it
+    /// gives up. Of a partitioned table each partition gets its own, and what is above only puts them together.
+    fn index_statements(&self) -> Vec<String> {
+        let columns = format!("({XID}, {})", quoted(&self.id.name));
+        let index = quoted(&format!("{}_outbox", self.relation.name.chars().take(40).collect::<String>()));
+        if self.partitions.is_empty() {
+            return vec![format!("CREATE INDEX CONCURRENTLY {index} ON {} {columns}", self.name())];
+        }
+        // Cut to the length that a name may have, names of partitions may be the same.
+        let index_of = |part: &Partition| {
+            if part.oid == self.relation.oid { index.clone() } else { format!("outbox_{}", part.oid) }
+        };
+        let made = self.partitions.iter().map(|part| {
+            let (index, table) = (index_of(part), format!("{}.{}", quoted(&part.schema), quoted(&part.name)));
+            if part.is_leaf {
+                format!("CREATE INDEX CONCURRENTLY {index} ON {table} {columns}")
+            } else {
+                locking(&format!("CREATE INDEX {index} ON ONLY {table} {columns}"))
+            }
+        });
+        let attached = self.partitions.iter().filter_map(|part| {
+            let above = self.partitions.iter().find(|above| Some(above.oid) == part.parent)?;
+            Some(locking(&format!(
+                "ALTER INDEX {}.{} ATTACH PARTITION {}.{}",
+                quoted(&above.schema),
+                index_of(above),
+                quoted(&part.schema),
+                index_of(part)
+            )))
+        });
+        made.chain(attached).collect()
     }
 
     /// What the relay's `role` needs, to read, to keep the status, and to remove what is past its retention.

@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 
 use super::{
     Mapping, Status,
-    catalog::{self, Column, Index, Relation},
+    catalog::{self, Column, Index, Partition, Relation},
     columns::{Looked, Parts, Use},
     quoted,
     refusal::{incompatible, invalid, listed},
@@ -18,6 +18,7 @@ pub(super) struct Table {
     pub(super) relation: Relation,
     pub(super) columns: Vec<Column>,
     pub(super) indexes: Vec<Index>,
+    pub(super) partitions: Vec<Partition>,
     pub(super) delete_triggers: Vec<String>,
     pub(super) is_guarded: bool,
     pub(super) id: Column,
@@ -53,7 +54,19 @@ impl Table {
         let id = looked.growing_id(mapping.id.as_deref(), &indexes)?;
         let (content_type, is_guarded) = (mapping.content_type.clone(), mapping.is_guarded);
         let delete_triggers = catalog::delete_triggers(client, &relation).await?;
-        Ok(Self { relation, columns, indexes, delete_triggers, is_guarded, id, parts, status, content_type })
+        let partitions = catalog::partitions(client, &relation).await?;
+        Ok(Self {
+            relation,
+            columns,
+            indexes,
+            partitions,
+            delete_triggers,
+            is_guarded,
+            id,
+            parts,
+            status,
+            content_type,
+        })
     }
 
     /// Its name for people.
