@@ -138,9 +138,9 @@ async fn a_leaf_that_an_open_transaction_wrote_to_is_passed_over_until_its_row_w
 async fn a_writer_waits_no_longer_than_the_lock_timeout_for_a_leaf_to_be_emptied() {
     let fixture = Fixture::of_small_leaves().await;
     fixture.write(9).await;
+    fixture.sql("SELECT outbox.make_leaf('0', 10, 10)").await;
     let open = fixture.database.session().await;
     open.batch_execute("BEGIN; SELECT outbox.write('open', 't')").await.unwrap();
-    fixture.sql("SELECT outbox.make_leaf('0', 10, 10)").await;
     fixture.write(1).await;
     let emptying = fixture.database.session().await;
     let emptying = tokio::spawn(async move {
