@@ -37,7 +37,8 @@ pub(super) struct Calls {
 pub(super) enum NotCommitted {
     /// Conditions failed.
     Conditions(Failed),
-    /// An action was refused for what it is, whatever the other actions do.
+    /// An action was refused for what it is, whatever the other actions do. If it is uncertain, an attempt before may have
+    /// committed.
     Refused {
         /// Its position.
         action: usize,
@@ -221,6 +222,7 @@ fn judge(reasons: &[CancellationReason], after_lost_answer: bool) -> Result<Fail
             code => {
                 let failure = Failure::cancelled(code, reason.message());
                 if !failure.retry() {
+                    let failure = failure.after_uncertain(after_lost_answer);
                     return Err(NotCommitted::Refused { action, failure });
                 }
                 passing = Some(failure);

@@ -145,6 +145,28 @@ async fn a_commit_that_was_settled_as_not_committed_cannot_come_any_more() {
     assert_eq!(scene.writer.settle(&receipts[0]).await.unwrap(), Settled::NotCommitted, "another has its number");
 }
 
+/// The attempt before may still be on its way, and the caller's item may be as it was when it arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_of_the_caller_s_own_behind_a_lost_answer_calls_no_commit_off() {
+    for own in ["ConditionalCheckFailed", "ValidationError"] {
+        let scene = Scene::set().await;
+        scene.proxy.script(TRANSACT, [Fault::error("InternalServerError"), Fault::cancelled(&[own, "None", "None"])]);
+        let error = scene.commit().await.unwrap_err();
+        let CommitError::Unsettled { receipts, .. } = error else { panic!("{own}: {error}") };
+        assert_eq!(receipts[0].first.unwrap().sequence, 1);
+    }
+}
+
+/// Another writer has the number, for ever: no attempt can come any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_of_the_caller_s_own_that_fails_with_the_head_s_is_for_the_caller_to_judge() {
+    let scene = Scene::set().await;
+    let failed = ["ConditionalCheckFailed", "None", "ConditionalCheckFailed"];
+    scene.proxy.script(TRANSACT, [Fault::error("InternalServerError"), Fault::cancelled(&failed)]);
+    let error = scene.commit().await.unwrap_err();
+    assert!(matches!(error, CommitError::Condition { action: 0, .. }), "{error}");
+}
+
 /// Where there is no head to be changed, nothing can keep a request that is on its way from taking effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn whether_the_first_entry_of_a_key_may_yet_come_is_not_guessed() {

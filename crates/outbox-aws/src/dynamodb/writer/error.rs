@@ -84,7 +84,8 @@ pub enum CommitError {
         /// How many there are.
         actions: usize,
     },
-    /// The answer was lost, and time was up before another came: it may have committed. Ask
+    /// The answer was lost, and time was up before another came, or another attempt failed for what may be otherwise when the
+    /// first one arrives, as one of the caller's own conditions: it may have committed, or may yet. Ask
     /// [`Writer::settle`](super::Writer::settle) with the receipt of a key, if there is one, or repeat it under the same
     /// commit id.
     #[error("it may have committed: {message}; settle it by its receipts")]

@@ -38,6 +38,9 @@ pub(super) async fn judge(prepared: &Prepared, sent: Result<(), NotCommitted>) -
             }
             whose(prepared, &failed).await
         }
+        Err(NotCommitted::Refused { failure, .. }) if failure.uncertain => {
+            Err(unsettled(prepared, failure.to_string()))
+        }
         Err(NotCommitted::Refused { action, failure }) => {
             Err(CommitError::Refused { action, message: failure.to_string() })
         }
@@ -61,11 +64,17 @@ pub(super) async fn is_committed(prepared: &Prepared) -> Result<bool, CommitErro
     }
 }
 
-/// Whose condition failed: one of the caller's is for the caller to judge, whatever else failed.
+/// Whose condition failed: one of the caller's is for the caller to judge, whatever else failed. But it may hold again when an
+/// attempt arrives whose answer was lost; what was numbered before cannot fail and then hold.
 async fn whose(prepared: &Prepared, failed: &Failed) -> Result<Next, CommitError> {
     let roles = prepared.numbered.roles.iter().enumerate().filter(|(position, _)| failed.has(*position));
     let roles: Vec<_> = roles.collect();
     if let Some((action, _)) = roles.iter().find(|(_, role)| **role == Role::Caller) {
+        if failed.after_lost_answer && roles.iter().all(|(_, role)| **role == Role::Caller) {
+            let message =
+                format!("the condition of action {action} failed, but the answer to an attempt before was lost");
+            return Err(unsettled(prepared, message));
+        }
         let item = failed.items.get(action).cloned().flatten();
         return Err(CommitError::Condition { action: *action, item });
     }
