@@ -31,6 +31,7 @@ use tokio::{
 
 use crate::batch::{Answer, Batch, NotABatch};
 
+mod gaps;
 mod invocation;
 mod jobs;
 mod left;

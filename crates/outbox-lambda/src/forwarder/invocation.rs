@@ -7,8 +7,8 @@ use std::{
 };
 
 use outbox::{
-    Content, Event, Key, Lane, Moment, Position, Record, StoreError,
-    bookkeeping::{HealthState, Keep, KeptContent, Lease},
+    Event, Lane, Moment, Position, Record, StoreError,
+    bookkeeping::{HealthState, Keep, Lease},
     filter::Matcher,
     pipeline::{Effect, Health, Input, Observed, Pipeline, Resume, Settings},
     source::Limit,
@@ -19,7 +19,9 @@ use tokio::{
 };
 
 use super::{
-    Done, Parts, Share, Time, jobs,
+    Done, Parts, Share, Time,
+    gaps::{self, Fetched, Gap},
+    jobs,
     standing::Standing,
     turns::{self, Place},
 };
@@ -60,8 +62,9 @@ pub(super) struct Invocation<'a> {
     pub(super) prefix: usize,
     /// Events that are done.
     pub(super) finished: Done,
-    /// Keys of which entries were fetched.
-    pub(super) fetched_for: BTreeSet<Key>,
+    /// What is missing between the batch's entries, by the position of the one behind.
+    pub(super) gaps: HashMap<Position, Gap>,
+    pub(super) fetched: Fetched,
     /// Lanes of which the sink did not take the event that it was given last.
     pub(super) failed: BTreeSet<Lane>,
     /// Whether the sink took anything.
@@ -109,9 +112,10 @@ impl<'a> Invocation<'a> {
             filter: parts.route.filter.compile(),
             waiting: entries.iter().map(|(_, entry)| entry.clone()).collect(),
             places: turns::places(&entries, batch.records.len()),
+            gaps: gaps::gaps(&entries),
             entries,
             records: batch.records.len(),
-            fetched_for: BTreeSet::new(),
+            fetched: Fetched::new(),
             failed: BTreeSet::new(),
             accepted: false,
             is_redelivered: !done.is_empty(),
@@ -169,9 +173,11 @@ impl<'a> Invocation<'a> {
     }
 
     fn ended(self) -> Ended {
-        let beyond =
-            self.places.iter().filter(|(_, place)| place.at >= self.prefix).map(|(position, _)| position.as_str());
-        let beyond: BTreeSet<_> = beyond.collect();
+        let done = self.answerable(self.prefix);
+        let beyond = self.places.iter().filter(|(_, place)| place.at >= done).map(|(position, _)| position.as_str());
+        // What was fetched is fetched again.
+        let fetched = self.all_fetched().map(|record| record.position.as_str());
+        let beyond: BTreeSet<_> = beyond.chain(fetched).collect();
         let beyond = self.finished.iter().filter(|(position, _)| beyond.contains(position.as_str()));
         let beyond = beyond.map(|(position, index)| (Position::new(position), *index)).collect();
         let health = match (
@@ -185,7 +191,7 @@ impl<'a> Invocation<'a> {
             (Health::Overloaded, None) => HealthState::Overloaded,
             (Health::Flowing, None) => HealthState::Flowing,
         };
-        Ended { done: self.prefix, beyond, accepted: self.accepted, health, fatal: self.fatal }
+        Ended { done, beyond, accepted: self.accepted, health, fatal: self.fatal }
     }
 
     fn step(&mut self, input: Input) {
@@ -216,17 +222,19 @@ impl<'a> Invocation<'a> {
                 self.inputs.push_back(Input::Stored { write });
             }
             Effect::FetchMissing { fetch, key, sequences } => {
-                self.fetched_for.insert(key.clone());
                 self.jobs.spawn(jobs::fetch(self.parts.entries.clone(), fetch, key, sequences));
             }
             Effect::OutOfTurn { key, place, disorder } => {
                 tracing::warn!(route = %self.parts.route.name, %key, %place, ?disorder, "an entry came out of its turn");
             }
-            Effect::Gap { key, sequences } => tracing::error!(
-                route = %self.parts.route.name, %key, ?sequences,
-                "entries are missing: neither the stream nor its table has them, and later ones of the key go on; look for \
-                 what removed them"
-            ),
+            Effect::Gap { key, sequences } => {
+                tracing::error!(
+                    route = %self.parts.route.name, %key, ?sequences,
+                    "entries are missing: neither the stream nor its table has them, and later ones of the key go on; look \
+                     for what removed them"
+                );
+                self.lost(&key, &sequences);
+            }
             Effect::WakeAt(moment) => self.wake = Some(moment),
             Effect::Health(health) => {
                 if let Health::BackingOff { reason } = &health {
@@ -256,18 +264,6 @@ impl<'a> Invocation<'a> {
     /// An event is accepted, or durably kept.
     pub(super) fn finish(&mut self, position: &Position, index: u32) {
         self.finished.insert((position.as_str().to_owned(), index));
-    }
-
-    /// Whether a kept event is of the record at its position: what was fetched is kept at that of the record behind it.
-    pub(super) fn is_of_batch(&self, content: &KeptContent, position: &Position) -> bool {
-        let record = self.entries.iter().find(|(_, record)| record.position == *position);
-        record.is_some_and(|(_, record)| match (&record.content, content) {
-            (Content::Events(events), KeptContent::Event(event)) => events.contains(event),
-            (Content::Undecodable(row), KeptContent::Undecodable(kept)) => row.id == kept.id,
-            (Content::Events(_), KeptContent::Undecodable(_)) | (Content::Undecodable(_), KeptContent::Event(_)) => {
-                false
-            }
-        })
     }
 
     pub(super) fn input(&mut self, input: Input) {

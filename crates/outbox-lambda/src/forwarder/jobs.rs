@@ -29,6 +29,8 @@ pub(super) enum Done {
     },
     Fetched {
         fetch: FetchId,
+        key: Key,
+        sequences: Vec<u64>,
         result: Result<Vec<Option<Arc<Record>>>, StoreError>,
     },
 }
@@ -64,7 +66,8 @@ pub(super) async fn keep(parts: Parts, lease: Lease, write: WriteId, keep: Keep)
 }
 
 pub(super) async fn fetch(entries: Arc<dyn Source>, fetch: FetchId, key: Key, sequences: Vec<u64>) -> Done {
-    Done::Fetched { fetch, result: entries.fetch(&key, &sequences).await }
+    let result = entries.fetch(&key, &sequences).await;
+    Done::Fetched { fetch, key, sequences, result }
 }
 
 impl Invocation<'_> {
@@ -74,7 +77,12 @@ impl Invocation<'_> {
             Ok(Done::Kept { write, keep, buried, result, lease }) => {
                 self.kept(write, &keep, buried, result, lease).await;
             }
-            Ok(Done::Fetched { fetch, result }) => self.fetched(fetch, result),
+            Ok(Done::Fetched { fetch, key, sequences, result }) => {
+                if let Ok(records) = &result {
+                    self.found(&key, &sequences, records);
+                }
+                self.fetched(fetch, result);
+            }
             Err(error) => {
                 let message = "a task of the forwarder failed; please report it";
                 self.fatal = Some(StoreError::new(ErrorKind::Invalid, message).because(error));
@@ -137,11 +145,7 @@ impl Invocation<'_> {
                 self.input(Input::KeyFree { write });
             }
             Ok(KeepOutcome::Stored { .. }) => {
-                for (content, position) in &keep.events {
-                    if self.is_of_batch(content, position) {
-                        self.finish(position, content.index());
-                    }
-                }
+                self.finish_kept(&keep.events);
                 self.unwritten = None;
                 self.input(Input::Stored { write });
             }

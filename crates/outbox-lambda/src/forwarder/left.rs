@@ -21,10 +21,10 @@ impl Invocation<'_> {
         let mut lanes = self.lanes_left();
         let left = lanes.len();
         // For what was not even tried there was no time: it comes again, and so does what could not be kept, and what follows
-        // an entry that was fetched, which is in no record of the batch.
-        lanes.retain(|(lane, _)| self.failed.contains(lane) && !self.is_fetched_for(lane));
+        // an entry that is missing still.
+        lanes.retain(|(lane, _)| self.failed.contains(lane) && self.is_whole(lane));
         let are_few = lanes.len() == left && left <= FEW;
-        let is_stuck = self.prefix == 0 && !self.is_sink_down;
+        let is_stuck = self.answerable(self.prefix) == 0 && !self.is_sink_down;
         let takes_others = self.accepted || self.is_redelivered;
         let cannot_be_kept = self.fatal.is_some() || self.unwritten.is_some();
         if lanes.is_empty() || !(are_few || is_stuck) || !takes_others || cannot_be_kept {
@@ -42,10 +42,6 @@ impl Invocation<'_> {
         self.resolved = self.prefix == self.records && self.accepted;
     }
 
-    fn is_fetched_for(&self, lane: &Lane) -> bool {
-        matches!(lane, Lane::Key(key) if self.fetched_for.contains(key))
-    }
-
     async fn keep_left(&mut self, lane: Lane, events: Vec<(KeptContent, Position)>) -> bool {
         let now = self.parts.clock.wall();
         let reason = self.said.clone().unwrap_or_else(|| "there was no time to publish it".to_owned());
@@ -57,9 +53,7 @@ impl Invocation<'_> {
         match timeout(left, keeping).await {
             Ok(Ok(KeepOutcome::Stored { .. })) => {
                 tracing::warn!(route = %self.parts.route.name, ?lane, "what the sink did not take by the deadline is kept");
-                for (content, position) in &keep.events {
-                    self.finish(position, content.index());
-                }
+                self.finish_kept(&keep.events);
                 true
             }
             Ok(Ok(KeepOutcome::KeyFree)) | Err(_) => false,
@@ -71,12 +65,13 @@ impl Invocation<'_> {
         }
     }
 
-    /// Events of the batch that are not done, by lane, each lane in its order, and the lanes as they began.
+    /// Events of the batch that are not done, and of what was fetched for it, by lane, each lane in its order, and the lanes as
+    /// they began.
     fn lanes_left(&self) -> Vec<(Lane, Vec<(KeptContent, Position)>)> {
         let mut lanes: Vec<(Lane, Vec<_>)> = Vec::new();
         let mut known: BTreeMap<Lane, usize> = BTreeMap::new();
         for (_, record) in &self.entries {
-            for (content, index) in self.open_in(record) {
+            for (content, index) in self.left_of(record) {
                 debug_assert_eq!(content.index(), index);
                 let lane = content.lane();
                 let at = *known.entry(lane.clone()).or_insert(lanes.len());
@@ -89,8 +84,14 @@ impl Invocation<'_> {
         lanes
     }
 
+    /// Events of a record that are not done, behind those that were fetched for it.
+    fn left_of(&self, record: &Arc<Record>) -> Vec<(KeptContent, u32)> {
+        let records = self.fetched_before(record).into_iter().chain([record]);
+        records.flat_map(|record| self.open_in(record)).collect()
+    }
+
     /// Events of a record that are not done.
-    fn open_in(&self, record: &Arc<Record>) -> Vec<(KeptContent, u32)> {
+    pub(super) fn open_in(&self, record: &Arc<Record>) -> Vec<(KeptContent, u32)> {
         let is_open = |index: u32| !self.finished.contains(&(record.position.as_str().to_owned(), index));
         match &record.content {
             Content::Undecodable(row) => {
@@ -106,7 +107,8 @@ impl Invocation<'_> {
 
     /// So many records from the first on are done.
     fn done_prefix(&self) -> usize {
-        let open = self.entries.iter().filter(|(_, record)| !self.open_in(record).is_empty());
+        let is_open = |record: &Arc<Record>| self.misses(record) || !self.left_of(record).is_empty();
+        let open = self.entries.iter().filter(|(_, record)| is_open(record));
         let first = open.map(|(index, _)| *index).min();
         first.map_or(self.records, |first| self.prefix.max(first))
     }

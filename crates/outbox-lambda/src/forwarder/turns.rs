@@ -57,13 +57,13 @@ pub(super) fn places(turns: &[(usize, Arc<Record>)], records: usize) -> HashMap<
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use outbox_aws::dynamodb::EntryReader;
     use serde_json::json;
 
     use super::*;
 
-    fn record(key: &str, sequence: u32) -> serde_json::Value {
+    pub(in crate::forwarder) fn record(key: &str, sequence: u32) -> serde_json::Value {
         let after = format!("1.{}.0", sequence - 1);
         json!({ "eventName": "INSERT", "dynamodb": {
             "SequenceNumber": format!("{}{sequence}", key.len()), "ApproximateCreationDateTime": 1_795_000_000,

@@ -1,14 +1,18 @@
 //! What arrives when the bus does as it should, or nearly.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use outbox_aws::testing::proxy::Fault;
 
 use crate::{
-    mapping::{Mapping, invoke},
+    keeping::keep,
+    mapping::{Mapping, invoke, payload},
     runtime::Outcome,
     stream::Stream,
-    world::{World, turning_away},
+    world::{World, ids_in, turning_away},
 };
 
 /// Purchases of so many carts, in turns, over so many shards.
@@ -109,6 +113,44 @@ async fn an_entry_that_the_stream_left_out_is_read_from_the_table_first() {
     let mut sandbox = World::forwarder(&world.environment()).await;
     let outcome = invoke(&mut sandbox, &records).await;
     assert_eq!(outcome, Outcome::Answered(serde_json::json!({ "batchItemFailures": [] })));
+    assert_eq!(world.assert_exact(&stream), 0);
+}
+
+/// The batch that comes again shows that it is missing only if it begins with the entry before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_the_stream_left_out_is_not_forgotten_where_the_batch_fails_behind_the_one_before() {
+    let (world, stream) = (World::new().await, carts(1, 1, 4));
+    let mut records = stream.shards[0].clone();
+    put(&world, &records.remove(1)["dynamodb"]["NewImage"]).await;
+    world.bus.rule("PutEvents", |call| {
+        let is_first = ids_in(call).iter().all(|id| id.starts_with("cart/0@1.1."));
+        if is_first { Fault::Pass } else { Fault::error("ServiceUnavailable") }
+    });
+    let mut sandbox = World::forwarder(&world.environment()).await;
+    let outcome = sandbox.invoke(payload(&records), Duration::from_secs(6)).await;
+    let from = outcome.failed_from(&records).expect("the bus takes nothing but the first");
+    world.bus.rule("PutEvents", |_| Fault::Pass);
+    let again = invoke(&mut World::forwarder(&world.environment()).await, &records[from..]).await;
+    assert_eq!(again.failed_from(&records[from..]), None, "{again:?}");
+    assert_eq!(world.assert_exact(&stream), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_was_fetched_and_fails_without_a_name_is_kept_before_the_one_that_it_was_fetched_for() {
+    let (world, mut stream) = (World::new().await, carts(1, 1, 4));
+    stream.commit("other/1", 1);
+    let mut records = stream.shards[0].clone();
+    put(&world, &records.remove(1)["dynamodb"]["NewImage"]).await;
+    world.bus.rule("PutEvents", turning_away("InternalFailure", |id| id.starts_with("cart/0@1.2.")));
+    let mut sandbox = World::forwarder(&world.environment()).await;
+    let outcome = sandbox.invoke(payload(&records), Duration::from_secs(4)).await;
+    assert_eq!(outcome.failed_from(&records), None, "{outcome:?}");
+    assert_eq!(world.kept().await.lanes, 1);
+    world.bus.rule("PutEvents", |_| Fault::Pass);
+    let mut keeper = world.keeper().await;
+    while world.kept().await.lanes > 0 {
+        keep(&mut keeper).await;
+    }
     assert_eq!(world.assert_exact(&stream), 0);
 }
 
