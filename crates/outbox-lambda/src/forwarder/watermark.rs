@@ -54,7 +54,9 @@ impl Forwarder {
         let reason = format!("records were {hours} hours old when they were handed in");
         let loss = Loss { since: created.saturating_sub(SLACK).unwrap_or(created), found: wall, reason, replay: None };
         let left = time.drain.since(now).min(PATIENCE);
-        let noting = Box::pin(watermarks.note_loss(lease, &route.name, &loss));
+        // What the stream has forgotten of a shard is older than what it hands in.
+        let until = created.saturating_add(SLACK).unwrap_or(wall);
+        let noting = Box::pin(watermarks.note_loss(lease, &route.name, &loss, until));
         match timeout(left, noting).await {
             Ok(Ok(())) => last.old = Some(now),
             Ok(Err(error)) => tracing::warn!(%error, "that the stream may have forgotten records could not be noted"),

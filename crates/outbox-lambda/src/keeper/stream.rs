@@ -161,7 +161,7 @@ async fn note(
         Found::Lost(since, reason) => {
             tracing::error!(%route, %since, "{reason}; {}", recover(route));
             let loss = Loss { since: earlier(since, SLACK), found: now, reason: reason.to_owned(), replay: None };
-            watermarks.note_loss(&lease, route, &loss).await?;
+            watermarks.note_loss(&lease, route, &loss, now).await?;
             // It is noted, and nothing more is to be found out about it.
             now
         }

@@ -41,7 +41,7 @@ pub(super) async fn take_over(parts: &Parts, route: &RouteName, left: &[Checkpoi
                       does not hold all that came since";
         tracing::error!(%route, %until, "{reason}; {}", recover(route));
         let loss = Loss { since: earlier(until, SLACK), found: now, reason: reason.to_owned(), replay: None };
-        Box::pin(watermarks.note_loss(&lease, route, &loss)).await?;
+        Box::pin(watermarks.note_loss(&lease, route, &loss, now)).await?;
     } else {
         tracing::info!(%route, %until, "functions go on in the place of a relay");
     }

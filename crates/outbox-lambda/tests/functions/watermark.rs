@@ -169,7 +169,7 @@ async fn what_was_forgotten_is_published_from_the_table_and_the_alarm_ends() {
     Mapping::default().shard(&world.environment(), &stream.shards[0][3..]).await;
     assert!(!crate::world::missing(&stream, &world.arrived()).is_empty());
     let loss = Loss { since: hours(2), found: System.wall(), reason: "a test".to_owned(), replay: None };
-    world.bookkeeping.note_loss(&lease(&world).await, &route(), &loss).await.unwrap();
+    world.bookkeeping.note_loss(&lease(&world).await, &route(), &loss, System.wall()).await.unwrap();
     let mut keeper = world.keeper().await;
     keep(&mut keeper).await;
     assert_eq!(watermark(&world).await.loss, Some(loss.clone()), "it stays");
@@ -186,7 +186,7 @@ async fn what_was_forgotten_is_published_from_the_table_and_the_alarm_ends() {
 async fn a_recovery_that_is_cancelled_leaves_the_alarm() {
     let world = looked(0, 0).await;
     let loss = Loss { since: hours(2), found: System.wall(), reason: "a test".to_owned(), replay: None };
-    world.bookkeeping.note_loss(&lease(&world).await, &route(), &loss).await.unwrap();
+    world.bookkeeping.note_loss(&lease(&world).await, &route(), &loss, System.wall()).await.unwrap();
     let replay = Replay { finished: true, ..recovery(&loss) };
     world.bookkeeping.put_replay(&replay).await.unwrap();
     world.bookkeeping.note_recovering(&route(), &replay.id).await.unwrap();
@@ -305,7 +305,7 @@ async fn a_loss_that_is_found_while_another_is_made_good_takes_nothing_back_of_t
     let world = looked(0, 0).await;
     let loss = |since| Loss { since: hours(since), found: System.wall(), reason: "a test".to_owned(), replay: None };
     let note = async |loss: &Loss| {
-        world.bookkeeping.note_loss(&lease(&world).await, &route(), loss).await.unwrap();
+        world.bookkeeping.note_loss(&lease(&world).await, &route(), loss, System.wall()).await.unwrap();
         watermark(&world).await.loss.unwrap()
     };
     let first = note(&loss(30)).await;
@@ -314,4 +314,19 @@ async fn a_loss_that_is_found_while_another_is_made_good_takes_nothing_back_of_t
     assert_eq!((both.since, both.found), (first.since, first.found));
     assert_eq!(both.replay, None, "what is under way may not have it");
     assert_eq!(note(&loss(1)).await.since, first.since);
+}
+
+/// Forwarders say again once a minute that they are handed what the stream is about to forget.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_in_the_table_when_a_recovery_was_asked_for_is_made_good_by_it() {
+    let world = looked(0, 0).await;
+    let note = async |since, until| {
+        let loss = Loss { since: hours(since), found: System.wall(), reason: "a test".to_owned(), replay: None };
+        world.bookkeeping.note_loss(&lease(&world).await, &route(), &loss, hours(until)).await.unwrap();
+        watermark(&world).await.loss.unwrap()
+    };
+    note(23, 20).await;
+    world.bookkeeping.note_recovering(&route(), "recovery").await.unwrap();
+    assert_eq!(note(22, 20).await.replay.as_deref(), Some("recovery"));
+    assert_eq!(note(30, 20).await.replay, None, "it begins later");
 }

@@ -51,13 +51,19 @@ impl DynamoBookkeeping {
         in_turn!(self, |books, lease, route, partitions| books.forget_checkpoints(&lease, &route, &partitions, true))
     }
 
-    /// Notes what the stream may have forgotten before a forwarder got it. It stays noted until it is published again, or
-    /// [forgotten](Self::forget_loss).
+    /// Notes what the stream may have forgotten before a forwarder got it, all of which was committed before `until`. It stays
+    /// noted until it is published again, or [forgotten](Self::forget_loss).
     ///
     /// # Errors
     /// [`ErrorKind::Fenced`](outbox::ErrorKind::Fenced) if the lease is lost; otherwise as DynamoDB says.
-    pub async fn note_loss(&self, lease: &Lease, route: &RouteName, loss: &Loss) -> Result<(), StoreError> {
-        in_turn!(self, |books, lease, route, loss| books.note_loss(&lease, &route, &loss))
+    pub async fn note_loss(
+        &self,
+        lease: &Lease,
+        route: &RouteName,
+        loss: &Loss,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        in_turn!(self, |books, lease, route, loss| books.note_loss(&lease, &route, &loss, until))
     }
 
     /// Notes which replay publishes it. An operator's doing: no lease is needed.

@@ -26,6 +26,8 @@ pub struct Watermark {
     pub seen: Option<Seen>,
     /// What the stream may have forgotten before a forwarder got it.
     pub loss: Option<Loss>,
+    /// When the replay was asked for that publishes it.
+    pub asked: Option<Timestamp>,
 }
 
 /// A look at the stream.
@@ -92,7 +94,14 @@ impl Watermark {
                 (Some(since), Some(found)) => Some(Loss { since, found, reason, replay }),
                 _ => None,
             },
+            asked: time("loss_asked")?,
         })
+    }
+
+    /// Whether the replay that was asked for publishes also what was lost since `since`, and was in the table by `until`.
+    fn is_replayed(&self, since: Timestamp, until: Timestamp) -> bool {
+        let replayed = self.loss.as_ref().filter(|loss| loss.replay.is_some());
+        replayed.is_some_and(|loss| loss.since <= since) && self.asked.is_some_and(|asked| until <= asked)
     }
 }
 
@@ -135,9 +144,20 @@ impl Books {
         self.note(Some(lease), name, attributes).await
     }
 
-    /// One that is known already is only moved back. What is under way against it may have passed by what is lost besides.
-    pub(super) async fn note_loss(&self, lease: &Lease, name: &RouteName, loss: &Loss) -> Result<(), StoreError> {
-        let known = self.watermark(name).await?.loss;
+    /// One that is known already is only moved back. What is under way against it may have passed by what is lost besides, if
+    /// that was not in the table yet when it was asked for.
+    pub(super) async fn note_loss(
+        &self,
+        lease: &Lease,
+        name: &RouteName,
+        loss: &Loss,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mark = self.watermark(name).await?;
+        if mark.is_replayed(loss.since, until) {
+            return Ok(());
+        }
+        let known = mark.loss;
         if known.as_ref().is_some_and(|known| known.since <= loss.since && known.replay.is_none()) {
             return Ok(());
         }
@@ -148,17 +168,19 @@ impl Books {
             ("loss_found", found.to_string()),
             ("loss_reason", loss.reason.clone()),
             ("loss_replay", loss.replay.clone().unwrap_or_default()),
+            ("loss_asked", String::new()),
         ];
         self.note(Some(lease), name, attributes).await
     }
 
     pub(super) async fn note_recovering(&self, name: &RouteName, replay: &str) -> Result<(), StoreError> {
-        self.note(None, name, vec![("loss_replay", replay.to_owned())]).await
+        let asked = if replay.is_empty() { String::new() } else { self.calls.clock.wall().to_string() };
+        self.note(None, name, vec![("loss_replay", replay.to_owned()), ("loss_asked", asked)]).await
     }
 
     pub(super) async fn forget_loss(&self, name: &RouteName) -> Result<(), StoreError> {
-        let nothing = ["loss_since", "loss_found", "loss_reason", "loss_replay"].map(|name| (name, String::new()));
-        self.note(None, name, nothing.to_vec()).await
+        let nothing = ["loss_since", "loss_found", "loss_reason", "loss_replay", "loss_asked"];
+        self.note(None, name, nothing.map(|name| (name, String::new())).to_vec()).await
     }
 
     async fn note(&self, lease: Option<&Lease>, name: &RouteName, attributes: Attributes) -> Result<(), StoreError> {

@@ -128,7 +128,7 @@ async fn what_is_recovered_of_a_part_of_what_is_missing_leaves_the_alarm() {
     service.write(3).await;
     let since = System.wall() - SignedDuration::from_hours(2);
     let loss = Loss { since, found: System.wall(), reason: "a test".to_owned(), replay: None };
-    bookkeeping.note_loss(&lease, &route, &loss).await.unwrap();
+    bookkeeping.note_loss(&lease, &route, &loss, System.wall()).await.unwrap();
     service.json(&["recover", "--route", "ledger", "--since", "1h", "--yes", "--no-wait"]);
     assert_eq!(bookkeeping.replays().await.unwrap().len(), 1);
     assert_eq!(bookkeeping.watermark(&route).await.unwrap().loss, Some(loss), "what is older is missing still");
@@ -180,7 +180,7 @@ async fn what_the_stream_may_have_forgotten_is_told_and_recovered_or_dismissed()
 
     let since = System.wall() - SignedDuration::from_hours(2);
     let loss = Loss { since, found: System.wall(), reason: "a test".to_owned(), replay: None };
-    bookkeeping.note_loss(&lease, &route, &loss).await.unwrap();
+    bookkeeping.note_loss(&lease, &route, &loss, System.wall()).await.unwrap();
     let status = service.run(&["status"]);
     assert_eq!(status.code, 1, "somebody is needed: {}", status.out);
     assert!(one_line(&status.out).contains("outbox recover --route ledger"), "{}", status.out);
