@@ -1,8 +1,10 @@
 //! Rows of kept events that are done with, and what an operator's change of very many reads.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use outbox::{
-    Bookkeeping, Key, Lane, Operator,
+    Bookkeeping, Clock as _, Key, Lane, Operator, System,
     bookkeeping::{Keep, Selector, SettleOutcome},
 };
 use outbox_aws::dynamodb::DynamoBookkeeping;
@@ -91,6 +93,22 @@ async fn what_was_staged_and_could_not_be_deleted_is_deleted_by_the_owner_after_
     assert!(staged == 1 && content > 10, "({content} rows are left)");
     take(&books).await;
     assert_eq!(kept_rows(&fresh).await, [1, 1, 0, 0]);
+}
+
+/// Nobody renews the lease before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_deleted_now_takes_little_of_the_time_for_which_a_lease_was_taken() {
+    let (_fresh, proxy, books) = behind_a_proxy().await;
+    let lease = take(&books).await;
+    let generation = keep_it(&books, &lease, &keep(1..=2, 10)).await;
+    proxy.script("DeleteItem", [Fault::error("AccessDeniedException")]);
+    let all = settlement(&books, generation, 2).await;
+    books.settle(&lease, &route(), &all).await.unwrap();
+    proxy.rule("DeleteItem", |_| Fault::error("ThrottlingException"));
+    let (seen, began) = (books.lease("relay").await.unwrap(), System.moment());
+    books.take("relay", &seen, "host", Duration::from_secs(4)).await.unwrap().unwrap();
+    let took = System.moment().since(began);
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

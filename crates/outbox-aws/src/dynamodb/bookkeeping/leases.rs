@@ -9,11 +9,17 @@ use outbox::{
     store::Claim,
 };
 
+use tokio::time::timeout;
+
 use super::{
     books::{Books, Updated, damaged},
     rows::{Change, If, Row},
 };
 use crate::dynamodb::item::{Item, flag_of, number, number_of, text, text_of};
+
+/// Of the time that a lease lasts, a new owner spends no more than this part on what former ones left. Where it lasts for no
+/// time, as with owners that share it, none.
+const SWEEPING: u32 = 4;
 
 fn row(name: &str) -> Row {
     Row::new("lease", name)
@@ -105,18 +111,28 @@ impl Books {
             ..Change::default()
         };
         if let Updated::Done(_) = self.update(&row(name), change, condition, TAKING).await? {
-            // The lease is taken, whatever becomes of this.
-            for swept in [self.sweep_staged(&lease).await, self.sweep_all_passed().await] {
-                if let Err(error) = swept {
-                    tracing::warn!(%error, "what a former owner left is swept by the next one");
-                }
-            }
+            self.sweep_leftovers(&lease, duration / SWEEPING).await;
             return Ok(Some(lease));
         }
         // The answer to an attempt may have been lost that did take it.
         let now = self.get(&row(name), TAKING).await?;
         let taken = now.is_some_and(|now| text_of(&now, "taken_by") == Some(&nonce));
         Ok(taken.then_some(lease))
+    }
+
+    /// Deletes what former owners left. The lease is taken, whatever becomes of this, and nobody renews it before it returns.
+    async fn sweep_leftovers(&self, lease: &Lease, time: Duration) {
+        if time.is_zero() {
+            return;
+        }
+        let sweeping = async { [self.sweep_staged(lease).await, self.sweep_all_passed().await] };
+        let Ok(swept) = timeout(time, sweeping).await else {
+            tracing::warn!("there was no time to sweep all that a former owner left: the next one goes on");
+            return;
+        };
+        for error in swept.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "what a former owner left is swept by the next one");
+        }
     }
 
     pub(super) async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
