@@ -57,6 +57,11 @@ pub(super) async fn look(parts: &Parts) -> Result<(), StoreError> {
         if mark.seen.as_ref().is_some_and(|seen| is_less(now, seen.at, EVERY)) {
             continue;
         }
+        let known = parts.bookkeeping.checkpoints(&route.name).await?;
+        if known.iter().any(|known| known.partition != parts.published_elsewhere.partition) {
+            // A relay publishes it still, or left what is yet to be taken over: nothing has to be handed in.
+            continue;
+        }
         match Box::pin(find(parts, route.start, &mark, now)).await {
             Ok((stream, found)) => Box::pin(note(parts, &route.name, &mark, &stream, now, found)).await?,
             Err(error) => tracing::warn!(

@@ -247,6 +247,7 @@ async fn a_relay_that_still_runs_keeps_its_checkpoints_and_the_keeper_fails() {
             assert!(error.to_string().contains("no relay may run beside"), "{error}");
         }
     }
+    assert_eq!(watermark(&world).await.seen, None, "what the relay publishes is handed to nobody, and no alarm");
     assert_eq!(world.bookkeeping.checkpoints(&route()).await.unwrap(), [left]);
     // It died: its lease stands still.
     keep(&mut keeper).await;
