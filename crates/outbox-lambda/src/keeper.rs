@@ -93,7 +93,7 @@ impl Keeper {
     pub async fn keep(&self, deadline: Moment) -> Result<Kept, RelayError> {
         let left = deadline.since(self.parts.clock.moment());
         let stop = deadline.before((left / 4).min(Duration::from_secs(10)));
-        self.prepare().await?;
+        self.prepare(stop).await?;
         let work = Work::new(&self.parts);
         if !work.is_due(stop).await? {
             return Ok(Kept::Idle);
@@ -155,14 +155,18 @@ impl Keeper {
 
     /// Says of each route that its events are published elsewhere, so that the relay reads nothing for it, and takes over from
     /// one that published it before.
-    async fn prepare(&self) -> Result<(), StoreError> {
+    async fn prepare(&self, stop: Moment) -> Result<(), StoreError> {
         let Parts { routes, bookkeeping, published_elsewhere, .. } = &self.parts;
+        let mut is_alone = false;
         for (route, _) in routes {
             let mut left = bookkeeping.checkpoints(&route.name).await?;
             let is_said = left.contains(published_elsewhere);
             left.retain(|known| known.partition != published_elsewhere.partition);
             if !left.is_empty() {
-                takeover::refuse_beside_a_relay(&self.parts).await?;
+                if !is_alone {
+                    takeover::refuse_beside_a_relay(&self.parts, stop).await?;
+                    is_alone = true;
+                }
                 Box::pin(takeover::take_over(&self.parts, &route.name, &left)).await?;
             }
             if !is_said {

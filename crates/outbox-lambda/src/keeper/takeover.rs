@@ -1,7 +1,7 @@
 //! What a relay left that published a route before. Functions are handed what the stream holds, and nothing else: what the relay
 //! had not done, and the stream has forgotten, nobody would publish.
 
-use outbox::{ErrorKind, RouteName, StoreError, bookkeeping::Checkpoint};
+use outbox::{ErrorKind, Moment, RouteName, StoreError, bookkeeping::Checkpoint};
 use outbox_aws::dynamodb::{Loss, Reached, Seen};
 use tokio::time::sleep;
 
@@ -14,13 +14,21 @@ use crate::{
 /// Waits for as long as a lease that nobody gave back has to stand still.
 ///
 /// # Errors
-/// [`ErrorKind::Ownership`] if it does not: a relay that lives needs its checkpoints.
-pub(super) async fn refuse_beside_a_relay(parts: &Parts) -> Result<(), StoreError> {
+/// [`ErrorKind::Ownership`] if it does not, or it would last beyond `stop`: a relay that lives needs its checkpoints.
+pub(super) async fn refuse_beside_a_relay(parts: &Parts, stop: Moment) -> Result<(), StoreError> {
     let seen = parts.bookkeeping.lease(&parts.lease).await?;
     if seen.epoch == 0 || seen.released {
         return Ok(());
     }
-    sleep(seen.duration.max(parts.failover)).await;
+    let wait = seen.duration.max(parts.failover);
+    if parts.clock.moment() + wait >= stop {
+        let message = format!(
+            "{} published the routes and did not give its lease back, and that it is gone shows only after {wait:?}, for which there is no time: give the keeper a timeout longer than that, by a quarter and more, or start that relay again and stop it",
+            seen.holder
+        );
+        return Err(StoreError::new(ErrorKind::Ownership, message));
+    }
+    sleep(wait).await;
     let now = parts.bookkeeping.lease(&parts.lease).await?;
     if now.released || (now.epoch, now.beat) == (seen.epoch, seen.beat) {
         return Ok(());

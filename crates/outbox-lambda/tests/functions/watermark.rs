@@ -255,6 +255,20 @@ async fn a_relay_that_still_runs_keeps_its_checkpoints_and_the_keeper_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_without_the_time_to_see_that_a_relay_is_gone_says_so_at_once() {
+    let world = World::new().await;
+    let left = left_by_a_relay(&world, hours(1)).await;
+    world.bookkeeping.reset_checkpoint(&route(), &left).await.unwrap();
+    let view = world.bookkeeping.lease("relay").await.unwrap();
+    let (minute, time) = (std::time::Duration::from_mins(1), std::time::Duration::from_secs(20));
+    world.bookkeeping.take("relay", &view, "a relay", minute).await.unwrap().unwrap();
+    let outcome = world.keeper().await.invoke("{}".to_owned(), time).await;
+    let Outcome::Failed(error) = outcome else { panic!("{outcome:?}") };
+    assert!(error.to_string().contains("give the keeper a timeout"), "{error}");
+    assert_eq!(world.bookkeeping.checkpoints(&route()).await.unwrap(), [left]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_stood_behind_the_stream_s_memory_when_functions_took_its_place_is_an_alarm() {
     let world = World::new().await;
     let left = left_by_a_relay(&world, hours(30)).await;
