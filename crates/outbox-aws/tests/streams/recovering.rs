@@ -374,6 +374,18 @@ async fn a_route_that_functions_published_begins_with_the_table_though_the_strea
     relay.stop().await;
 }
 
+/// It was registered longer ago than entries live: functions published what came then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_functions_published_from_a_time_on_goes_on_with_what_is_left_in_the_table() {
+    let rig = Rig::new().await;
+    rig.clock.pass(40 * 24 * HOUR);
+    let asked = registration(Start::Now, rig.clock.wall() - 40 * 24 * HOUR);
+    let source = rig.source().await;
+    source.recovery(&asked, &[TableSource::published_elsewhere()]).await.unwrap().unwrap();
+    let error = source.recovery(&asked, &[]).await.unwrap_err();
+    assert!(error.to_string().contains("--accept-loss"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn how_far_a_relay_was_shows_in_what_it_left_and_whether_the_stream_holds_what_came_since() {
     let (rig, sink) = (Rig::new().await, sink());

@@ -44,8 +44,9 @@ impl Inner {
     ) -> Result<Recovery, StoreError> {
         self.store.claimed().check().await?;
         // A route that functions published begins as a new one.
-        let of_stream = checkpoints.iter().filter(|known| !table::is_elsewhere(&known.partition));
-        let checkpoints: &[Checkpoint] = &of_stream.cloned().collect::<Vec<_>>();
+        let (elsewhere, of_stream): (Vec<_>, Vec<_>) =
+            checkpoints.iter().cloned().partition(|known| table::is_elsewhere(&known.partition));
+        let checkpoints: &[Checkpoint] = &of_stream;
         let started = self.calls.clock.wall().as_millisecond();
         let listing = self.look().await?;
         let skip = skip_behind(started);
@@ -54,7 +55,9 @@ impl Inner {
         let has_begun = checkpoints.iter().any(|checkpoint| !checkpoint.partition.is_recovery());
         self.refuse_timeless(registration, has_begun)?;
         let takes = self.capacity().await?;
-        let kept = self.refuse_expired(registration, lost, has_begun, takes.scan_milliseconds())?;
+        // Since it was registered, functions may have published what has expired by now.
+        let from_time = matches!(registration.start, Start::Time(_)) || !elsewhere.is_empty();
+        let kept = self.refuse_expired(registration, lost, !has_begun && from_time, takes.scan_milliseconds())?;
         refuse_too_long(&takes)?;
         let kept = kept.map_or_else(String::new, |kept| kept.to_string());
         let random = CommitId(self.calls.entropy.sixteen());
@@ -71,18 +74,17 @@ impl Inner {
     }
 
     /// Entries that have expired are not in the table either, nor those that expire while it is read. A route that begins with
-    /// whatever there is misses none; one that begins at a time, as a replay does, is told. Gives until when the recovery has
-    /// to be done.
+    /// whatever there is misses none; one that begins at a time, as a replay does, or behind functions, is told. Gives until
+    /// when the recovery has to be done.
     fn refuse_expired(
         &self,
         registration: &Registration,
         lost: Lost,
-        has_begun: bool,
+        at_a_time: bool,
         takes: i64,
     ) -> Result<Option<i64>, StoreError> {
         let end = self.calls.clock.wall().as_millisecond().saturating_add(takes);
         let is_whole = lost.kept.is_none_or(|kept| end <= kept);
-        let at_a_time = !has_begun && matches!(registration.start, Start::Time(_));
         let route = &registration.route;
         match (is_whole, self.options.accept_loss || at_a_time) {
             (true, false) => Ok(lost.kept),
