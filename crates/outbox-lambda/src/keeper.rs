@@ -127,10 +127,13 @@ impl Keeper {
     /// the time before `deadline`, so that those can be told.
     ///
     /// # Errors
-    /// As the bookkeeping gave it. A stream that cannot be read, or not in time, is only warned about.
+    /// As the bookkeeping gave it. A stream that cannot be read is only warned about, and so is one that is not read in time: in
+    /// an hour there is another look.
     pub async fn look_at_stream(&self, deadline: Moment) -> Result<(), StoreError> {
-        let time = deadline.since(self.parts.clock.moment()) / 2;
-        let looked = timeout(time, Box::pin(stream::look(&self.parts))).await;
+        let now = self.parts.clock.moment();
+        let time = deadline.since(now) / 2;
+        // The last quarter of it is for noting what was not read in time.
+        let looked = timeout(time, Box::pin(stream::look(&self.parts, now + time / 4 * 3))).await;
         looked.unwrap_or_else(|_| {
             tracing::warn!("there was no time to compare the stream with what was handed in: give the keeper more");
             Ok(())

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use outbox::{RouteName, Start, StoreError};
+use outbox::{Moment, RouteName, Start, StoreError};
 use outbox_aws::dynamodb::{Loss, Seen, Watermark};
+use tokio::time::timeout;
 
 use super::Parts;
 use crate::{
@@ -40,9 +41,9 @@ enum Found {
     Lost(Timestamp, &'static str),
 }
 
-/// Looks, where it is time, for each route.
-pub(super) async fn look(parts: &Parts) -> Result<(), StoreError> {
-    for (route, _) in &parts.routes {
+/// Looks, where it is time, for each route, and reads nothing after `end`: each of those that are left has as much of the time.
+pub(super) async fn look(parts: &Parts, end: Moment) -> Result<(), StoreError> {
+    for (number, (route, _)) in parts.routes.iter().enumerate() {
         let mark = Box::pin(parts.watermarks.watermark(&route.name)).await?;
         match recovery(parts, &mark).await? {
             Recovery::None | Recovery::UnderWay => {}
@@ -62,7 +63,9 @@ pub(super) async fn look(parts: &Parts) -> Result<(), StoreError> {
             // A relay publishes it still, or left what is yet to be taken over: nothing has to be handed in.
             continue;
         }
-        match Box::pin(find(parts, route.start, &mark, now)).await {
+        let left = u32::try_from(parts.routes.len() - number).unwrap_or(u32::MAX);
+        let time = end.since(parts.clock.moment()) / left;
+        match Box::pin(find(parts, route.start, &mark, now, time)).await {
             Ok((stream, found)) => Box::pin(note(parts, &route.name, &mark, &stream, now, found)).await?,
             Err(error) => tracing::warn!(
                 route = %route.name, %error,
@@ -94,7 +97,13 @@ async fn recovery(parts: &Parts, mark: &Watermark) -> Result<Recovery, StoreErro
     Ok(if read.iter().any(|checkpoint| checkpoint.finished) { Recovery::Done } else { Recovery::Ended })
 }
 
-async fn find(parts: &Parts, start: Start, mark: &Watermark, now: Timestamp) -> Result<(String, Found), StoreError> {
+async fn find(
+    parts: &Parts,
+    start: Start,
+    mark: &Watermark,
+    now: Timestamp,
+    time: Duration,
+) -> Result<(String, Found), StoreError> {
     let stream = parts.stream.stream().await?;
     let until = match &mark.seen {
         Some(seen) => Some(seen.until),
@@ -117,10 +126,14 @@ async fn find(parts: &Parts, start: Start, mark: &Watermark, now: Timestamp) -> 
         let reason = "for longer than the stream remembers nothing was handed in, and nobody looked";
         return Ok((stream, Found::Lost(handed_in, reason)));
     }
-    let (since, until) = (later(handed_in, UNSAID), earlier(now, ON_ITS_WAY));
-    let waiting = parts.stream.inserted_between(since, until).await?;
-    let found = match waiting {
-        None => Found::HandedIn(until.max(handed_in)),
+    let (since, end) = (later(handed_in, UNSAID), earlier(now, ON_ITS_WAY));
+    let Ok(waiting) = timeout(time, parts.stream.inserted_between(since, end)).await else {
+        // It is as it was: what was not seen for longer than the stream remembers is an alarm.
+        tracing::warn!(?time, "there was no time to read what the stream holds: give the keeper more");
+        return Ok((stream, Found::HandedIn(until)));
+    };
+    let found = match waiting? {
+        None => Found::HandedIn(end.max(handed_in)),
         Some(created) if now.as_second().saturating_sub(created.as_second()) > ALARMING_AGE => {
             Found::Lost(handed_in, "for 20 hours the stream has held entries that were not handed in")
         }

@@ -160,6 +160,19 @@ async fn a_stream_that_cannot_be_read_stops_no_keeper() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_not_read_in_time_is_left_for_an_hour() {
+    let world = looked(2, 22).await;
+    let before = watermark(&world).await.seen.unwrap();
+    dynamo(&world).rule("GetRecords", |_| Fault::Slow(std::time::Duration::from_secs(30)));
+    let outcome = world.keeper().await.invoke("{}".to_owned(), std::time::Duration::from_secs(8)).await;
+    assert_eq!(outcome, Outcome::Answered(json!("idle")));
+    let mark = watermark(&world).await;
+    let seen = mark.seen.unwrap();
+    assert!(seen.at > hours(1) && seen.until == before.until, "{seen:?}");
+    assert_eq!(mark.loss, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_forgotten_is_published_from_the_table_and_the_alarm_ends() {
     let (world, stream) = (World::new().await, carts(1, 3, 9));
     for record in &stream.shards[0] {
