@@ -28,7 +28,8 @@
 //! hundreds of partitions) is several, each of which leaves a state that a relay could have left.
 //!
 //! **Events of any size and number** are kept in one transaction: its rows are the lane, an index, and the contents in
-//! chunks. Contents of more than three megabytes are staged first, where nothing leads to them. A settlement moves the number
+//! chunks. Contents of more than three megabytes are staged first, where nothing leads to them; if they are not kept they are
+//! deleted at once, or by the next owner of the lease, or whoever erases a key. A settlement moves the number
 //! of the lane's first event; indexes and contents before it are deleted afterwards. Until they are, `passed` says so: the next
 //! settlement of the lane tries again, the next owner of the lease, and whoever erases a key.
 

@@ -263,7 +263,8 @@ async fn staged_in_vain(fresh: &Books, batch: &Keep) -> (DynamoBookkeeping, Leas
     let books = fresh.opened_by(&server::client_at(Some(proxy.url())).await).await;
     let lease = take(&books).await;
     keep_it(&books, &lease, &keep(1..=1, 10)).await;
-    // The contents are written, and then the transaction is refused.
+    // The contents are written, then the transaction is refused, and they cannot be deleted.
+    proxy.rule("DeleteItem", |_| Fault::error("AccessDeniedException"));
     proxy.script("TransactWriteItems", [Fault::error("AccessDeniedException")]);
     let refused = books.keep(&lease, &route(), &partition(), batch).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotPermitted);

@@ -85,14 +85,44 @@ async fn what_was_staged_and_could_not_be_deleted_is_deleted_by_the_owner_after_
     let (fresh, proxy, books) = behind_a_proxy().await;
     let lease = take(&books).await;
     keep_it(&books, &lease, &keep(1..=1, 10)).await;
+    // By nobody at first, and not by the next one.
+    proxy.script("DeleteItem", [Fault::error("AccessDeniedException"), Fault::error("AccessDeniedException")]);
     proxy.script("TransactWriteItems", [Fault::error("AccessDeniedException")]);
     books.keep(&lease, &route(), &partition(), &keep(2..=30, 200_000)).await.unwrap_err();
-    proxy.script("DeleteItem", [Fault::error("AccessDeniedException")]);
     take(&books).await;
     let [_, content, staged, _] = kept_rows(&fresh).await;
     assert!(staged == 1 && content > 10, "({content} rows are left)");
     take(&books).await;
     assert_eq!(kept_rows(&fresh).await, [1, 1, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_staged_and_not_kept_is_deleted_at_once_or_by_an_erasure() {
+    let (fresh, proxy, books) = behind_a_proxy().await;
+    let lease = take(&books).await;
+    keep_it(&books, &lease, &keep(1..=1, 10)).await;
+    let large = keep(2..=30, 200_000);
+    proxy.script("TransactWriteItems", [Fault::error("AccessDeniedException")]);
+    books.keep(&lease, &route(), &partition(), &large).await.unwrap_err();
+    assert_eq!(kept_rows(&fresh).await, [1, 1, 0, 0]);
+    proxy.script("DeleteItem", [Fault::error("AccessDeniedException")]);
+    proxy.script("TransactWriteItems", [Fault::error("AccessDeniedException")]);
+    books.keep(&lease, &route(), &partition(), &large).await.unwrap_err();
+    assert_eq!(kept_rows(&fresh).await[2], 1, "(it is left)");
+    assert_eq!(books.erase(&Key::new("cart/1").unwrap()).await.unwrap(), 1);
+    assert_eq!(kept_rows(&fresh).await, [0; 4]);
+}
+
+/// Its answer is lost: what was kept is not deleted for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_staged_and_may_be_kept_is_not_deleted() {
+    let (fresh, proxy, books) = behind_a_proxy().await;
+    let lease = take(&books).await;
+    keep_it(&books, &lease, &keep(1..=1, 10)).await;
+    proxy.script("TransactWriteItems", [Fault::LoseAnswer, Fault::error("AccessDeniedException")]);
+    books.keep(&lease, &route(), &partition(), &keep(2..=30, 200_000)).await.unwrap_err();
+    assert_eq!(fresh.rows("staged").await, 0);
+    assert_eq!(contents(&books).await.len(), 30);
 }
 
 /// Nobody renews the lease before.

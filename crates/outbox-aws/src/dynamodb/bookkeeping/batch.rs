@@ -5,7 +5,7 @@
 //! event is in them. Up to a few megabytes all of it is one transaction; a larger batch's chunks are written before,
 //! *staged*: nothing leads to them until the transaction that writes the index.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -28,6 +28,10 @@ use crate::dynamodb::item::{Item, bytes, bytes_of, item, number, number_of, text
 const CHUNK: usize = 380_000;
 /// Of contents in one transaction, which takes 4 MB, the rest included.
 const AT_ONCE: usize = 3_000_000;
+
+/// Nobody is at it for longer to stage a batch.
+const STAGING: Duration = Duration::from_mins(10);
+const SWEEPING: &str = "sweeping contents of events that were not kept";
 
 /// A kept event's content as it is stored.
 #[derive(Clone, Serialize, Deserialize)]
@@ -155,6 +159,11 @@ impl Batch {
         Ok(Self { index: Index { row: Row::new(kind(lane), padded(last)), batch: first, chunks, entries }, contents })
     }
 
+    /// Whether it is too large for one transaction.
+    fn is_staged(&self) -> bool {
+        self.contents.len() > AT_ONCE
+    }
+
     fn chunks(&self) -> impl Iterator<Item = (Row, Item)> {
         let chunk = |(number, contents): (usize, &[u8])| {
             (chunk_row(self.index.batch, number), item([("contents", bytes(contents))]))
@@ -165,21 +174,24 @@ impl Batch {
 
 impl Books {
     /// The actions that keep `batch`. If it is too large for one transaction, its contents are written now, where nothing
-    /// leads to them yet.
+    /// leads to them yet: whoever does not commit these actions [unstages](Self::unstage) it.
     pub(super) async fn keeps(&self, lease: &Lease, batch: &Batch) -> Result<Vec<TransactWriteItem>, StoreError> {
         let Index { row, batch: name, chunks, entries } = &batch.index;
         let events = serde_json::to_string(entries)
             .map_err(|error| StoreError::new(ErrorKind::Invalid, format!("keeping events: {error}")))?;
         let attributes = item([("batch", number(name)), ("chunks", number(chunks)), ("events", text(events))]);
         let mut actions = vec![self.actions().put(row, attributes, If::Absent)?];
-        if batch.contents.len() <= AT_ONCE {
+        if !batch.is_staged() {
             for (row, contents) in batch.chunks() {
                 actions.push(self.actions().put(&row, contents, If::Absent)?);
             }
             return Ok(actions);
         }
         let mark = Row::new("staged", padded(*name));
-        self.stage(lease, batch, &mark).await?;
+        if let Err(error) = self.stage(lease, batch, &mark).await {
+            self.unstage(batch).await;
+            return Err(error);
+        }
         // If a new owner is about to sweep it, it is not there to be kept.
         let staged = vec![("chunks", number(chunks)), ("epoch", number(lease.epoch))];
         actions.push(self.actions().delete(&mark, If::Has(staged))?);
@@ -206,34 +218,53 @@ impl Books {
         Ok(())
     }
 
+    /// Deletes what was staged of a batch that was not kept, and cannot be any more from now on, though its transaction be on
+    /// its way still. If that fails, its mark says so to a later try.
+    pub(super) async fn unstage(&self, batch: &Batch) {
+        if batch.is_staged()
+            && let Err(error) = self.sweep_mark(batch.index.batch, batch.index.chunks).await
+        {
+            tracing::warn!(%error, "contents of events that were not kept are deleted later");
+        }
+    }
+
     /// Sweeps what former owners of `lease` staged and never kept.
     pub(super) async fn sweep_staged(&self, lease: &Lease) -> Result<(), StoreError> {
         let is_former = |mark: &Item| number_of::<u64>(mark, "epoch").is_some_and(|epoch| epoch < lease.epoch);
-        self.sweep_staged_by(&lease.name, is_former).await
+        self.sweep_staged_by(|mark| text_of(mark, "lease") == Some(lease.name.as_str()) && is_former(mark)).await
     }
 
     /// Sweeps what was staged before `time` under the lease of this name, by owners that share it, and never kept.
     pub(super) async fn sweep_staged_before(&self, lease: &str, time: Timestamp) -> Result<(), StoreError> {
-        let is_old = |mark: &Item| number_of::<i64>(mark, "staged").is_some_and(|staged| staged < time.as_second());
-        self.sweep_staged_by(lease, is_old).await
+        self.sweep_staged_by(|mark| text_of(mark, "lease") == Some(lease) && is_before(mark, time)).await
+    }
+
+    /// Sweeps what nobody keeps any more, whoever staged it: what could not be deleted when it was not kept, or is old.
+    pub(super) async fn sweep_abandoned(&self) -> Result<(), StoreError> {
+        let old = self.calls.clock.wall().saturating_sub(STAGING).unwrap_or(Timestamp::MIN);
+        self.sweep_staged_by(|mark| number_of::<u64>(mark, "epoch") == Some(0) || is_before(mark, old)).await
+    }
+
+    /// What cannot be deleted keeps none of the others.
+    async fn sweep_staged_by(&self, is_left: impl Fn(&Item) -> bool) -> Result<(), StoreError> {
+        let mut swept = Ok(());
+        for mark in self.all("staged", "", SWEEPING).await? {
+            let name = text_of(&mark, "name").and_then(|name| name.parse().ok());
+            if let Some((batch, chunks)) = name.zip(number_of(&mark, "chunks")).filter(|_| is_left(&mark)) {
+                swept = swept.and(self.sweep_mark(batch, chunks).await);
+            }
+        }
+        swept
     }
 
     /// The mark becomes nobody's first, so that it cannot be kept any more, and goes last.
-    async fn sweep_staged_by(&self, lease: &str, is_left: impl Fn(&Item) -> bool) -> Result<(), StoreError> {
-        const SWEEPING: &str = "sweeping what a former owner left";
-        for mark in self.all("staged", "", SWEEPING).await? {
-            let (Some(name), Some(chunks)) = (text_of(&mark, "name"), number_of::<usize>(&mark, "chunks")) else {
-                continue;
-            };
-            if text_of(&mark, "lease") != Some(lease) || !is_left(&mark) {
-                continue;
-            }
-            let Ok(batch) = name.parse() else { continue };
-            let row = Row::new("staged", name);
-            let nobodys = Change { set: vec![("epoch", number(0))], ..Change::default() };
-            let seen = If::Has(vec![("chunks", number(chunks))]);
-            if let Updated::Done(_) = self.update(&row, nobodys, seen, SWEEPING).await? {
-                self.sweep((0..chunks).map(|chunk| chunk_row(batch, chunk)).chain([row]).collect()).await;
+    async fn sweep_mark(&self, batch: u64, chunks: usize) -> Result<(), StoreError> {
+        let row = Row::new("staged", padded(batch));
+        let nobodys = Change { set: vec![("epoch", number(0))], ..Change::default() };
+        let seen = If::Has(vec![("chunks", number(chunks))]);
+        if let Updated::Done(_) = self.update(&row, nobodys, seen, SWEEPING).await? {
+            for row in (0..chunks).map(|chunk| chunk_row(batch, chunk)).chain([row]) {
+                self.delete(&row, If::Anything, SWEEPING).await?;
             }
         }
         Ok(())
@@ -271,6 +302,11 @@ impl Books {
         }
         Ok(Some(contents))
     }
+}
+
+/// Whether it was staged before `time`.
+fn is_before(mark: &Item, time: Timestamp) -> bool {
+    number_of::<i64>(mark, "staged").is_some_and(|staged| staged < time.as_second())
 }
 
 /// A kept event as a relay knows it.

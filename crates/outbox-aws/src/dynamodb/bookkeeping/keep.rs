@@ -102,7 +102,11 @@ impl Books {
             actions.push(self.writes_lane(&lane)?);
             self.called(route)?
         };
-        self.write(Some(lease), Some(guard), actions, KEEPING).await
+        let sent = self.write(Some(lease), Some(guard), actions, KEEPING).await;
+        if !matches!(sent, Ok(Sent::Done)) {
+            self.unstage(&batch).await;
+        }
+        sent
     }
 
     /// Identities of what a lane keeps.

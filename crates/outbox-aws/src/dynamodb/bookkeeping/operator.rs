@@ -175,8 +175,9 @@ impl Books {
             }
         }
         self.note_change(ERASING).await?;
-        // What a settlement before could not delete, too: erased is what is not there any more.
-        self.sweep_all_passed().await.map_err(|error| {
+        // What could not be deleted before, too: erased is what is not there any more.
+        let swept = self.sweep_all_passed().await.and(self.sweep_abandoned().await);
+        swept.map_err(|error| {
             error.context(
                 "the events are erased, and some of their payloads are still in the table: erase the key again",
             )

@@ -113,9 +113,9 @@ impl Books {
                 actions.push(self.buries(&route, identity, stored)?);
             }
         }
-        let guard = match (&settlement.apart, settlement.remove.first(), removal.removed.first()) {
+        let (guard, batch) = match (&settlement.apart, settlement.remove.first(), removal.removed.first()) {
             (Some(apart), Some(_), Some(dead)) => self.set_apart(lease, &route, apart, dead, &mut actions).await?,
-            _ => self.called(&route)?,
+            _ => (self.called(&route)?, None),
         };
         let passed = removal.passed(&lane);
         if let Some(passed) = &passed {
@@ -123,7 +123,11 @@ impl Books {
         }
         let (outcome, action) = self.leaves(lane, &removal, settlement)?;
         actions.push(action);
-        if self.write(Some(lease), Some(guard), actions, SETTLING).await? == Sent::Changed {
+        let sent = self.write(Some(lease), Some(guard), actions, SETTLING).await;
+        if let (Some(batch), false) = (&batch, matches!(sent, Ok(Sent::Done))) {
+            self.unstage(batch).await;
+        }
+        if sent? == Sent::Changed {
             return Ok(None);
         }
         if let Some(passed) = &passed {
@@ -181,7 +185,7 @@ impl Books {
     }
 
     /// Adds the actions that keep a dead letter in a lane of its own, behind what is kept there already. Gives the action
-    /// on the route's row that goes with them.
+    /// on the route's row that goes with them, and what is to be unstaged if they are not committed.
     async fn set_apart(
         &self,
         lease: &Lease,
@@ -189,13 +193,13 @@ impl Books {
         apart: &Apart,
         dead: &(String, Stored),
         actions: &mut Vec<TransactWriteItem>,
-    ) -> Result<TransactWriteItem, StoreError> {
+    ) -> Result<(TransactWriteItem, Option<Batch>), StoreError> {
         let row = lanes::row(route, &apart.lane);
         let known = self.lane(&row).await?;
         if let Some(lane) = &known
             && self.identities(lane).await?.contains(&dead.0)
         {
-            return self.called(route);
+            return Ok((self.called(route)?, None));
         }
         let first = self.numbers(2).await?;
         let events = std::slice::from_ref(dead);
@@ -204,11 +208,11 @@ impl Books {
         if let Some(mut lane) = known {
             join(&mut lane, events);
             actions.push(self.writes_lane(&lane)?);
-            return self.called(route);
+            return Ok((self.called(route)?, Some(batch)));
         }
         let mut lane = opened(row, &apart.lane, apart.front(), first);
         join(&mut lane, events);
         actions.push(self.opens_lane(&lane)?);
-        self.opens(route)
+        Ok((self.opens(route)?, Some(batch)))
     }
 }
