@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 use jiff::Timestamp;
 #[cfg(feature = "aws")]
 use outbox::bookkeeping::Replay;
-use outbox::{ErrorKind, Event, Record, StoreError, source::Limit};
+use outbox::{ErrorKind, Event, KeyOrder, Record, StoreError, source::Limit};
 use serde::Serialize;
 
 use super::Plan;
@@ -15,8 +15,10 @@ use crate::{commands::standing, exit::Failure, output::Output, wiring::Stores};
 /// Read at a time while counting.
 const PAGE: Limit = Limit { events: 2_000, bytes: 8 << 20 };
 
-/// So often in a row nothing may come before the end that is known to be there: a stream has empty pages.
+/// So often in a row nothing may come before the end that is known to be there,
 const VAIN: u32 = 20;
+/// of a stream more often: of a shard that is still open it has an empty page for each minute or so in which nothing happened.
+const VAIN_OF_A_STREAM: u32 = 600;
 
 /// What one route would get.
 #[derive(Debug, Default, Serialize)]
@@ -58,10 +60,14 @@ pub(in crate::commands) async fn count(stores: &Stores, out: Output, plan: &Plan
 
 async fn in_partitions(stores: &Stores, plan: &Plan, bar: &ProgressBar) -> Result<Found, StoreError> {
     let mut found = Found::none(plan);
+    let most = match stores.source.key_order() {
+        KeyOrder::Promised => VAIN,
+        KeyOrder::Observed | KeyOrder::None => VAIN_OF_A_STREAM,
+    };
     for read in &plan.replay.ends {
         let mut position = standing::start_of_replay(stores, &plan.registration, &plan.replay, read).await?;
         let ((partition, end), mut vain) = (read, 0);
-        while stores.source.order(&position, end).is_lt() && vain < VAIN {
+        while stores.source.order(&position, end).is_lt() && vain < most {
             let page = stores.source.read(partition, &position, PAGE).await?;
             let is_within = |record: &&Arc<Record>| stores.source.order(&record.position, end).is_le();
             page.records.iter().take_while(is_within).for_each(|record| found.take(record, plan, bar));
