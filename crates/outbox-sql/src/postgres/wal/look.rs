@@ -113,6 +113,15 @@ impl Beside {
         read_snapshot(&self.text("SELECT pg_current_snapshot()::text").await?)
     }
 
+    /// A transaction's number above those of all that have one.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub(super) async fn draw_number(&self) -> Result<u64, StoreError> {
+        let number = self.text("SELECT pg_current_xact_id()::text").await?;
+        number.parse().map_err(|_| strange("a transaction's number", &number))
+    }
+
     /// Whether the server has given this number to a transaction; an older copy may not have yet.
     ///
     /// # Errors

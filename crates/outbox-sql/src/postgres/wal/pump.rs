@@ -156,7 +156,10 @@ async fn wait_for_older(shared: &Shared, look: &Look) -> Result<(), Ended> {
     if shared.is_settled(&look.publication) {
         return Ok(());
     }
-    while shared.beside.snapshot().await?.first_unseen() < look.snapshot.xmax() {
+    // Drawn behind that look, so above the number of whoever wrote before: the end of a snapshot is not, for it is the number
+    // behind the last transaction that has ended.
+    let above = shared.beside.draw_number().await?;
+    while shared.beside.snapshot().await?.first_unseen() < above {
         let pin = slot::pin(&shared.beside).await?.map_or_else(|| "a transaction".to_owned(), |pin| pin.to_string());
         shared.stop_streaming(&format!(
             "if the publication `{}` was changed while {pin} was open, the log may lack some of that: the table is polled until it has ended",
