@@ -43,8 +43,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
     /// On so many threads [default: one a processor]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Of one schedule, leave out all incidents but these, by number: 3,9,17; or none
     #[arg(long, value_name = "NUMBERS", value_parser = part)]
     only: Option<Part>,
@@ -91,7 +91,8 @@ pub(crate) fn run(out: Output, args: &Args) -> Outcome {
             .help("begin with a smaller --seed")
     })?;
     let mut campaign = Campaign::new(args.seed..end);
-    campaign.threads = args.threads.unwrap_or(campaign.threads);
+    let threads = args.threads.map_or(campaign.threads.get() as u64, u64::from).min(end - args.seed);
+    campaign.threads = usize::try_from(threads).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
     let (began, interrupt) = (System.moment(), Interrupt::awaited()?);
     let findings = play(out, &campaign, &interrupt)?;
     let interrupted = interrupt.came() && findings.next < end;

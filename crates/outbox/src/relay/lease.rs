@@ -143,9 +143,10 @@ async fn give_back(parts: &Parts, taking: impl Future<Output = Result<Option<Gua
 }
 
 async fn try_take(parts: &Parts, watched: &mut Option<(LeaseView, Moment)>) -> Result<Option<Guard>, StoreError> {
-    // Taken before the call: the renewal holds from when it was asked for, at the latest.
-    let now = parts.clock.moment();
     let view = parts.bookkeeping.lease(&parts.name).await?;
+    // Taken behind the look, whose answer may have been long on its way, and its owner alive since: it stands still from here
+    // on. And before it is taken: the lease holds from when it was asked for, at the latest.
+    let now = parts.clock.moment();
     let free = view.epoch == 0 || view.released;
     let still_since = match watched {
         Some((seen, since)) if seen.epoch == view.epoch && seen.beat == view.beat => *since,

@@ -41,6 +41,7 @@ mod service;
 mod shown;
 mod shrink;
 mod source;
+mod stale;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -102,6 +102,29 @@ async fn a_standby_waits_as_long_as_the_owner_said_where_that_is_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_standby_whose_look_at_the_lease_was_long_on_its_way_counts_the_silence_from_its_answer() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let owner = rig.run(sink.clone());
+    owner.owns().await;
+    let faults = StoreFaults::default();
+    faults.once(Io::Lease, StoreFault::Hang);
+    let bookkeeping = FaultyBookkeeping::new(rig.bookkeeping.clone(), faults.clone());
+    let standby = run(rig.relay().bookkeeping(Arc::new(bookkeeping)).route(settings("all"), sink.clone()));
+    sleep(FAILOVER).await;
+    let beat = async || rig.bookkeeping.lease("relay").await.unwrap().beat;
+    let before = beat().await;
+    // Behind a renewal, so that the next look finds the same lease.
+    eventually("the owner renews", async || beat().await > before).await;
+    faults.release();
+    for _ in 0..200 {
+        sleep(millis(250)).await;
+        assert!(owner.is_owner() && !standby.is_owner());
+    }
+    assert_eq!(epoch(&rig).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_many_standbys_one_takes_over() {
     let rig = Rig::new();
     let sink = Arc::new(MemorySink::default());

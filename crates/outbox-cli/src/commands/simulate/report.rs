@@ -98,6 +98,11 @@ impl Report {
 
     fn verdict(&self, paint: Paint) -> Vec<String> {
         let failures = &self.findings.failures;
+        if failures.is_empty() && !self.is_exercised() {
+            let never = counted(self.findings.tally.never().len() as u64, "fault", "faults");
+            let text = format!("failed: nothing broke the contract, but {never} never struck in so many schedules");
+            return wrapped(&text, WIDTH).iter().map(|text| paint.bad(text)).collect();
+        }
         if failures.is_empty() && self.left() == 0 {
             return vec![paint.good("every point of the contract held in all of them")];
         }
@@ -260,5 +265,7 @@ mod tests {
         let mut report = report(1_100, Vec::new());
         report.findings.schedules = EXERCISES_ALL;
         assert_eq!(report.exit(), Exit::Failed);
+        let text = report.text(Paint::plain());
+        assert!(text.contains("\nfailed: nothing broke the contract, but ") && !text.contains("held"), "{text}");
     }
 }

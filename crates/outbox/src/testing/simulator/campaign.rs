@@ -23,7 +23,7 @@ use super::{
 pub struct Campaign {
     /// The seeds, one a schedule. A range that follows another goes on where that ended.
     pub seeds: Range<u64>,
-    /// On how many threads.
+    /// On how many threads, at most: never on more than there are seeds.
     pub threads: NonZeroUsize,
     /// After so many failures no more schedules are begun.
     pub most_failures: usize,
@@ -114,7 +114,8 @@ impl Campaign {
 
     fn start(&self, shared: &Arc<Mutex<Course>>, player: &Arc<Player>) -> io::Result<Vec<JoinHandle<()>>> {
         let mut threads = Vec::new();
-        for _ in 0..self.threads.get() {
+        let seeds = self.seeds.end.saturating_sub(self.seeds.start);
+        for _ in 0..seeds.min(self.threads.get() as u64) {
             let (own, player, waiting) = (shared.clone(), player.clone(), thread::current());
             let started = thread::Builder::new().spawn(move || work(&own, &*player, &waiting));
             // Those that were started must not go on behind the caller's back.

@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt as _;
 
-use super::{again::LARGEST_ENTRY, patience, rule::Rule, schedule::SourceScene, worker::DOUBT, world::World};
+use super::{again::LARGEST_ENTRY, patience, rule::Rule, schedule::SourceScene, worker::{DOUBT, FAILOVER, LEASE}, world::World};
 use crate::{
     bookkeeping::{Bookkeeping as _, Lane, Operator as _, Selector},
     entry::{Content, Position, Record},
@@ -16,6 +16,9 @@ pub(super) fn after(world: &World, io: Io) {
         world.state().truth.owned();
         world.taken_over();
         patience::taken_over(world);
+    }
+    if matches!(io, Io::Take | Io::Renew | Io::Release) {
+        only_a_silent_owner_is_replaced(world);
     }
     if matches!(io, Io::Checkpoint | Io::Settle | Io::ForgetTombstones) {
         checkpoints_pass_nothing(world);
@@ -32,6 +35,28 @@ pub(super) fn after(world: &World, io: Io) {
 #[expect(clippy::expect_used, reason = "what could not be looked at must not count as well")]
 pub(super) fn at_once<T>(future: impl Future<Output = Result<T, crate::StoreError>>) -> T {
     future.now_or_never().expect("memory answers at once").expect("memory does not fail")
+}
+
+/// A lease is taken only where its owner gave it back, or has not renewed it for the failover time.
+fn only_a_silent_owner_is_replaced(world: &World) {
+    let (lease, now) = (at_once(world.books.lease(LEASE)), world.now());
+    let mut state = world.state();
+    let before = state.lease.take().filter(|(before, _)| before.epoch <= lease.epoch);
+    // What changed nothing was no success.
+    let is_same = before.as_ref().is_some_and(|(before, _)| {
+        (before.epoch, before.beat, before.released) == (lease.epoch, lease.beat, lease.released)
+    });
+    let stolen = before.as_ref().filter(|(before, since)| {
+        before.epoch < lease.epoch && !before.released && now.since(*since) < FAILOVER
+    });
+    let stolen = stolen.map(|(before, since)| {
+        format!("{} took the lease {:?} after {} had renewed it", lease.holder, now.since(*since), before.holder)
+    });
+    state.lease = if is_same { before } else { Some((lease, now)) };
+    drop(state);
+    if let Some(what) = stolen {
+        world.breach(Rule::Bounded, what);
+    }
 }
 
 /// Nothing is given up on that the target said nothing against: not for an outage, and not for a failure of which nobody

@@ -232,11 +232,16 @@ async fn heal(world: &Arc<World>, workers: &Workers) {
     loop {
         sleep(LOOK).await;
         workers.check(world);
-        if !world.is_sound() || verdict::is_done(world) {
+        let is_done = verdict::is_done(world);
+        if !world.is_sound() || is_done && workers.own() {
             return;
         }
         if Instant::now() >= until {
-            verdict::say_what_is_missing(world);
+            if is_done {
+                world.breach(Rule::Live, "no relay owns the source");
+            } else {
+                verdict::say_what_is_missing(world);
+            }
             return;
         }
         verdict::mend(world).await;
@@ -247,13 +252,12 @@ async fn finish(world: &Arc<World>, workers: &Workers) {
     if !world.is_sound() {
         return;
     }
-    let owned = workers.own();
     shown::all_is_well(world, || workers.owner()).await;
     if !workers.stop_all(world).await {
         world.breach(Rule::Loud, "a relay did not stop in order");
     }
     let is_released = matches!(world.books.lease(LEASE).now_or_never(), Some(Ok(lease)) if lease.released);
-    if owned && !is_released {
+    if !is_released {
         world.breach(Rule::Live, "the lease was not given up");
     }
     verdict::at_the_end(world);

@@ -18,6 +18,7 @@ use super::{
     checks::{self, at_once},
     fault::Fault,
     schedule::IoFault,
+    stale::Stale,
     worker::{FAILOVER, LEASE},
     world::{State, World},
 };
@@ -113,7 +114,8 @@ impl Life {
         *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
-    fn frozen_for(&self, now: Moment) -> Option<Duration> {
+    /// For how long it still stands still.
+    pub(super) fn frozen_for(&self, now: Moment) -> Option<Duration> {
         let frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
         frozen.filter(|until| *until > now).map(|until| until.since(now))
     }
@@ -143,8 +145,13 @@ impl Around {
         at_once(self.world.books.lease(LEASE).map_ok(|lease| lease.holder == self.life.name && !lease.released))
     }
 
+    /// Whether the life stands still at this moment.
+    pub(super) fn stands_still(&self) -> bool {
+        !self.life.is_dead() && self.life.frozen_for(self.world.now()).is_some()
+    }
+
     /// Returns while the life goes on, after it stood still for as long as it had to.
-    async fn go_on(&self) {
+    pub(super) async fn go_on(&self) {
         while let Some(left) = self.life.frozen_for(self.world.now()) {
             sleep(left).await;
         }
@@ -201,16 +208,8 @@ impl Around {
         Some(fault)
     }
 
-    async fn die(&self) -> ! {
-        self.world.disturb();
-        self.life.kill();
-        pending().await
-    }
-}
-
-#[async_trait]
-impl Hook for Around {
-    async fn before(&self, io: Io) -> Result<(), StoreError> {
+    /// What happens before an I/O takes effect.
+    async fn begin(&self, io: Io) -> Result<(), StoreError> {
         self.go_on().await;
         if !self.world.step(&self.life.name, io, "before") {
             pending::<()>().await;
@@ -243,6 +242,24 @@ impl Hook for Around {
         }
         self.go_on().await;
         Ok(())
+    }
+
+    async fn die(&self) -> ! {
+        self.world.disturb();
+        self.life.kill();
+        pending().await
+    }
+}
+
+#[async_trait]
+impl Hook for Around {
+    async fn before(&self, io: Io) -> Result<(), StoreError> {
+        let on_its_way = Stale::of(self, io);
+        let begun = self.begin(io).await;
+        if let Some(write) = on_its_way {
+            write.is_over();
+        }
+        begun
     }
 
     async fn after(&self, io: Io) -> Result<(), StoreError> {

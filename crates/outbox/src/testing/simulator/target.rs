@@ -1,6 +1,7 @@
 //! A route's target: takes events as its mood allows, and looks at what it is sent.
 
 mod call;
+mod landing;
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::sleep;
 
-use self::call::UnderWay;
+use self::{call::UnderWay, landing::Landing};
 use super::{
     checks,
     fault::Fault,
@@ -37,6 +38,7 @@ pub(super) const MAX_EVENT_BYTES: usize = 64 << 10;
 const LARGEST: usize = 1 << 10;
 
 /// A route's sink, in one life of a relay.
+#[derive(Clone)]
 pub(super) struct Target {
     pub(super) around: Around,
     pub(super) route: usize,
@@ -185,7 +187,7 @@ impl Target {
 
     /// An event arrived that is none of a replay's.
     fn arrived(&self, state: &mut State, event: &Event, began: Moment) -> Result<(), Breach> {
-        let again = state.truth.arrived(self.route, event, began)?;
+        let again = state.truth.arrived(self.route, event, began, self.world().now())?;
         let overtaken = !self.around.is_owner();
         if overtaken {
             state.strikes(Fault::Overtaken);
@@ -286,8 +288,11 @@ impl Sink for Target {
     async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
         let mut call = self.begin(batch);
         checks::window_is_bounded(self.world(), self.route, batch);
+        let landing = Landing::new(self, batch, call.began);
         let answered = async {
-            self.around.before(Io::Publish).await.map_err(|error| failed(&error))?;
+            let sent = self.around.before(Io::Publish).await;
+            landing.is_over();
+            sent.map_err(|error| failed(&error))?;
             let answer = self.answer(batch, call.began).await;
             self.around.after(Io::Publish).await.map_err(|error| failed(&error))?;
             Ok(answer)

@@ -91,7 +91,7 @@ pub(super) struct RouteTruth {
     /// nothing about them.
     pub(super) judged: BTreeMap<bookkeeping::KeptId, bookkeeping::Front>,
     /// What a marker has come in place of.
-    markers: BTreeSet<usize>,
+    markers: BTreeMap<usize, Moment>,
     /// How much of each partition is known to be behind the checkpoint rightly.
     pub(super) checked: BTreeMap<PartitionId, usize>,
     /// What each replay brought, in order of first arrival.
@@ -208,9 +208,9 @@ impl Truth {
         self.reads_again = true;
     }
 
-    /// An event arrived at a route's target, in a call that `began` then. Says what is wrong with that.
+    /// An event arrived at a route's target `now`, in a call that `began` then. Says what is wrong with that.
     /// Gives its number if it came again.
-    pub(super) fn arrived(&mut self, route: usize, event: &Event, began: Moment) -> Result<Option<usize>, Breach> {
+    pub(super) fn arrived(&mut self, route: usize, event: &Event, began: Moment, now: Moment) -> Result<Option<usize>, Breach> {
         let Some(number) = self.find(event.id()) else {
             return Err(Breach::new(Rule::Atomic, format!("{} arrived, and nobody committed it", event.id())));
         };
@@ -228,9 +228,9 @@ impl Truth {
             return Err(Breach::new(Rule::NothingLost, what));
         }
         if marker {
-            truth.markers.insert(number);
-        } else if truth.markers.contains(&number) && !self.reads_again {
-            let what = format!("{} arrived, though it was discarded and its marker had come", event.id());
+            truth.markers.entry(number).or_insert(now);
+        } else if truth.markers.get(&number).is_some_and(|came| *came <= began) && !self.reads_again {
+            let what = format!("{} arrived in a call that began when it was discarded and its marker had come", event.id());
             return Err(Breach::new(Rule::InOrder, what));
         }
         let given_up = truth.given_up.get(&number).or_else(|| truth.erased.get(&number));

@@ -153,6 +153,10 @@ impl Worker {
             () = life.death() => None,
             ended = &mut running => Some(ended),
         };
+        // A process that stands still ends when it goes on; what it had sent lands just before.
+        while let (Some(_), Some(left)) = (&ended, life.frozen_for(world.now())) {
+            sleep(left + Duration::from_millis(1)).await;
+        }
         running.abort();
         if matches!(ended, Some(Ok(Ok(())))) && has_owned(world, &life) {
             world.stopped_in_order();

@@ -23,6 +23,7 @@ use super::{
     truth::Truth,
 };
 use crate::{
+    bookkeeping::LeaseView,
     clock::{Clock as _, Moment},
     entry::Position,
     inbox::memory::MemoryInbox,
@@ -63,6 +64,8 @@ pub(super) struct State {
     pub(super) excuses: Excuses,
     /// What each route's target has asked for.
     pub(super) patience: Vec<Patience>,
+    /// The lease as it was last written, and when.
+    pub(super) lease: Option<(LeaseView, Moment)>,
     /// Up to where it is known what was committed.
     pub(super) learned: Option<Position>,
     pub(super) consumer: Consumed,
@@ -101,7 +104,7 @@ impl World {
         let entropy = Arc::new(SeededEntropy::new(schedule.seed));
         #[expect(clippy::expect_used, reason = "the producer's name is a constant")]
         let store = MemoryStore::new(PRODUCER, Arc::new(clock), entropy.clone()).expect("a URI reference");
-        let names = ["everything", "second", "third"];
+        let names = ["everything", "second"];
         let routes: Vec<RouteName> =
             names.iter().take(schedule.scene.routes.len()).map(|name| RouteName::stored(name)).collect();
         let state = State {
@@ -112,6 +115,7 @@ impl World {
             healed: false,
             excuses: Excuses::new(routes.len()),
             patience: routes.iter().map(|_| Patience::default()).collect(),
+            lease: None,
             learned: None,
             consumer: Consumed::default(),
             transport: Transport::default(),

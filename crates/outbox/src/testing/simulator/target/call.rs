@@ -69,6 +69,15 @@ impl Drop for Call {
 }
 
 impl Target {
+    /// The lanes that may be in no other call.
+    fn lanes_alone(&self, batch: &Batch) -> Vec<Lane> {
+        let state = self.world().state();
+        let route = &state.truth.routes[self.route];
+        let is_apart = |id: &str| state.truth.find(id).is_some_and(|number| route.passed_over.contains(&number));
+        let in_turn = batch.events.iter().filter(|event| !is_apart(event.id())).map(|event| Lane::of(event));
+        in_turn.collect::<BTreeSet<Lane>>().into_iter().collect()
+    }
+
     /// The numbers of a call's events.
     pub(super) fn numbers(&self, batch: &Batch) -> Vec<usize> {
         let state = self.world().state();
@@ -104,8 +113,7 @@ impl Target {
             breach(Rule::Bounded, "more calls at the same time than the sink takes");
         }
         // A replay is a publisher of its own; where a route goes on without dead letters, so is each of these.
-        let alone = batch.replay.is_some() || self.world().scene.routes[self.route].goes_on;
-        let lanes: Vec<Lane> = if alone { Vec::new() } else { lanes.into_iter().collect() };
+        let lanes: Vec<Lane> = if batch.replay.is_some() { Vec::new() } else { self.lanes_alone(batch) };
         for lane in &lanes {
             if !under_way.lanes.insert(lane.clone()) {
                 breach(Rule::InOrder, "a key in two calls at the same time");
