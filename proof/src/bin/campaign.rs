@@ -20,7 +20,8 @@ fn main() -> ExitCode {
             let broken = findings.failures.first();
             // All below it were played, whatever other threads came to meanwhile.
             let played = broken.map_or(findings.next, |failure| failure.seed + 1) - first;
-            println!("{}", json!({ "played": played, "broken": broken.map(told) }));
+            let never: Vec<_> = findings.tally.never().iter().map(|fault| fault.name()).collect();
+            println!("{}", json!({ "played": played, "broken": broken.map(told), "never_struck": never }));
             // A schedule that comes to no end goes on: it ends with the process.
             ExitCode::SUCCESS
         }

@@ -153,7 +153,7 @@ impl Books {
         loss: &Loss,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        let mark = self.watermark(name).await?;
+        let mark = Box::pin(self.watermark(name)).await?;
         if mark.is_replayed(loss.since, until) {
             return Ok(());
         }
@@ -170,7 +170,7 @@ impl Books {
             ("loss_replay", loss.replay.clone().unwrap_or_default()),
             ("loss_asked", String::new()),
         ];
-        self.note(Some(lease), name, attributes).await
+        Box::pin(self.note(Some(lease), name, attributes)).await
     }
 
     pub(super) async fn note_recovering(&self, name: &RouteName, replay: &str) -> Result<(), StoreError> {

@@ -2,7 +2,14 @@
 
 use futures_util::FutureExt as _;
 
-use super::{again::LARGEST_ENTRY, patience, rule::Rule, schedule::SourceScene, worker::{DOUBT, FAILOVER, LEASE}, world::World};
+use super::{
+    again::LARGEST_ENTRY,
+    patience,
+    rule::Rule,
+    schedule::SourceScene,
+    worker::{DOUBT, FAILOVER, LEASE},
+    world::World,
+};
 use crate::{
     bookkeeping::{Bookkeeping as _, Lane, Operator as _, Selector},
     entry::{Content, Position, Record},
@@ -46,9 +53,9 @@ fn only_a_silent_owner_is_replaced(world: &World) {
     let is_same = before.as_ref().is_some_and(|(before, _)| {
         (before.epoch, before.beat, before.released) == (lease.epoch, lease.beat, lease.released)
     });
-    let stolen = before.as_ref().filter(|(before, since)| {
-        before.epoch < lease.epoch && !before.released && now.since(*since) < FAILOVER
-    });
+    let stolen = before
+        .as_ref()
+        .filter(|(before, since)| before.epoch < lease.epoch && !before.released && now.since(*since) < FAILOVER);
     let stolen = stolen.map(|(before, since)| {
         format!("{} took the lease {:?} after {} had renewed it", lease.holder, now.since(*since), before.holder)
     });

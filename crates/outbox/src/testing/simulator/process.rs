@@ -257,7 +257,7 @@ impl Hook for Around {
         let on_its_way = Stale::of(self, io);
         let begun = self.begin(io).await;
         if let Some(write) = on_its_way {
-            write.is_over();
+            write.arrived();
         }
         begun
     }

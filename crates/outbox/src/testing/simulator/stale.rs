@@ -35,7 +35,7 @@ impl Stale {
     }
 
     /// It got there, or came back.
-    pub(super) fn is_over(mut self) {
+    pub(super) fn arrived(mut self) {
         self.lease = None;
     }
 }
@@ -65,7 +65,10 @@ impl Around {
         let is_over = now.epoch != lease.epoch || now.released;
         match world.books.renew(lease).now_or_never() {
             Some(Ok(())) if is_over => {
-                world.breach(Rule::Bounded, format!("a write of epoch {} was taken in epoch {}", lease.epoch, now.epoch));
+                world.breach(
+                    Rule::Bounded,
+                    format!("a write of epoch {} was taken in epoch {}", lease.epoch, now.epoch),
+                );
             }
             Some(Ok(())) => checks::after(world, Io::Renew),
             Some(Err(error)) if error.kind() == ErrorKind::Fenced => world.state().strikes(Fault::Fenced),

@@ -291,7 +291,7 @@ impl Sink for Target {
         let landing = Landing::new(self, batch, call.began);
         let answered = async {
             let sent = self.around.before(Io::Publish).await;
-            landing.is_over();
+            landing.arrived();
             sent.map_err(|error| failed(&error))?;
             let answer = self.answer(batch, call.began).await;
             self.around.after(Io::Publish).await.map_err(|error| failed(&error))?;

@@ -210,7 +210,13 @@ impl Truth {
 
     /// An event arrived at a route's target `now`, in a call that `began` then. Says what is wrong with that.
     /// Gives its number if it came again.
-    pub(super) fn arrived(&mut self, route: usize, event: &Event, began: Moment, now: Moment) -> Result<Option<usize>, Breach> {
+    pub(super) fn arrived(
+        &mut self,
+        route: usize,
+        event: &Event,
+        began: Moment,
+        now: Moment,
+    ) -> Result<Option<usize>, Breach> {
         let Some(number) = self.find(event.id()) else {
             return Err(Breach::new(Rule::Atomic, format!("{} arrived, and nobody committed it", event.id())));
         };
@@ -230,7 +236,8 @@ impl Truth {
         if marker {
             truth.markers.entry(number).or_insert(now);
         } else if truth.markers.get(&number).is_some_and(|came| *came <= began) && !self.reads_again {
-            let what = format!("{} arrived in a call that began when it was discarded and its marker had come", event.id());
+            let what =
+                format!("{} arrived in a call that began when it was discarded and its marker had come", event.id());
             return Err(Breach::new(Rule::InOrder, what));
         }
         let given_up = truth.given_up.get(&number).or_else(|| truth.erased.get(&number));

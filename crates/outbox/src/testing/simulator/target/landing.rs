@@ -17,7 +17,7 @@ impl Landing {
     }
 
     /// It got there, or came back.
-    pub(super) fn is_over(mut self) {
+    pub(super) fn arrived(mut self) {
         self.batch = None;
     }
 }
