@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{any, by_key, dead_letters, discard, front, keep_it, known, redrive, replay, settled};
 use crate::{
-    bookkeeping::{FrontState, KeepOutcome, Operator, SettleOutcome},
+    bookkeeping::{Checkpoint, FrontState, KeepOutcome, Operator, SettleOutcome},
     testing::{
         conformance::{RACES, in_time},
-        sample::{dead, keep, key, retrying, route, take},
+        sample::{dead, keep, key, partition, position, retrying, route, take},
     },
 };
 
@@ -128,6 +128,9 @@ pub async fn each_change_is_noticed(operator: Arc<dyn Operator>) {
     expect_change("resume").await;
     operator.put_replay(&replay("one")).await.expect("a replay can be asked for");
     expect_change("replay").await;
+    let back = Checkpoint { partition: partition(), position: position(1), finished: false };
+    operator.reset_checkpoint(&route("a"), &back).await.expect("a checkpoint can be reset");
+    expect_change("reset").await;
     operator.renew_id("another").await.expect("a bookkeeping can be given another id");
     expect_change("another id").await;
     operator.rename_route(&route("a"), &route("c")).await.expect("a route can be renamed");
