@@ -4,7 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{entry::EventRef, event::Event};
+use crate::{cloudevents::Envelope, entry::EventRef, event::Event};
 
 /// What a sink takes in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,13 @@ pub struct Batch {
     pub gapless: bool,
     /// The replay that publishes them again: the `replayid` attribute on the wire, and part of a broker's dedup id.
     pub replay: Option<std::sync::Arc<str>>,
+}
+
+impl Batch {
+    /// What surrounds each of its events on the wire.
+    pub fn envelope(&self) -> Envelope<'_> {
+        Envelope { gapless: self.gapless, replay: self.replay.as_deref() }
+    }
 }
 
 /// What became of one event.

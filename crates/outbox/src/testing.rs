@@ -50,7 +50,7 @@
 //!         let mut queue = self.0.lock().unwrap();
 //!         let queue = queue.as_mut().ok_or_else(|| SinkError::new(Fault::Sink, "the queue is closed: open it"))?;
 //!         for event in &batch.events {
-//!             queue.push(Delivery { id: event.id().to_owned(), data: event.data().cloned() });
+//!             queue.push(Delivery::surrounded(event, batch.envelope()));
 //!         }
 //!         Ok(vec![Outcome::Accepted; batch.events.len()])
 //!     }

@@ -96,8 +96,7 @@ impl SinkUnderTest for RememberingSink {
     }
 
     async fn delivered(&self) -> Vec<Delivery> {
-        let accepted = self.0.accepted().into_iter();
-        accepted.map(|a| Delivery { id: a.event.id().to_owned(), data: a.event.data().cloned() }).collect()
+        self.0.accepted().into_iter().map(Delivery::from).collect()
     }
 
     async fn refuse(&self, id: &str) -> bool {

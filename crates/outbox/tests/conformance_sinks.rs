@@ -32,8 +32,7 @@ impl SinkUnderTest for Lines {
 
     async fn delivered(&self) -> Vec<Delivery> {
         let text = std::fs::read_to_string(self.0.path().join("events.jsonl")).unwrap();
-        let events = text.lines().map(|line| json::decode(line.as_bytes()).unwrap());
-        events.map(|event| Delivery { id: event.id().to_owned(), data: event.data().cloned() }).collect()
+        text.lines().map(|line| json::decode(line.as_bytes()).unwrap().into()).collect()
     }
 
     async fn take_away(&self) -> bool {
@@ -61,12 +60,13 @@ mod webhook {
         Router,
         body::Bytes,
         extract::{DefaultBodyLimit, State},
-        http::StatusCode,
+        http::{HeaderMap, StatusCode},
         routing::post,
     };
     use outbox::{
         System,
-        sinks::{WebhookSettings, WebhookSink},
+        cloudevents::http::{self, Received as Decoded},
+        sinks::{Encoding, WebhookSettings, WebhookSink},
     };
     use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -80,37 +80,41 @@ mod webhook {
         takes_nothing: AtomicBool,
     }
 
-    /// A server that takes structured events.
+    /// A server that takes events in each encoding, a call whole or not at all.
     struct Target {
         sink: Arc<WebhookSink>,
         received: Arc<Received>,
         serving: JoinHandle<()>,
     }
 
-    async fn take(State(received): State<Arc<Received>>, body: Bytes) -> StatusCode {
+    async fn take(State(received): State<Arc<Received>>, headers: HeaderMap, body: Bytes) -> StatusCode {
         if received.takes_nothing.load(Ordering::SeqCst) {
             return StatusCode::UNAUTHORIZED;
         }
-        let event = json::decode(&body).unwrap();
-        if received.refused.lock().unwrap().contains(event.id()) {
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let events: Vec<_> = match http::decode(headers, body).unwrap() {
+            Decoded::One(event) => vec![event],
+            Decoded::Batch(events) => events.into_iter().map(Result::unwrap).collect(),
+        };
+        if events.iter().any(|event| received.refused.lock().unwrap().contains(event.id())) {
             return StatusCode::UNPROCESSABLE_ENTITY;
         }
-        let delivery = Delivery { id: event.id().to_owned(), data: event.data().cloned() };
-        received.deliveries.lock().unwrap().push(delivery);
+        received.deliveries.lock().unwrap().extend(events.into_iter().map(Delivery::from));
         // A panic ends the connection without an answer.
         assert!(!received.loses_an_answer.swap(false, Ordering::SeqCst), "the answer is lost, as asked for");
         StatusCode::NO_CONTENT
     }
 
     impl Target {
-        async fn start() -> Self {
+        async fn start(encoding: Encoding) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}/events", listener.local_addr().unwrap());
             let received = Arc::new(Received::default());
             let router = Router::new().route("/events", post(take)).layer(DefaultBodyLimit::disable());
             let router = router.with_state(received.clone());
             let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-            let sink = WebhookSink::new(WebhookSettings::new(url), Arc::new(System)).unwrap();
+            let settings = WebhookSettings { encoding, ..WebhookSettings::new(url) };
+            let sink = WebhookSink::new(settings, Arc::new(System)).unwrap();
             Self { sink: Arc::new(sink), received, serving }
         }
     }
@@ -158,6 +162,16 @@ mod webhook {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_webhook_sink_conforms() {
-        conformance::sink::all(Target::start).await;
+        conformance::sink::all(async || Target::start(Encoding::Structured).await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_webhook_sink_conforms_with_attributes_as_headers() {
+        conformance::sink::all(async || Target::start(Encoding::Binary).await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_webhook_sink_conforms_with_batches() {
+        conformance::sink::all(async || Target::start(Encoding::Batch).await).await;
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 
 use async_trait::async_trait;
-use outbox::cloudevents::{Envelope, json};
+use outbox::cloudevents::json;
 use outbox::{Batch, Event, Fault, Outcome, Sink, SinkError, SinkLimits};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::{net::TcpStream, sync::Mutex};
@@ -65,7 +65,7 @@ impl Sink for RedisList {
     }
 
     async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
-        let envelope = Envelope { gapless: batch.gapless, replay: batch.replay.as_deref() };
+        let envelope = batch.envelope();
         let (name, list, mut commands) = (self.list.len(), &self.list, Vec::new());
         for event in batch.events.iter().map(|event| json::encode(event, envelope)) {
             let head = format!("*3\r\n$5\r\nRPUSH\r\n${name}\r\n{list}\r\n${}\r\n", event.len());

@@ -131,8 +131,7 @@ impl SinkUnderTest for Redis {
     }
 
     async fn delivered(&self) -> Vec<Delivery> {
-        let list = self.state.list.lock().unwrap();
-        list.iter().map(|event| Delivery { id: event.id().to_owned(), data: event.data().cloned() }).collect()
+        self.state.list.lock().unwrap().iter().cloned().map(Delivery::from).collect()
     }
 
     async fn refuse(&self, id: &str) -> bool {

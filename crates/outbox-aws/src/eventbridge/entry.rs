@@ -1,10 +1,7 @@
 //! An event as an entry, and what it counts.
 
 use aws_sdk_eventbridge::{primitives::DateTime, types::PutEventsRequestEntry};
-use outbox::{
-    Batch, Event, Outcome,
-    cloudevents::{Envelope, json},
-};
+use outbox::{Batch, Event, Outcome, cloudevents::json};
 
 /// Rule: `DetailType` of `PutEventsRequestEntry` in the API reference.
 const DETAIL_TYPE_CHARS: usize = 128;
@@ -27,8 +24,7 @@ impl Entry {
             let reason = format!("its type has {characters} characters, and a detail type at most {DETAIL_TYPE_CHARS}");
             return Err(Outcome::Refused { permanent: true, reason });
         }
-        let envelope = Envelope { gapless: batch.gapless, replay: batch.replay.as_deref() };
-        let Ok(detail) = String::from_utf8(json::encode(event, envelope)) else {
+        let Ok(detail) = String::from_utf8(json::encode(event, batch.envelope())) else {
             let reason = "its payload says that it is JSON, and is not UTF-8".to_owned();
             return Err(Outcome::Refused { permanent: true, reason });
         };

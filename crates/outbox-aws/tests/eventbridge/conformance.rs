@@ -79,7 +79,7 @@ impl SinkUnderTest for Bus {
                 Some(reference) => Some(self.object(reference).await),
                 None => event.data().cloned(),
             };
-            delivered.push(Delivery { id: event.id().to_owned(), data });
+            delivered.push(Delivery { data, ..event.into() });
         }
         delivered
     }

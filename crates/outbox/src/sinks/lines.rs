@@ -1,7 +1,7 @@
 //! JSON lines: one structured CloudEvent a line.
 
 use crate::{
-    cloudevents::{Envelope, json},
+    cloudevents::json,
     event::Event,
     sink::{Batch, SinkLimits},
 };
@@ -25,7 +25,7 @@ pub(super) fn size(event: &Event) -> usize {
 /// A payload of JSON is embedded as it was written, perhaps over several lines. The only line breaks that JSON allows
 /// unescaped stand between its tokens, so a space in their place leaves the value as it was.
 pub(super) fn encode(batch: &Batch) -> Vec<u8> {
-    let envelope = Envelope { gapless: batch.gapless, replay: batch.replay.as_deref() };
+    let envelope = batch.envelope();
     let mut lines = Vec::with_capacity(batch.events.iter().map(|event| size(event)).sum());
     for event in &batch.events {
         let start = lines.len();

@@ -8,7 +8,9 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     bookkeeping::Operator,
-    event::NewEvent,
+    cloudevents::Envelope,
+    event::{Event, NewEvent, extension},
+    memory::Accepted,
     sink::Sink,
     source::Source,
     store::BusinessStore,
@@ -117,12 +119,43 @@ pub trait BookkeepingUnderTest: Send + Sync {
 }
 
 /// An event that a sink's other side has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
     /// Its id.
     pub id: String,
     /// Its payload.
     pub data: Option<Bytes>,
+    /// All of it, as a consumer decodes it: what the route adds are its extension attributes `gapless` and `replayid`. `None` if
+    /// the test cannot tell; then no more than id and payload is looked at.
+    pub event: Option<Event>,
+}
+
+impl Delivery {
+    /// `event` as it was handed over with what surrounds it, by a sink that encodes nothing.
+    pub fn surrounded(event: &Event, envelope: Envelope<'_>) -> Self {
+        let mut event = event.clone();
+        if envelope.gapless {
+            event.extensions.insert(extension::GAPLESS.into(), true.into());
+        }
+        if let Some(replay) = envelope.replay {
+            event.extensions.insert(extension::REPLAY_ID.into(), replay.into());
+        }
+        event.into()
+    }
+}
+
+/// What was decoded of what arrived.
+impl From<Event> for Delivery {
+    fn from(event: Event) -> Self {
+        Self { id: event.id().to_owned(), data: event.data().cloned(), event: Some(event) }
+    }
+}
+
+impl From<Accepted> for Delivery {
+    fn from(accepted: Accepted) -> Self {
+        let envelope = Envelope { gapless: accepted.gapless, replay: accepted.replay.as_deref() };
+        Self::surrounded(&accepted.event, envelope)
+    }
 }
 
 /// Adapts a sink, and the other side that it publishes to, to the suite
@@ -132,7 +165,8 @@ pub trait SinkUnderTest: Send + Sync {
     /// The sink.
     fn sink(&self) -> Arc<dyn Sink>;
 
-    /// What the other side has, in the order in which it took effect, duplicates included.
+    /// What the other side has, in the order in which it took effect, duplicates included; each with its whole event
+    /// (`Delivery::from` what a consumer decodes), or much of what a sink has to carry is not looked at.
     async fn delivered(&self) -> Vec<Delivery>;
 
     /// Has the other side refuse the event `id` by name from now on. False if it knows no such thing; checks that need

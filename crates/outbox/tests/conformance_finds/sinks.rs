@@ -21,6 +21,9 @@ use outbox::{
 };
 use tokio::{sync::Semaphore, task::yield_now};
 
+#[path = "sinks/whole.rs"]
+mod whole;
+
 /// What such a sink says that it takes: so many calls that a few of them are not all.
 const LIMITS: SinkLimits =
     SinkLimits { ordered_calls: true, max_events: 100, max_bytes: 1 << 20, max_event_bytes: 256 << 10, max_calls: 64 };
@@ -41,6 +44,12 @@ enum SinkDefect {
     SaysThatItTakesMoreBytes,
     CountsHalfOfThePayload,
     CountsNoEnvelope,
+    LosesWhatTheRouteAdds,
+    LosesTheReplay,
+    PromisesWhatTheRouteDoesNot,
+    TakesAllReplaysForOne,
+    /// Carries another value of this attribute, or none.
+    Spoils(&'static str),
 }
 
 struct DefectiveSink {
@@ -106,8 +115,19 @@ impl Sink for DefectiveSink {
                 self.inner.publish(&batch).await?;
                 Ok(accepted)
             }
+            SinkDefect::TakesAllReplaysForOne => {
+                let replayed =
+                    |id: &str| self.inner.accepted().iter().any(|a| a.replay.is_some() && a.event.id() == id);
+                batch.events.retain(|event| batch.replay.is_none() || !replayed(event.id()));
+                self.inner.publish(&batch).await?;
+                Ok(accepted)
+            }
+            SinkDefect::LosesWhatTheRouteAdds => {
+                self.inner.publish(&Batch { gapless: false, replay: None, ..batch }).await
+            }
+            SinkDefect::LosesTheReplay => self.inner.publish(&Batch { replay: None, ..batch }).await,
+            SinkDefect::PromisesWhatTheRouteDoesNot => self.inner.publish(&Batch { gapless: true, ..batch }).await,
             SinkDefect::AcceptsBeforeItArrives => Ok(accepted),
-            SinkDefect::ChangesItsSize | SinkDefect::CutsLargeEvents => self.inner.publish(&batch).await,
             SinkDefect::LosesItsPlaces => {
                 self.wire.places.acquire().await.unwrap().forget();
                 yield_now().await;
@@ -117,7 +137,8 @@ impl Sink for DefectiveSink {
             SinkDefect::TearsADroppedCall => {
                 let event = &batch.events[0];
                 let half = event.data().map(|data| data.slice(..data.len() / 2));
-                self.wire.torn.lock().unwrap().push(Delivery { id: event.id().to_owned(), data: half });
+                let torn = Delivery { data: half, ..Delivery::surrounded(event, batch.envelope()) };
+                self.wire.torn.lock().unwrap().push(torn);
                 yield_now().await;
                 self.wire.torn.lock().unwrap().pop();
                 self.inner.publish(&batch).await
@@ -129,9 +150,11 @@ impl Sink for DefectiveSink {
                 self.inner.publish(&batch).await?;
                 Err(SinkError::new(Fault::Unknown, "no answer"))
             }
-            SinkDefect::NeverConnectsAgain | SinkDefect::SaysThatALostAnswerHadNoEffect => {
-                self.inner.publish(&batch).await
-            }
+            SinkDefect::NeverConnectsAgain
+            | SinkDefect::SaysThatALostAnswerHadNoEffect
+            | SinkDefect::ChangesItsSize
+            | SinkDefect::CutsLargeEvents
+            | SinkDefect::Spoils(_) => self.inner.publish(&batch).await,
             // As a broker does that counts by itself.
             SinkDefect::SaysThatItTakesMoreBytes
             | SinkDefect::CountsHalfOfThePayload
@@ -172,9 +195,11 @@ impl SinkUnderTest for Defective {
     async fn delivered(&self) -> Vec<Delivery> {
         let most = if self.1 == SinkDefect::CutsLargeEvents { 64 << 10 } else { usize::MAX };
         let cut = |data: &Bytes| data.slice(..data.len().min(most));
-        let accepted = self.0.accepted().into_iter();
-        let mut arrived: Vec<_> =
-            accepted.map(|a| Delivery { id: a.event.id().to_owned(), data: a.event.data().map(cut) }).collect();
+        let whole = self.0.accepted().into_iter().map(Delivery::from);
+        let mut arrived: Vec<_> = whole.map(|one| Delivery { data: one.data.as_ref().map(cut), ..one }).collect();
+        if let SinkDefect::Spoils(name) = self.1 {
+            arrived = arrived.into_iter().map(|one| whole::spoilt(&one.event.unwrap(), name).into()).collect();
+        }
         arrived.extend(self.2.torn.lock().unwrap().iter().cloned());
         arrived
     }
@@ -221,6 +246,12 @@ async fn a_sink_that_reorders_is_found() {
 #[should_panic(expected = "no dedup id may swallow it")]
 async fn a_sink_that_swallows_replays_is_found() {
     run_sink_suite(SinkDefect::SwallowsDuplicates).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "and the next one too: no dedup id may swallow it")]
+async fn a_sink_that_swallows_the_second_replay_is_found() {
+    run_sink_suite(SinkDefect::TakesAllReplaysForOne).await;
 }
 
 #[tokio::test]
@@ -312,7 +343,7 @@ impl SinkUnderTest for Plain {
 
     async fn delivered(&self) -> Vec<Delivery> {
         let accepted = self.0.accepted().into_iter();
-        accepted.map(|a| Delivery { id: a.event.id().to_owned(), data: a.event.data().cloned() }).collect()
+        accepted.map(|a| Delivery { event: None, ..a.into() }).collect()
     }
 }
 
@@ -325,6 +356,8 @@ async fn what_a_target_cannot_do_is_told_with_the_checks_that_were_passed_over()
         checks,
         [
             "a_refused_event_is_named_and_the_rest_accepted",
+            "every_attribute_arrives",
+            "what_a_route_adds_arrives",
             "nothing_of_a_key_is_accepted_behind_what_was_refused",
             "an_absent_target_is_the_sinks_fault",
             "a_target_that_takes_nothing_blames_no_event",
@@ -333,7 +366,9 @@ async fn what_a_target_cannot_do_is_told_with_the_checks_that_were_passed_over()
         ]
     );
     let offers = ["refuse", "refuse", "take_away", "take_nothing", "cut_connections", "lose_an_answer"];
+    let mut offers = offers.map(|offer| format!("`SinkUnderTest::{offer}`")).to_vec();
+    offers.splice(1..1, ["`Delivery::event`".to_owned(), "`Delivery::event`".to_owned()]);
     for (one, offer) in told.iter().zip(offers) {
-        assert!(one.why.contains(&format!("`SinkUnderTest::{offer}`")), "{one}");
+        assert!(one.why.contains(&offer), "{one}");
     }
 }

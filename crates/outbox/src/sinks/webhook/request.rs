@@ -42,7 +42,7 @@ pub(super) fn size(event: &Event, encoding: Encoding) -> usize {
 impl WebhookSink {
     /// The request that publishes `publication`.
     pub(super) fn request(&self, publication: &Batch) -> Result<Request, SinkError> {
-        let envelope = Envelope { gapless: publication.gapless, replay: publication.replay.as_deref() };
+        let envelope = publication.envelope();
         let mut headers = self.headers.clone();
         let body: Bytes = match (self.encoding, publication.events.as_slice()) {
             (Encoding::Batch, events) => batch::encode(events.iter().map(|event| &**event), envelope).into(),

@@ -46,8 +46,7 @@ tokio::task_local! {
 /// #         self.0.clone()
 /// #     }
 /// #     async fn delivered(&self) -> Vec<Delivery> {
-/// #         let accepted = self.0.accepted().into_iter().map(|accepted| accepted.event);
-/// #         accepted.map(|event| Delivery { id: event.id().to_owned(), data: event.data().cloned() }).collect()
+/// #         self.0.accepted().into_iter().map(Delivery::from).collect()
 /// #     }
 /// # }
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
