@@ -27,8 +27,11 @@ pub use record::{
 
 /// One transaction of an inbox store. All that is done through it, the handler's effect included, commits together.
 ///
-/// *Isolation*: a lane that was loaded changes by nobody else until the transaction ends; a store without a lock on
-/// the whole makes the lane's row and locks it. *Cancellation*: the transaction is rolled back.
+/// *Isolation*: a lane that was loaded changes by nobody else until the transaction ends, and neither does whether an event is
+/// done with that was asked for ([`are_done`](Self::are_done)), remembered yet or not: [`set_done`](Self::set_done) waits, or
+/// one of the two does not commit. Else an event could begin to wait for its cause just while that is done with, and nobody
+/// would wake it. A store without a lock on the whole makes the lane's row and locks it, and locks an id, which may have no row,
+/// by its name. *Cancellation*: the transaction is rolled back.
 #[expect(async_fn_in_trait, reason = "futures need not be Send: a transaction stays on the thread of its store")]
 pub trait InboxTx {
     /// Makes sure that the store's records can be used by mode `mode`; notes the mode the first time.

@@ -8,7 +8,7 @@ use outbox::{
 
 use super::{
     effect::Doer,
-    ids::{Before, Id},
+    ids::{Before, Id, Remembered},
     items::{self, RECORD},
     kept,
     tx::{DynamoTx, Loaded},
@@ -88,9 +88,11 @@ impl DynamoTx<'_> {
             writes.push(self.advances(lane, *from, *to)?);
         }
         for (id, remembered) in &self.ids {
-            let Some(now) = remembered.now else { continue };
-            if remembered.before != Before::Read(Some(now)) {
-                writes.push(self.remembers(id, remembered.before, now)?);
+            let Remembered { before, now, checked } = *remembered;
+            match now.filter(|now| before != Before::Read(Some(*now))) {
+                Some(now) => writes.push(self.remembers(id, before, now)?),
+                None if checked => writes.push(self.writes().check(self.table.names.event(id), self.stands(before))?),
+                None => {}
             }
         }
         self.write_kept(&mut writes)?;
@@ -171,7 +173,12 @@ impl DynamoTx<'_> {
             // In seconds: what DynamoDB deletes it by. While its event is kept it does not expire.
             item.insert("expires_at".to_owned(), number(now.expires.as_second().saturating_add(1)));
         }
-        let condition = match before {
+        self.writes().put(item, self.stands(before))
+    }
+
+    /// An id's item is as it was read, or taken to be.
+    fn stands(&self, before: Before) -> Condition {
+        match before {
             Before::Read(None) => Condition::absent(),
             Before::Read(Some(seen)) => {
                 let values =
@@ -186,8 +193,7 @@ impl DynamoTx<'_> {
                     [(":done", AttributeValue::Bool(true)), (":until", number(until.as_microsecond()))],
                 ),
             },
-        };
-        self.writes().put(item, condition)
+        }
     }
 
     fn write_kept(&self, writes: &mut Vec<TransactWriteItem>) -> Result<(), StoreError> {

@@ -14,6 +14,8 @@ pub(super) struct Remembered {
     /// What is known of the item as it was.
     pub(super) before: Before,
     pub(super) now: Option<Id>,
+    /// It has to be at the commit as it was read, though it does not change: a lane begins to wait for it.
+    pub(super) checked: bool,
 }
 
 /// An id's item.
@@ -56,7 +58,8 @@ impl DynamoTx<'_> {
         let until = self.table.forgotten();
         let mut new = Vec::with_capacity(ids.len());
         for id in ids {
-            let remembered = self.ids.entry(id.clone()).or_insert(Remembered { before: Before::Guessed, now: None });
+            let guessed = Remembered { before: Before::Guessed, now: None, checked: false };
+            let remembered = self.ids.entry(id.clone()).or_insert(guessed);
             let is_new = remembered.now.is_none_or(|id| id.is_forgotten(until));
             if is_new {
                 remembered.now = Some(Id { expires, done });
@@ -84,6 +87,15 @@ impl DynamoTx<'_> {
         Ok(ids.iter().map(done).collect())
     }
 
+    /// Has the commit fail if `id` is not as it is known here by then.
+    pub(super) async fn check_id(&mut self, id: EventId) -> Result<(), StoreError> {
+        self.read_ids(std::slice::from_ref(&id)).await?;
+        if let Some(remembered) = self.ids.get_mut(&id) {
+            remembered.checked = true;
+        }
+        Ok(())
+    }
+
     /// Reads those of `ids` that nothing is known of.
     async fn read_ids(&mut self, ids: &[EventId]) -> Result<(), StoreError> {
         let mut missing: Vec<_> = ids.iter().filter(|id| !self.ids.contains_key(id)).cloned().collect();
@@ -97,7 +109,7 @@ impl DynamoTx<'_> {
         for id in missing {
             let item = found.remove(&name_of(&self.table.names.event(&id)));
             let read = item.as_ref().and_then(Id::of);
-            self.ids.insert(id, Remembered { before: Before::Read(read), now: read });
+            self.ids.insert(id, Remembered { before: Before::Read(read), now: read, checked: false });
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! Which lanes wait for their cause.
 //!
 //! A lane that begins to wait writes the item of the lane that it waits for: whoever applies something there meanwhile, and
-//! has looked for lanes that wait, finds that it changed, and looks again.
+//! has looked for lanes that wait, finds that it changed, and looks again. The other way round, what was applied there first
+//! shows in that item, where the lane has a key; where it is an event without one, in the item of its id.
 
 use outbox::{
-    StoreError,
-    inbox_store::{LaneId, TroubleState},
+    Lane, StoreError,
+    inbox_store::{EventId, LaneId, TroubleState},
 };
 
 use super::{
@@ -16,6 +17,9 @@ use super::{
 
 impl DynamoTx<'_> {
     pub(super) async fn begin_waiting(&mut self, cause: &LaneId, waiter: &LaneId) -> Result<(), StoreError> {
+        if let Lane::Event(id) = &cause.lane {
+            self.check_id(EventId { producer: cause.producer.clone(), id: id.clone() }).await?;
+        }
         let awaited = self.lane(cause).await?;
         (awaited.touched, awaited.awaited) = (true, true);
         self.waiting(waiter).await?.now = Some(cause.clone());

@@ -248,7 +248,8 @@ pub async fn all<B: InboxUnderTest>(fresh: impl Fn() -> B) {
 }
 
 /// Makes a test of each check of the inbox suite: `inbox_conformance!(bench)`, where `bench` makes a fresh
-/// [`InboxUnderTest`](crate::testing::conformance::inbox::InboxUnderTest). Needs tokio's macros.
+/// [`InboxUnderTest`](crate::testing::conformance::inbox::InboxUnderTest). Needs tokio's macros and its
+/// multi-threaded runtime: there are races among the checks.
 #[macro_export]
 macro_rules! inbox_conformance {
     (@run $fresh:ident) => {
@@ -262,6 +263,7 @@ macro_rules! inbox_conformance {
                 once_takes_the_same_id_of_another_producer_for_another_event
                 once_keeps_ids_apart_that_look_alike
                 once_remembers_ids_for_as_long_as_it_says
+                once_remembers_ids_over_a_restart
                 once_keeps_an_id_whose_event_is_a_dead_letter
                 once_lets_a_failed_event_hold_back_only_itself
             ;
@@ -303,6 +305,9 @@ macro_rules! inbox_conformance {
                 in_order_strands_nothing_when_predecessor_and_successor_come_at_once
                 two_consumers_apply_each_event_once_and_in_order
             ;
+            "`InboxTx`: whether an event is done with changes by nobody else until the end of a transaction that asked for it." =>
+                after_cause_strands_nothing_when_cause_and_effect_come_at_once
+            ;
             "`InboxTx`: all that is done through it, the handler's effect included, commits together." =>
                 a_failed_effect_leaves_nothing_but_its_record
                 a_failed_batch_is_done_again_one_by_one
@@ -335,6 +340,8 @@ macro_rules! inbox_conformance {
             ;
             "An event waits for the event that caused it, where the consumer asks for it (contract 5)." =>
                 after_cause_waits_for_the_event_that_caused_it
+                after_cause_wakes_all_that_wait_for_one_event
+                after_cause_waits_over_a_restart
                 after_cause_applies_cause_and_effect_of_one_batch_in_their_order
                 after_cause_waits_for_a_cause_without_a_key
                 after_cause_makes_a_dead_letter_where_the_cause_is_not_seen
@@ -346,6 +353,7 @@ macro_rules! inbox_conformance {
             ;
             "A claim has one owner at a time, an expiry and an epoch; a late answer is refused." =>
                 a_claimed_event_is_handled_once_and_settled
+                two_workers_handle_each_claimed_event_once
                 a_claim_that_expired_is_taken_over_and_its_late_answer_refused
                 a_late_answer_is_refused_while_whoever_took_the_event_over_handles_it
                 a_claim_whose_caller_is_gone_is_carried_out
@@ -370,7 +378,7 @@ macro_rules! inbox_conformance {
     };
     (@tests $bench:expr, $($rule:literal => $($check:ident)* ;)*) => {
         $($(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread")]
             async fn $check() {
                 let bench = $bench;
                 let check = $crate::testing::conformance::inbox::$check(&bench);

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{InboxUnderTest, ORDERS, Run, event, keyless, made, placed, retry};
+use super::{InboxUnderTest, ORDERS, Run, event, keyless, made, placed, retry, together::at_once};
 use crate::{
     event::{Event, NewEvent},
     inbox::{Applied, Chosen, InboxLayer, Waits},
     inbox_store::InboxStore,
     place::Place,
+    testing::conformance::RACES,
 };
 
 fn layer<S: InboxStore>(store: S) -> InboxLayer<S> {
@@ -29,6 +30,54 @@ pub async fn after_cause_waits_for_the_event_that_caused_it<B: InboxUnderTest>(b
     run.effects_are(&["a@1.1.0"]);
     run.one(cause).await;
     run.effects_are(&["a@1.1.0", "a@1.2.0", "b@1.1.0"]);
+    assert_eq!(run.totals().await.lanes, 0);
+}
+
+/// All that wait for one event are woken by it.
+pub async fn after_cause_wakes_all_that_wait_for_one_event<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, layer);
+    for cause in [event("a", 1), keyless("why")] {
+        for waiter in 1..=3 {
+            let applied = run.one(caused(&format!("{waiter} of {}", cause.id()), &cause)).await;
+            assert_eq!(applied, Applied::Parked(Waits::Cause));
+        }
+        let before = bench.effects().len();
+        run.one(cause).await;
+        assert_eq!((bench.effects().len() - before, run.totals().await.lanes), (4, 0), "the cause and all that waited");
+    }
+}
+
+/// Whichever of cause and effect commits first, the effect is applied behind its cause in the end, without a sweep: whether
+/// it is known by its key's mark or by its id.
+pub async fn after_cause_strands_nothing_when_cause_and_effect_come_at_once<B: InboxUnderTest>(bench: &B) {
+    const RULE: &str = "nothing is stranded when cause and effect come at once";
+    let (one, other) = (Run::start(bench, layer), Run::start(bench, layer));
+    for round in 0..RACES {
+        let name = format!("cause{round}");
+        let cause = if round % 2 == 0 { keyless(&name) } else { event(&name, 1) };
+        let effect = NewEvent::builder("t").id(format!("effect{round}")).caused_by(&cause);
+        let effect = if round % 4 < 2 {
+            placed(effect.key(format!("key{round}")), Place::new(1, 1, 0), Place::ORIGIN)
+        } else {
+            made(effect, None)
+        };
+        let wanted = [cause.id().to_owned(), effect.id().to_owned()];
+        at_once(RULE, [(&one.service, vec![vec![cause]]), (&other.service, vec![vec![effect]])]).await;
+        assert_eq!(bench.effects().split_off(2 * round), wanted, "{RULE}");
+    }
+    assert_eq!(one.totals().await.lanes, 0, "{RULE}");
+}
+
+/// What was done, and who waits for what, is known after a restart.
+pub async fn after_cause_waits_over_a_restart<B: InboxUnderTest>(bench: &B) {
+    let mut run = Run::start(bench, layer);
+    let (done, open) = (keyless("done"), keyless("open"));
+    run.one(done.clone()).await;
+    assert_eq!(run.one(caused("a", &open)).await, Applied::Parked(Waits::Cause));
+    run.restart();
+    assert_eq!(run.one(caused("b", &done)).await, Applied::Applied, "its cause was done with before the restart");
+    run.one(open).await;
+    run.effects_are(&["done", "b@1.1.0", "open", "a@1.1.0"]);
     assert_eq!(run.totals().await.lanes, 0);
 }
 

@@ -5,14 +5,16 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Barrier;
 use tower::Layer;
 
-use super::{InboxUnderTest, Script, event, retry};
+use super::{InboxUnderTest, Script, event, retry, together::joined};
 use crate::{
     event::Event,
     inbox::{Answer, Applied, ClaimHandler, ClaimService, ClaimSettings, Claimed, InboxLayer, Incoming},
     inbox_store::InboxStore,
     memory::ManualClock,
+    testing::conformance::RACES,
 };
 
 mod gone;
@@ -106,6 +108,29 @@ pub async fn a_claimed_event_is_handled_once_and_settled<B: InboxUnderTest>(benc
     assert_eq!(take(&inbox, vec![event("a", 1)]).await, [Applied::Duplicate]);
     assert_eq!(elsewhere.ids().len(), 2);
     assert_eq!(inbox.operator().totals().await.expect("read").lanes, 0);
+}
+
+/// Of two workers that take the same events at once, each with a handle of its own, one handles each of them.
+pub async fn two_workers_handle_each_claimed_event_once<B: InboxUnderTest>(bench: &B) {
+    const RULE: &str = "two workers handle each claimed event once";
+    let (clock, elsewhere) = (Arc::default(), Elsewhere::default());
+    let workers = [(); 2].map(|()| service(bench, &clock, &elsewhere, LONG));
+    for round in 0..RACES / 5 {
+        let events = [1, 2].map(|sequence| event(&format!("key{round}"), sequence));
+        let start = Arc::new(Barrier::new(workers.len()));
+        let working = workers.each_ref().map(|worker| {
+            let (worker, events, start) = (worker.clone(), events.to_vec(), start.clone());
+            tokio::spawn(async move {
+                start.wait().await;
+                take(&worker, events).await
+            })
+        });
+        for working in working {
+            joined(RULE, working).await;
+        }
+        let wanted = events.map(|event| event.id().to_owned());
+        assert_eq!(elsewhere.ids().split_off(2 * round), wanted, "{RULE}");
+    }
 }
 
 /// A worker that is gone holds its claim until it expires; then a sweep takes over, and the answer of the first worker,

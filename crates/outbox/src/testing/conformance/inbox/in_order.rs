@@ -1,11 +1,14 @@
 //! Mode `in_order`.
 
-use super::{InboxUnderTest, ORDERS, Run, event, gapless, key, keyless, made, placed, retry, typed, with_gaps};
+use super::{
+    InboxUnderTest, ORDERS, Run, event, gapless, key, keyless, made, placed, retry, together::at_once, typed, with_gaps,
+};
 use crate::{
     event::{NewEvent, SKIPPED},
     inbox::{Answer, Applied, InboxLayer, Join, Kinds, Seed, SeedLeft, Waits},
     inbox_store::{InboxCounts, InboxTotals},
     place::Place,
+    testing::conformance::RACES,
 };
 
 /// The mark stays for as long as the key lives.
@@ -208,18 +211,16 @@ pub async fn in_order_drains_a_long_queue_in_several_transactions<B: InboxUnderT
 
 /// Whichever commits first, the successor is applied in the end, without a sweep.
 pub async fn in_order_strands_nothing_when_predecessor_and_successor_come_at_once<B: InboxUnderTest>(bench: &B) {
-    let run = Run::start(bench, InboxLayer::in_order);
-    for round in 0..super::super::RACES {
-        let name = format!("key{round}");
-        let (first, second) = (run.one(event(&name, 1)), run.one(event(&name, 2)));
-        if round % 2 == 0 {
-            tokio::join!(first, second);
-        } else {
-            tokio::join!(second, first);
-        }
+    const RULE: &str = "nothing is stranded when predecessor and successor come at once";
+    let (one, other) = (Run::start(bench, InboxLayer::in_order), Run::start(bench, InboxLayer::in_order));
+    for round in 0..RACES {
+        let [first, second] = [1, 2].map(|sequence| vec![vec![event(&format!("key{round}"), sequence)]]);
+        // By one handle, too: its calls may share a transaction.
+        let another = if round % 2 == 0 { &one } else { &other };
+        at_once(RULE, [(&one.service, first), (&another.service, second)]).await;
+        assert_eq!(bench.effects().len(), 2 * (round + 1), "{RULE}");
     }
-    assert_eq!(run.bench.effects().len(), 2 * super::super::RACES);
-    assert_eq!(run.totals().await.lanes, 0);
+    assert_eq!(one.totals().await.lanes, 0, "{RULE}");
 }
 
 /// However the events of some keys come, doubled, shuffled and batched: each is applied once, in its key's order, and counted

@@ -44,6 +44,15 @@ pub async fn once_remembers_ids_for_as_long_as_it_says<B: InboxUnderTest>(bench:
     assert_eq!(run.one(keyless("a")).await, Applied::Applied);
 }
 
+/// What was applied is known after a restart.
+pub async fn once_remembers_ids_over_a_restart<B: InboxUnderTest>(bench: &B) {
+    let mut run = Run::start(bench, InboxLayer::once);
+    assert_eq!(run.one(keyless("a")).await, Applied::Applied);
+    run.restart();
+    assert_eq!(run.one(keyless("a")).await, Applied::Duplicate);
+    run.effects_are(&["a"]);
+}
+
 /// While an event is kept its id does not expire, or it would be applied besides being kept.
 pub async fn once_keeps_an_id_whose_event_is_a_dead_letter<B: InboxUnderTest>(bench: &B) {
     let run = Run::start(bench, |store| InboxLayer::once(store).remember_ids_for(Duration::from_secs(60)));

@@ -1,17 +1,26 @@
 //! Several consumers of one inbox, callers that are gone, and names that look alike.
 
+use std::{panic::resume_unwind, sync::Arc};
+
+use tokio::{sync::Barrier, task::JoinHandle};
+
 use super::{InboxUnderTest, Run, event, keyless};
 use crate::{
     event::Event,
-    inbox::{Applied, InboxLayer, Incoming},
+    inbox::{Applied, Handler, InboxLayer, InboxService, Incoming},
+    inbox_store::InboxStore,
     testing::conformance::{CUTS, RACES, cut, in_time, writer::edges::look_alikes},
 };
 
 /// Applies `events`, again for as long as the store is busy.
-async fn apply_surely<B: InboxUnderTest>(run: &Run<'_, B>, events: &[Event]) -> Vec<Applied> {
+async fn apply_surely<S, H>(service: &InboxService<S, H>, events: &[Event]) -> Vec<Applied>
+where
+    S: InboxStore,
+    H: for<'t> Handler<S::Tx<'t>>,
+{
     loop {
         let incoming = events.iter().cloned().map(Incoming::Event).collect();
-        match run.service.apply(incoming).await {
+        match service.apply(incoming).await {
             Ok(applied) => return applied,
             Err(error) => assert!(error.kind().retry(), "the inbox records: {error}"),
         }
@@ -19,34 +28,59 @@ async fn apply_surely<B: InboxUnderTest>(run: &Run<'_, B>, events: &[Event]) -> 
     }
 }
 
-/// Two consumers, each with a handle of its own, get the same events at once, in batches and orders of their own: each
-/// effect is there once, each key's in order.
+/// Two consumers apply each its batches, one batch after the other, at once. Each is a task of its own, for a store may do all
+/// of a transaction in one poll.
+pub(super) async fn at_once<S, H>(rule: &str, consumers: [(&InboxService<S, H>, Vec<Vec<Event>>); 2])
+where
+    S: InboxStore,
+    H: for<'t> Handler<S::Tx<'t>>,
+{
+    let start = Arc::new(Barrier::new(consumers.len()));
+    let consumers = consumers.map(|(service, batches)| {
+        let (service, start) = (service.clone(), start.clone());
+        tokio::spawn(async move {
+            start.wait().await;
+            for events in batches {
+                apply_surely(&service, &events).await;
+            }
+        })
+    });
+    for consumer in consumers {
+        joined(rule, consumer).await;
+    }
+}
+
+/// What a task gives; its panic is the check's.
+pub(super) async fn joined<T>(rule: &str, task: JoinHandle<T>) -> T {
+    match in_time(rule, task).await {
+        Ok(output) => output,
+        Err(ended) => resume_unwind(ended.into_panic()),
+    }
+}
+
+/// Two consumers, each with a handle of its own, get the same events of two keys at once, in batches and orders of their own:
+/// each effect is there once, each key's in order.
 pub async fn two_consumers_apply_each_event_once_and_in_order<B: InboxUnderTest>(bench: &B) {
     const RULE: &str = "two consumers apply each event once and in order";
     const EVENTS: u64 = 6;
     let (one, other) = (Run::start(bench, InboxLayer::in_order), Run::start(bench, InboxLayer::in_order));
     for round in 0..RACES / 5 {
-        let name = format!("key{round}");
-        let events: Vec<_> = (1..=EVENTS).map(|sequence| event(&name, sequence)).collect();
+        let keys = ["a", "b"].map(|name| format!("{name}{round}"));
+        let events: Vec<_> = (1..=EVENTS).flat_map(|number| keys.each_ref().map(|key| event(key, number))).collect();
         let backwards: Vec<_> = events.iter().rev().cloned().collect();
-        let first = async {
-            for some in events.chunks(2) {
-                apply_surely(&one, some).await;
-            }
-        };
-        let second = async {
-            for some in backwards.chunks(1 + round % 3) {
-                apply_surely(&other, some).await;
-            }
-        };
-        in_time(RULE, futures_util::future::join(first, second)).await;
-        let wanted: Vec<_> = events.iter().map(|event| event.id().to_owned()).collect();
-        let effects: Vec<_> = bench.effects().into_iter().filter(|id| id.starts_with(&format!("{name}@"))).collect();
-        assert_eq!(effects, wanted, "{RULE}");
+        let batches = |events: &[Event], size| events.chunks(size).map(<[_]>::to_vec).collect::<Vec<_>>();
+        let (forth, back) = (batches(&events, 4), batches(&backwards, 1 + round % 3));
+        at_once(RULE, [(&one.service, forth), (&other.service, back)]).await;
+        for key in keys {
+            let wanted: Vec<_> = (1..=EVENTS).map(|number| event(&key, number).id().to_owned()).collect();
+            let of_key = |id: &String| id.starts_with(&format!("{key}@"));
+            let effects: Vec<_> = bench.effects().into_iter().filter(of_key).collect();
+            assert_eq!(effects, wanted, "{RULE}");
+        }
     }
     assert_eq!(one.totals().await.lanes, 0, "{RULE}: and nothing is left waiting");
     let counts = one.totals().await.counts;
-    assert_eq!(counts.applied, EVENTS * (RACES as u64 / 5), "{RULE}: as is counted");
+    assert_eq!(counts.applied, 2 * EVENTS * (RACES as u64 / 5), "{RULE}: as is counted");
 }
 
 /// A caller that hangs up leaves a batch applied or not, event by event with its record; when it comes again the rest is
