@@ -62,7 +62,7 @@ pub async fn after_cause_strands_nothing_when_cause_and_effect_come_at_once<B: I
             made(effect, None)
         };
         let wanted = [cause.id().to_owned(), effect.id().to_owned()];
-        at_once(RULE, [(&one.service, vec![vec![cause]]), (&other.service, vec![vec![effect]])]).await;
+        at_once(RULE, [&one.service, &other.service], [cause, effect].map(|event| vec![vec![event]])).await;
         assert_eq!(bench.effects().split_off(2 * round), wanted, "{RULE}");
     }
     assert_eq!(one.totals().await.lanes, 0, "{RULE}");

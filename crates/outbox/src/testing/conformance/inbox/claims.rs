@@ -122,7 +122,9 @@ pub async fn two_workers_handle_each_claimed_event_once<B: InboxUnderTest>(bench
             let (worker, events, start) = (worker.clone(), events.to_vec(), start.clone());
             tokio::spawn(async move {
                 start.wait().await;
-                take(&worker, events).await
+                while let Err(error) = worker.apply(events.iter().cloned().map(Incoming::Event).collect()).await {
+                    assert!(error.kind().retry(), "{RULE}: {error}");
+                }
             })
         });
         for working in working {

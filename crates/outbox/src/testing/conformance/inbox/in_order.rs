@@ -214,10 +214,10 @@ pub async fn in_order_strands_nothing_when_predecessor_and_successor_come_at_onc
     const RULE: &str = "nothing is stranded when predecessor and successor come at once";
     let (one, other) = (Run::start(bench, InboxLayer::in_order), Run::start(bench, InboxLayer::in_order));
     for round in 0..RACES {
-        let [first, second] = [1, 2].map(|sequence| vec![vec![event(&format!("key{round}"), sequence)]]);
+        let batches = [1, 2].map(|sequence| vec![vec![event(&format!("key{round}"), sequence)]]);
         // By one handle, too: its calls may share a transaction.
         let another = if round % 2 == 0 { &one } else { &other };
-        at_once(RULE, [(&one.service, first), (&another.service, second)]).await;
+        at_once(RULE, [&one.service, &another.service], batches).await;
         assert_eq!(bench.effects().len(), 2 * (round + 1), "{RULE}");
     }
     assert_eq!(one.totals().await.lanes, 0, "{RULE}");

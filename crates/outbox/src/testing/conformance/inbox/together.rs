@@ -30,13 +30,13 @@ where
 
 /// Two consumers apply each its batches, one batch after the other, at once. Each is a task of its own, for a store may do all
 /// of a transaction in one poll.
-pub(super) async fn at_once<S, H>(rule: &str, consumers: [(&InboxService<S, H>, Vec<Vec<Event>>); 2])
+pub(super) async fn at_once<S, H>(rule: &str, consumers: [&InboxService<S, H>; 2], batches: [Vec<Vec<Event>>; 2])
 where
     S: InboxStore,
     H: for<'t> Handler<S::Tx<'t>>,
 {
     let start = Arc::new(Barrier::new(consumers.len()));
-    let consumers = consumers.map(|(service, batches)| {
+    let at_work = consumers.into_iter().zip(batches).map(|(service, batches)| {
         let (service, start) = (service.clone(), start.clone());
         tokio::spawn(async move {
             start.wait().await;
@@ -45,7 +45,7 @@ where
             }
         })
     });
-    for consumer in consumers {
+    for consumer in at_work.collect::<Vec<_>>() {
         joined(rule, consumer).await;
     }
 }
@@ -58,19 +58,22 @@ pub(super) async fn joined<T>(rule: &str, task: JoinHandle<T>) -> T {
     }
 }
 
-/// Two consumers, each with a handle of its own, get the same events of two keys at once, in batches and orders of their own:
-/// each effect is there once, each key's in order.
+/// Two consumers, each with a handle of its own, get the same events of a key at once, in batches and orders of their own, each
+/// beside those of another key, one before it and one behind: each effect is there once, each key's in order.
 pub async fn two_consumers_apply_each_event_once_and_in_order<B: InboxUnderTest>(bench: &B) {
     const RULE: &str = "two consumers apply each event once and in order";
     const EVENTS: u64 = 6;
     let (one, other) = (Run::start(bench, InboxLayer::in_order), Run::start(bench, InboxLayer::in_order));
     for round in 0..RACES / 5 {
-        let keys = ["a", "b"].map(|name| format!("{name}{round}"));
-        let events: Vec<_> = (1..=EVENTS).flat_map(|number| keys.each_ref().map(|key| event(key, number))).collect();
-        let backwards: Vec<_> = events.iter().rev().cloned().collect();
-        let batches = |events: &[Event], size| events.chunks(size).map(<[_]>::to_vec).collect::<Vec<_>>();
-        let (forth, back) = (batches(&events, 4), batches(&backwards, 1 + round % 3));
-        at_once(RULE, [(&one.service, forth), (&other.service, back)]).await;
+        let keys = ["a", "b", "c"].map(|name| format!("{name}{round}"));
+        let of = |keys: &[String]| -> Vec<_> {
+            (1..=EVENTS).flat_map(|number| keys.iter().map(move |key| event(key, number))).collect()
+        };
+        let (forth, mut back) = (of(&keys[..2]), of(&keys[1..]));
+        back.reverse();
+        let batches = |events: &[Event], size| events.chunks(size).map(<[_]>::to_vec).collect();
+        let (forth, back) = (batches(&forth, 4), batches(&back, 1 + round % 3));
+        at_once(RULE, [&one.service, &other.service], [forth, back]).await;
         for key in keys {
             let wanted: Vec<_> = (1..=EVENTS).map(|number| event(&key, number).id().to_owned()).collect();
             let of_key = |id: &String| id.starts_with(&format!("{key}@"));
@@ -80,7 +83,7 @@ pub async fn two_consumers_apply_each_event_once_and_in_order<B: InboxUnderTest>
     }
     assert_eq!(one.totals().await.lanes, 0, "{RULE}: and nothing is left waiting");
     let counts = one.totals().await.counts;
-    assert_eq!(counts.applied, 2 * EVENTS * (RACES as u64 / 5), "{RULE}: as is counted");
+    assert_eq!(counts.applied, 3 * EVENTS * (RACES as u64 / 5), "{RULE}: as is counted");
 }
 
 /// A caller that hangs up leaves a batch applied or not, event by event with its record; when it comes again the rest is
