@@ -1,8 +1,11 @@
 //! The inbox, where it is DynamoDB's own: what one transaction takes, whose condition failed, lost answers, expiry.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use aws_sdk_dynamodb::{
@@ -249,6 +252,46 @@ async fn a_commit_that_meets_another_is_made_again() {
     assert_eq!(inbox.apply(incoming([order("a", 2)])).await.unwrap(), [Applied::Applied]);
     assert_eq!(proxy.calls("TransactWriteItems").len(), before + 3);
     assert_eq!(counted(&bench, "a").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_not_stranded_by_a_cause_without_a_key_that_is_done_with_while_it_begins_to_wait() {
+    let bench = Bench::new();
+    let (proxy, client) = proxied().await;
+    let (fails, clock) = (Arc::new(AtomicBool::new(true)), Arc::new(outbox::memory::ManualClock::default()));
+    let layers = [&bench.client, &client].map(|client| {
+        InboxLayer::after_cause(opened(&bench, client), ["/orders"], Duration::from_mins(1)).clock(clock.clone())
+    });
+    let [causes, effects] = layers.each_ref().map(|layer| {
+        let (table, fails) = (bench.effects.clone(), fails.clone());
+        service(layer, move |effect, event| {
+            effect.action(add_one(&table, event.id()));
+            let fails = event.id() == "failed" && fails.load(Ordering::SeqCst);
+            if fails { Answer::retry("not now") } else { Answer::Done }
+        })
+    });
+    // One that is kept, and one that was never seen.
+    causes.apply(incoming([keyless("failed")])).await.unwrap();
+    effects.apply(incoming([keyless("first")])).await.unwrap();
+    for cause in ["failed", "unseen"] {
+        let effect = NewEvent::builder("sample").id(format!("of {cause}")).caused_by(&keyless(cause)).build().unwrap();
+        let effect = made(effect, None);
+        let held = proxy.hold("TransactWriteItems");
+        let ((), applied) = tokio::join!(
+            async {
+                held.arrived().await;
+                fails.store(false, Ordering::SeqCst);
+                clock.advance(Duration::from_hours(1));
+                causes.apply(incoming([keyless(cause)])).await.unwrap();
+                causes.sweep().await.unwrap();
+                held.release();
+            },
+            effects.apply(incoming([effect]))
+        );
+        assert_eq!(applied.unwrap(), [Applied::Applied], "it looked again, and saw `{cause}`");
+        assert_eq!((counted(&bench, cause).await, counted(&bench, &format!("of {cause}")).await), (1, 1));
+    }
+    assert_eq!(effects.operator().totals().await.unwrap().lanes, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
