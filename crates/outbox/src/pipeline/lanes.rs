@@ -99,6 +99,13 @@ impl Item {
     }
 }
 
+impl LaneState {
+    fn hold(&mut self, item: &Item) {
+        self.held += 1;
+        self.held_bytes += item.size;
+    }
+}
+
 impl Lanes {
     /// The lane's state, made if it is new.
     pub(super) fn enter(&mut self, lane: Lane) -> LaneId {
@@ -157,16 +164,14 @@ impl Lanes {
     /// Takes an event into the lane's queue.
     pub(super) fn push(&mut self, id: LaneId, item: Item) {
         let state = self.get_mut(id);
-        state.held += 1;
-        state.held_bytes += item.size;
+        state.hold(&item);
         state.queue.push_back(item);
     }
 
     /// Takes an event into the lane's queue, in front of those that were read after it.
     pub(super) fn insert(&mut self, id: LaneId, item: Item) {
         let state = self.get_mut(id);
-        state.held += 1;
-        state.held_bytes += item.size;
+        state.hold(&item);
         let behind = state.queue.iter().position(|other| other.turn() > item.turn());
         state.queue.insert(behind.unwrap_or(state.queue.len()), item);
     }

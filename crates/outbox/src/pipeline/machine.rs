@@ -363,18 +363,15 @@ impl Pipeline {
     }
 
     fn ask_to_wake(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        let wake = [
+        let others = [
             self.timers.first().map(|&(due, _)| due),
-            self.groups.iter().map(|group| group.due).filter(|&due| due > now).min(),
             self.health.closed_until(),
             self.starvation.due(),
             self.turns.as_ref().and_then(Turns::due),
             self.next_checkpoint(),
-        ]
-        .into_iter()
-        .flatten()
-        .filter(|&due| due > now)
-        .min();
+        ];
+        let dues = self.groups.iter().map(|group| group.due).chain(others.into_iter().flatten());
+        let wake = dues.filter(|&due| due > now).min();
         if wake != self.wake && self.mode != Mode::Finished {
             self.wake = wake;
             if let Some(due) = wake {

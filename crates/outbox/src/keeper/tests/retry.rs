@@ -227,9 +227,38 @@ fn failures_that_name_nobody_make_a_dead_letter_only_after_the_attempts() {
     assert_eq!(rig.store[&lane("a")].attempts, 200);
 }
 
+fn failed() -> Outcome {
+    Outcome::Failed { reason: "internal error".to_owned() }
+}
+
+#[test]
+fn an_event_that_fails_by_itself_while_others_are_accepted_is_a_dead_letter_in_the_end() {
+    let mut rig = rig(settings());
+    rig.keep("a", [1]);
+    let begun = rig.now;
+    while rig.plan("a") != &FrontPlan::Dead {
+        rig.wait_for_call();
+        rig.answer([failed()]);
+        rig.wait(Duration::from_millis(1));
+        rig.step(Input::OthersAccepted);
+        assert!(rig.now.since(begun) < seconds(86_400), "never a dead letter");
+    }
+    assert!(rig.now.since(begun) >= settings().retry.doubt);
+}
+
+#[test]
+fn an_event_that_failed_by_itself_behind_an_accepted_one_comes_again_after_a_delay() {
+    let mut rig = rig(settings());
+    rig.keep("a", 1..=2);
+    rig.answer_only([Outcome::Accepted, failed()]);
+    let front = rig.settles[0].front.clone().unwrap();
+    assert!(front.retry_in.unwrap() > Duration::ZERO);
+    rig.serve();
+    assert!(rig.calls.is_empty());
+}
+
 #[test]
 fn an_event_that_failed_by_itself_counts_only_while_others_are_accepted() {
-    let failed = || Outcome::Failed { reason: "internal error".to_owned() };
     let mut rig = rig(settings());
     rig.keep("a", 1..=2);
     rig.answer([Outcome::Accepted, failed()]);

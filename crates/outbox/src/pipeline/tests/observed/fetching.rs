@@ -58,6 +58,25 @@ fn a_fetch_that_failed_is_repeated_for_as_long_as_it_fails() {
 }
 
 #[test]
+fn a_fetch_that_fails_again_and_again_is_repeated_after_growing_pauses() {
+    let mut longest = [Duration::ZERO; 6];
+    for seed in 0..50 {
+        let mut rig = missing_before(3, Settings { seed, ..observed() });
+        for longest in &mut longest {
+            let (fetch, ..) = rig.fetches.remove(0);
+            rig.step(Input::FetchFailed { fetch });
+            let begun = rig.now;
+            while rig.fetches.is_empty() {
+                rig.wait(Duration::from_millis(10));
+            }
+            *longest = (*longest).max(rig.now.since(begun));
+        }
+    }
+    let base = settings().retry.base_delay;
+    assert!(longest[0] <= base + Duration::from_millis(10) && longest[5] > base * 4, "{longest:?}");
+}
+
+#[test]
 fn an_entry_that_is_not_there_is_asked_for_until_patience_has_passed() {
     let mut rig = missing_before(4, observed());
     let begun = rig.now;
