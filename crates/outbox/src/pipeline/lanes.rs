@@ -191,3 +191,21 @@ impl Lanes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Key;
+
+    #[test]
+    fn what_a_slot_carries_stands_before_its_own_record_and_behind_what_was_read_before() {
+        let item = |slot, carried, index| Item { slot, index, carried, size: 1, doomed: false, failures: None };
+        let mut lanes = Lanes::default();
+        let id = lanes.enter(Lane::Key(Key::new("a").unwrap()));
+        for (slot, carried, index) in [(2, 0, 1), (3, 0, 0), (2, 2, 0), (1, 0, 0), (2, 0, 0), (2, 1, 0)] {
+            lanes.insert(id, item(slot, carried, index));
+        }
+        let turns: Vec<_> = lanes.get(id).queue.iter().map(|item| (item.slot, item.carried, item.index)).collect();
+        assert_eq!(turns, [(1, 0, 0), (2, 1, 0), (2, 2, 0), (2, 0, 0), (2, 0, 1), (3, 0, 0)]);
+    }
+}
