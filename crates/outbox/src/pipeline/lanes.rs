@@ -197,9 +197,22 @@ mod tests {
     use super::*;
     use crate::event::Key;
 
+    fn item(slot: u64, carried: u16, index: u32) -> Item {
+        Item { slot, index, carried, size: 7, doomed: false, failures: None }
+    }
+
+    #[test]
+    fn a_lane_holds_no_more_than_what_has_not_left_it() {
+        let mut lanes = Lanes::default();
+        let id = lanes.enter(Lane::Key(Key::new("a").unwrap()));
+        lanes.push(id, item(1, 0, 0));
+        lanes.push(id, item(2, 0, 0));
+        lanes.release(id, &item(1, 0, 0));
+        assert_eq!((lanes.get(id).held, lanes.get(id).held_bytes), (1, 7));
+    }
+
     #[test]
     fn what_a_slot_carries_stands_before_its_own_record_and_behind_what_was_read_before() {
-        let item = |slot, carried, index| Item { slot, index, carried, size: 1, doomed: false, failures: None };
         let mut lanes = Lanes::default();
         let id = lanes.enter(Lane::Key(Key::new("a").unwrap()));
         for (slot, carried, index) in [(2, 0, 1), (3, 0, 0), (2, 2, 0), (1, 0, 0), (2, 0, 0), (2, 1, 0)] {
