@@ -8,7 +8,7 @@ use super::{
     AnswerFault, BUSY, CallFault, ConsumerMode, ConsumerScene, Incident, IoFault, Operation, PassFault, Resharding,
     RouteScene, Scene, Schedule, SourceScene, Unwanted, What,
 };
-use crate::testing::{Io, simulator::fault::Fault};
+use crate::testing::{Doer, Io, simulator::fault::Fault};
 
 impl Schedule {
     /// Draws the run that belongs to `seed`.
@@ -167,11 +167,16 @@ fn draw_io(rng: &mut Rng) -> Io {
 }
 
 fn draw_stream_fault(rng: &mut Rng) -> Incident {
-    let what = match rng.u32(0..6) {
+    let what = match rng.u32(0..7) {
         0..=1 => What::Reshard(Resharding::Split),
         2 => What::Reshard(Resharding::Roll),
         3 => What::Reshard(Resharding::Merge),
-        _ => What::Trim { kept: rng.u64(0..12) },
+        4..=5 => What::Trim { kept: rng.u64(0..12) },
+        _ => {
+            // What is done for streams only is seldom drawn among all.
+            let ios: Vec<Io> = Fault::ios().filter(|io| io.doer() == Doer::Streams).collect();
+            What::Io { io: ios[rng.usize(..ios.len())], skip: skip(rng), fault: draw_io_fault(rng) }
+        }
     };
     Incident { number: 0, at: millis(rng, 0..BUSY), what }
 }
