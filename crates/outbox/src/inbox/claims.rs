@@ -14,6 +14,9 @@
 //! What the handler does can happen twice all the same: the effect took place and the worker died before it could say
 //! so. For that the handler gets an idempotency key, the same at every attempt, to hand on to whomever it calls.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
