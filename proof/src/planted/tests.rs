@@ -28,12 +28,14 @@ fn every_planted_bug_says_what_it_is_and_still_applies() {
 }
 
 #[test]
-fn planted_bugs_are_numbered_without_gaps_and_each_changes_what_is_shipped() {
+fn planted_bugs_are_numbered_without_gaps_and_each_changes_what_is_shipped_or_stands_in_for_a_backend() {
+    // The table whose rows become visible late: the only such cursor that ships is PostgreSQL's own.
+    let stand_in = "crates/outbox/src/testing/simulator/late.rs";
     for (index, bug) in bugs().iter().enumerate() {
         assert!(bug.name.starts_with(&format!("{:02}-", index + 1)), "{} is number {}", bug.name, index + 1);
         for file in &bug.files {
             let shipped = file.starts_with("crates/outbox/src") && !file.starts_with("crates/outbox/src/testing");
-            assert!(shipped, "{} changes {}", bug.name, file.display());
+            assert!(shipped || file.ends_with(stand_in), "{} changes {}", bug.name, file.display());
         }
     }
 }
