@@ -145,13 +145,22 @@ impl Around {
         at_once(self.world.books.lease(LEASE).map_ok(|lease| lease.holder == self.life.name && !lease.released))
     }
 
-    /// Whether the life stands still at this moment.
-    pub(super) fn stands_still(&self) -> bool {
-        !self.life.is_dead() && self.life.frozen_for(self.world.now()).is_some()
+    /// What was on its way takes effect when the life goes on, if it stands still at this moment.
+    pub(super) fn lands_later(&self, lands: impl FnOnce() + Send + 'static) {
+        if self.life.is_dead() || self.life.frozen_for(self.world.now()).is_none() {
+            return;
+        }
+        // A world that ends has no runtime for it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let around = self.clone();
+        runtime.spawn(async move {
+            around.go_on().await;
+            lands();
+        });
     }
 
     /// Returns while the life goes on, after it stood still for as long as it had to.
-    pub(super) async fn go_on(&self) {
+    async fn go_on(&self) {
         while let Some(left) = self.life.frozen_for(self.world.now()) {
             sleep(left).await;
         }

@@ -43,16 +43,8 @@ impl Stale {
 impl Drop for Stale {
     fn drop(&mut self) {
         let Some(lease) = self.lease.take() else { return };
-        if !self.around.stands_still() {
-            return;
-        }
         let around = self.around.clone();
-        // A world that ends has no runtime for it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            around.go_on().await;
-            around.land(&lease);
-        });
+        self.around.lands_later(move || around.land(&lease));
     }
 }
 

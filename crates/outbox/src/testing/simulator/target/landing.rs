@@ -25,16 +25,8 @@ impl Landing {
 impl Drop for Landing {
     fn drop(&mut self) {
         let Some(batch) = self.batch.take() else { return };
-        if !self.target.around.stands_still() {
-            return;
-        }
         let (target, began) = (self.target.clone(), self.began);
-        // A world that ends has no runtime for it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            target.around.go_on().await;
-            target.land(&batch, began);
-        });
+        self.target.around.lands_later(move || target.land(&batch, began));
     }
 }
 
