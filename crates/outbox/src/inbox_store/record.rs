@@ -211,6 +211,25 @@ pub struct InboxTotals {
     pub counts: InboxCounts,
 }
 
+impl InboxTotals {
+    /// Counts a lane that keeps events: its front by what that waits for, and those behind it as parked.
+    pub fn count(&mut self, trouble: &Trouble) {
+        self.lanes += 1;
+        self.parked += trouble.kept;
+        let front = match trouble.state {
+            TroubleState::Waiting | TroubleState::Claimed => return,
+            TroubleState::Cause => &mut self.awaiting_cause,
+            TroubleState::Retrying => &mut self.retrying,
+            TroubleState::Dead => {
+                self.oldest_dead = self.oldest_dead.into_iter().chain([trouble.since]).min();
+                &mut self.dead
+            }
+        };
+        *front += 1;
+        self.parked -= 1;
+    }
+}
+
 /// A dead letter of a consumer, or another kept event, as an operator sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptLane {

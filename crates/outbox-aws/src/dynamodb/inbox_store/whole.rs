@@ -1,9 +1,8 @@
 //! What concerns a whole inbox: what it holds, and forgetting a producer. Both read the whole table.
 
-use jiff::Timestamp;
 use outbox::{
     Lane, Place, StoreError,
-    inbox_store::{InboxCounts, InboxTotals, LaneRecord, TroubleState},
+    inbox_store::{InboxCounts, InboxTotals, LaneRecord},
 };
 
 use super::{
@@ -38,7 +37,7 @@ impl Table {
             let record = items::read_lane(item)?.record;
             let is_key = matches!(items::lane_of(item)?.lane, Lane::Key(_));
             totals.marks += u64::from(is_key && record.mark != Place::ORIGIN);
-            count_trouble(&record, totals);
+            record.trouble.iter().for_each(|trouble| totals.count(trouble));
         } else if ids::counts(item, self.forgotten()) {
             totals.ids += 1;
         } else if !item.contains_key("producer") {
@@ -119,22 +118,4 @@ impl Table {
             }
         }
     }
-}
-
-fn count_trouble(record: &LaneRecord, totals: &mut InboxTotals) {
-    let Some(trouble) = &record.trouble else { return };
-    totals.lanes += 1;
-    totals.parked += trouble.kept;
-    let front = match trouble.state {
-        TroubleState::Waiting | TroubleState::Claimed => return,
-        TroubleState::Cause => &mut totals.awaiting_cause,
-        TroubleState::Retrying => &mut totals.retrying,
-        TroubleState::Dead => {
-            let since: Timestamp = trouble.since;
-            totals.oldest_dead = totals.oldest_dead.into_iter().chain([since]).min();
-            &mut totals.dead
-        }
-    };
-    *front += 1;
-    totals.parked -= 1;
 }

@@ -10,7 +10,7 @@ use crate::{
     error::StoreError,
     inbox_store::{
         EventId, InboxCounts, InboxKept, InboxTotals, InboxTx, KeptLane, KeptMessage, LaneChange, LaneId, LaneRecord,
-        LaneStep, PurgedIds, TroubleState,
+        LaneStep, PurgedIds,
     },
     place::Place,
 };
@@ -191,20 +191,7 @@ impl<S: Clone + Send + 'static> InboxTx for MemoryTx<'_, S> {
         let mut totals = InboxTotals { counts: self.inner.counts, ids: self.inner.ids.len(), ..InboxTotals::default() };
         for (lane, record) in self.inner.lanes.iter() {
             totals.marks += u64::from(matches!(lane.lane, Lane::Key(_)) && record.mark != Place::ORIGIN);
-            let Some(trouble) = &record.trouble else { continue };
-            totals.lanes += 1;
-            totals.parked += trouble.kept;
-            let front = match trouble.state {
-                TroubleState::Waiting | TroubleState::Claimed => continue,
-                TroubleState::Cause => &mut totals.awaiting_cause,
-                TroubleState::Retrying => &mut totals.retrying,
-                TroubleState::Dead => {
-                    totals.oldest_dead = totals.oldest_dead.into_iter().chain([trouble.since]).min();
-                    &mut totals.dead
-                }
-            };
-            *front += 1;
-            totals.parked -= 1;
+            record.trouble.iter().for_each(|trouble| totals.count(trouble));
         }
         Ok(totals)
     }

@@ -9,7 +9,7 @@ use outbox::{
     inbox::memory::other_mode,
     inbox_store::{
         EventId, InboxCounts, InboxKept, InboxTotals, InboxTx, KeptLane, KeptMessage, LaneChange, LaneId, LaneRecord,
-        LaneStep, PurgedIds, TroubleState,
+        LaneStep, PurgedIds,
     },
 };
 
@@ -244,21 +244,7 @@ impl InboxTx for Tx {
         let marks = seen.lanes.values().filter(|record| record.mark != Place::ORIGIN).count() as u64;
         let (ids, counts) = (seen.ids.len() as u64, seen.counts);
         let mut totals = InboxTotals { marks, ids, counts, ..InboxTotals::default() };
-        for trouble in seen.lanes.into_values().filter_map(|record| record.trouble) {
-            totals.lanes += 1;
-            totals.parked += trouble.kept;
-            let front = match trouble.state {
-                TroubleState::Waiting | TroubleState::Claimed => continue,
-                TroubleState::Cause => &mut totals.awaiting_cause,
-                TroubleState::Retrying => &mut totals.retrying,
-                TroubleState::Dead => {
-                    totals.oldest_dead = totals.oldest_dead.into_iter().chain([trouble.since]).min();
-                    &mut totals.dead
-                }
-            };
-            *front += 1;
-            totals.parked -= 1;
-        }
+        seen.lanes.values().filter_map(|record| record.trouble.as_ref()).for_each(|trouble| totals.count(trouble));
         Ok(totals)
     }
 
