@@ -46,6 +46,7 @@ mod turns;
 mod window;
 
 pub use machine::{Pipeline, Resume};
+pub use marks::FARTHEST;
 pub use turns::Observed;
 
 /// Names a call to the sink, within one pipeline.
@@ -249,6 +250,8 @@ pub enum Disorder {
     Duplicate,
     /// Later ones of its key went out before, and nothing is known of it. It is published, for it may never have been.
     Inversion,
+    /// More than [`FARTHEST`] numbers lie between it and the one before: they are not waited for. It is published.
+    Leap,
 }
 
 /// How a front fares, in durations: the machine knows no wall clock.

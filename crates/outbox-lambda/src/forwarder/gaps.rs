@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use outbox::{Content, Key, Lane, Place, Position, Record, bookkeeping::KeptContent};
+use outbox::{Content, Key, Lane, Place, Position, Record, bookkeeping::KeptContent, pipeline::FARTHEST};
 
 use super::invocation::Invocation;
 
@@ -57,7 +57,9 @@ fn missing(after: Place, place: Place, follows: Place) -> RangeInclusive<u64> {
     } else {
         follows.sequence
     };
-    after.sequence + 1..=end
+    let missing = after.sequence + 1..=end;
+    // Nothing within a leap is waited for.
+    if end.saturating_sub(after.sequence) > FARTHEST { RangeInclusive::new(1, 0) } else { missing }
 }
 
 impl Gap {
@@ -196,5 +198,12 @@ mod tests {
         assert_eq!(missing(place(1, 7), place(2, 9), place(2, 8)), 8..=8);
         assert!(missing(place(1, 7), place(2, 7), place(1, 6)).is_empty());
         assert!(missing(place(2, 5), place(3, 10), place(1, 9)).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_missing_within_a_leap() {
+        let place = |sequence| Place::new(1, sequence, 0);
+        assert_eq!(missing(place(7), place(8 + FARTHEST), place(7 + FARTHEST)), 8..=7 + FARTHEST);
+        assert!(missing(place(7), place(9 + FARTHEST), place(8 + FARTHEST)).is_empty());
     }
 }

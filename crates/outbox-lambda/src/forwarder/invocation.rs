@@ -10,7 +10,7 @@ use outbox::{
     Event, Lane, Moment, Position, Record, StoreError,
     bookkeeping::{HealthState, Keep, Lease},
     filter::Matcher,
-    pipeline::{Effect, Health, Input, Observed, Pipeline, Resume, Settings},
+    pipeline::{Disorder, Effect, Health, Input, Observed, Pipeline, Resume, Settings},
     source::Limit,
 };
 use tokio::{
@@ -223,6 +223,13 @@ impl<'a> Invocation<'a> {
             }
             Effect::FetchMissing { fetch, key, sequences } => {
                 self.jobs.spawn(jobs::fetch(self.parts.entries.clone(), fetch, key, sequences));
+            }
+            Effect::OutOfTurn { key, place, disorder: Disorder::Leap } => {
+                tracing::error!(
+                    route = %self.parts.route.name, %key, %place,
+                    "an entry's number is far beyond that of the one before; it is published, and nothing between is waited \
+                     for; look for who writes numbers of their own"
+                );
             }
             Effect::OutOfTurn { key, place, disorder } => {
                 tracing::warn!(route = %self.parts.route.name, %key, %place, ?disorder, "an entry came out of its turn");

@@ -6,6 +6,11 @@ use rustc_hash::FxHashMap;
 
 use crate::{entry::Record, event::Key, place::Place};
 
+/// So many numbers of a key may lie between two entries of it for those between to be waited for. A source that was seen to keep
+/// the order lets fewer pass by; more is a number that somebody made up, and a key of which billions are waited for stands for
+/// ever.
+pub const FARTHEST: u64 = 1 << 16;
+
 /// So many rows of a key that could not be read are remembered.
 const UNREAD: usize = 16;
 
@@ -37,6 +42,8 @@ pub(super) enum Turn {
     Inversion,
     /// Entries with these sequences come before it.
     Missing(RangeInclusive<u64>),
+    /// It is so far beyond what was taken last that nothing between is waited for.
+    Leap,
 }
 
 /// What was seen of one key.
@@ -73,7 +80,11 @@ impl Mark {
         } else {
             after.sequence
         };
-        if before <= self.last.sequence { Turn::Next } else { Turn::Missing(self.last.sequence + 1..=before) }
+        match before.saturating_sub(self.last.sequence) {
+            0 => Turn::Next,
+            1..=FARTHEST => Turn::Missing(self.last.sequence + 1..=before),
+            _ => Turn::Leap,
+        }
     }
 
     /// The entry was taken. A new incarnation is judged by itself: the numbers of the one before may mean others.
@@ -83,6 +94,12 @@ impl Mark {
         }
         self.last = entry.at;
         self.unread.clear();
+    }
+
+    /// The entry was taken, and nothing is known of those between. If they come after all, they are published.
+    pub(super) fn leap(&mut self, entry: Entry) {
+        self.take(entry);
+        self.base = entry.at;
     }
 
     /// Goes on behind an entry that was found and cannot be read.
@@ -178,6 +195,20 @@ mod tests {
         assert_eq!(mark.judge(entry(1, 5, (1, 4))), Turn::Duplicate);
         assert_eq!(mark.judge(entry(1, 4, (1, 3))), Turn::Inversion);
         assert_eq!(mark.judge(entry(1, 11, (1, 10))), Turn::Missing(8..=10));
+    }
+
+    #[test]
+    fn an_entry_far_beyond_the_mark_is_a_leap_and_what_lies_between_is_published_if_it_comes() {
+        let mut mark = mark(5, 7);
+        let far = 7 + FARTHEST + 1;
+        assert_eq!(mark.judge(entry(1, far, (1, far - 1))), Turn::Missing(8..=far - 1));
+        assert_eq!(mark.judge(entry(2, far, (2, far - 1))), Turn::Missing(8..=far - 1));
+        assert_eq!(mark.judge(entry(1, far + 1, (1, far))), Turn::Leap);
+        assert_eq!(mark.judge(entry(2, far + 1, (2, far))), Turn::Leap);
+        mark.leap(entry(1, far + 1, (1, far)));
+        assert_eq!(mark.judge(entry(1, 8, (1, 7))), Turn::Inversion);
+        assert_eq!(mark.judge(entry(1, far + 1, (1, far))), Turn::Duplicate);
+        assert_eq!(mark.judge(entry(1, far + 2, (1, far + 1))), Turn::Next);
     }
 
     #[test]

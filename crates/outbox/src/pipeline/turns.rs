@@ -200,13 +200,17 @@ impl Pipeline {
                 mark.take(entry);
                 None
             }
+            Turn::Leap => {
+                mark.leap(entry);
+                Some(Disorder::Leap)
+            }
             Turn::Duplicate => Some(Disorder::Duplicate),
             Turn::Inversion => Some(Disorder::Inversion),
         };
         match disorder {
             Some(Disorder::Duplicate) => (0..record.len()).for_each(|_| self.window.done(slot)),
             // It may never have gone out: late is better than never.
-            Some(Disorder::Inversion) | None => self.spread(slot, 0, record, &record.position),
+            Some(Disorder::Inversion | Disorder::Leap) | None => self.spread(slot, 0, record, &record.position),
         }
         if let Some(disorder) = disorder {
             effects.push(Effect::OutOfTurn { key: key.clone(), place: entry.at, disorder });

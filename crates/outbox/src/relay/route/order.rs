@@ -52,6 +52,15 @@ impl Task {
                     "an entry came after later ones of its key; it may be out of order, and is published"
                 );
             }
+            Disorder::Leap => {
+                self.count_of_source(metric::SOURCE_GAPS, 1);
+                let route = &self.name;
+                tracing::error!(
+                    %route, %key, %place,
+                    "an entry's number is far beyond that of the one before; it is published, and nothing between is \
+                     waited for; look for who writes numbers of their own"
+                );
+            }
         }
     }
 

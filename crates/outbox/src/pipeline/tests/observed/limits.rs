@@ -27,6 +27,16 @@ fn few_entries_are_fetched_at_a_time_and_the_next_ones_once_these_are_out() {
 }
 
 #[test]
+fn a_number_that_is_far_beyond_the_one_before_holds_up_nobody() {
+    let mut rig = rig(observed());
+    rig.read([event("a", 1), event("a", 1_800_000_000_000), event("a", 1_800_000_000_001)]);
+    assert!(rig.fetches.is_empty());
+    assert_eq!(rig.accept_all().len(), 3);
+    assert_eq!(rig.disorders, [("a".to_owned(), 1_800_000_000_000, Disorder::Leap)]);
+    assert_eq!(rig.done_to(), "3");
+}
+
+#[test]
 fn few_fetches_are_under_way_at_a_time_and_the_key_furthest_back_goes_first() {
     let mut rig = rig(observed());
     rig.read(gaps(10));
