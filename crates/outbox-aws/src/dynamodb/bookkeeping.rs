@@ -11,7 +11,7 @@
 //! | `route` | the route's name | `R`, and how many lanes came into trouble so far |
 //! | `checkpoint` | `R#` partition | position, and the witnesses before it |
 //! | `trouble` | `R#` lane | a lane in trouble: generation, front, how many events, the number of the first |
-//! | `kept/R#` lane | the last one's number | an index of events that were kept together |
+//! | `kept/R#` lane | the last one's number | an index of up to 4,000 events that were kept together |
 //! | `content/` first one's number | a chunk's number | their contents |
 //! | `staged` | first one's number | contents that were written before their index |
 //! | `passed` | `R#` lane | up to which number what was kept is done with, and yet to be deleted |
@@ -27,9 +27,9 @@
 //! again. What takes more rows than a transaction (discarding or erasing hundreds of events, forgetting checkpoints of
 //! hundreds of partitions) is several, each of which leaves a state that a relay could have left.
 //!
-//! **Events of any size and number** are kept in one transaction: its rows are the lane, an index, and the contents in
-//! chunks. Contents of more than three megabytes are staged first, where nothing leads to them; if they are not kept they are
-//! deleted at once, or by the next owner of the lease, or whoever erases a key. A settlement moves the number
+//! **Events of any size and number** are kept in one transaction: its rows are the lane, an index for each 4,000 events, and
+//! their contents in chunks. More than three megabytes of contents are staged first, where nothing leads to them; if they are
+//! not kept they are deleted at once, or by the next owner of the lease, or whoever erases a key. A settlement moves the number
 //! of the lane's first event; indexes and contents before it are deleted afterwards. Until they are, `passed` says so: the next
 //! settlement of the lane tries again, the next owner of the lease, and whoever erases a key.
 

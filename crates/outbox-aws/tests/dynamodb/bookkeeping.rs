@@ -210,7 +210,7 @@ pub(crate) async fn contents(books: &DynamoBookkeeping) -> Vec<KeptContent> {
     books.kept(&route(), &lane(), usize::MAX).await.unwrap().into_iter().map(|kept| kept.content).collect()
 }
 
-fn expected(keep: &Keep) -> Vec<KeptContent> {
+pub(crate) fn expected(keep: &Keep) -> Vec<KeptContent> {
     keep.events.iter().map(|(content, _)| content.clone()).collect()
 }
 

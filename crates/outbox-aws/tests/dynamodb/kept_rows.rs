@@ -10,7 +10,7 @@ use outbox::{
 use outbox_aws::dynamodb::DynamoBookkeeping;
 
 use crate::{
-    bookkeeping::{Books, contents, keep, keep_it, partition, route, settlement, take},
+    bookkeeping::{Books, contents, expected, keep, keep_it, partition, route, settlement, take},
     proxy::{Fault, Proxy},
     server,
 };
@@ -31,6 +31,28 @@ async fn kept_rows(fresh: &Books) -> [usize; 4] {
         *count = fresh.rows(kind).await;
     }
     found
+}
+
+/// The index of so many is larger than an item; those of the first keep fit one transaction with their contents.
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_events_are_kept_at_once_whatever_their_number() {
+    for (count, indexes) in [(4_200, 2), (9_000, 3)] {
+        let fresh = Books::new().await;
+        let books = fresh.opened().await;
+        let lease = take(&books).await;
+        let many = keep(1..=count, 10);
+        let generation = keep_it(&books, &lease, &many).await;
+        assert_eq!((fresh.rows("kept").await, fresh.rows("staged").await), (indexes, 0));
+        assert_eq!(keep_it(&books, &lease, &many).await, generation, "and once");
+        assert!(contents(&books).await == expected(&many), "each of the {count} is as it was, in its turn");
+        let some = settlement(&books, generation, 4_100).await;
+        assert_eq!(books.settle(&lease, &route(), &some).await.unwrap(), SettleOutcome::Left(count - 4_100));
+        assert_eq!(fresh.rows("kept").await, indexes - 1);
+        assert!(contents(&books).await == expected(&many)[4_100..]);
+        let rest = settlement(&books, generation, usize::MAX).await;
+        assert_eq!(books.settle(&lease, &route(), &rest).await.unwrap(), SettleOutcome::Released);
+        assert_eq!((fresh.rows("kept").await, fresh.rows("content").await), (0, 0), "nothing is left of it");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,9 @@
 //!
 //! The contents of a [`Keep`](outbox::bookkeeping::Keep) are JSON, one after the other, cut into chunks: so neither an event
 //! that is larger than an item nor more events than a transaction has actions are in the way. The index says where each
-//! event is in them. Up to a few megabytes all of it is one transaction; a larger batch's chunks are written before,
-//! *staged*: nothing leads to them until the transaction that writes the index.
+//! event is in them; of thousands of events there are several indexes, each with chunks of its own. Up to a few megabytes all
+//! of it is one transaction; a larger batch's chunks are written before, *staged*: nothing leads to them until the transaction
+//! that writes the indexes.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -26,8 +27,10 @@ use crate::dynamodb::item::{Item, bytes, bytes_of, item, number, number_of, text
 
 /// Of contents in one item. An item takes 400 KB, names and the rest included.
 const CHUNK: usize = 380_000;
-/// Of contents in one transaction, which takes 4 MB, the rest included.
+/// Of contents and indexes in one transaction, which takes 4 MB, the rest included.
 const AT_ONCE: usize = 3_000_000;
+/// Of events in one index, each of which takes up to 80 bytes of an item.
+const INDEXED: usize = 4_000;
 
 /// Nobody is at it for longer to stage a batch.
 const STAGING: Duration = Duration::from_mins(10);
@@ -140,28 +143,50 @@ impl Index {
 
 /// Events about to be kept together.
 pub(super) struct Batch {
+    parts: Vec<Part>,
+}
+
+/// Those of them that have an index together.
+struct Part {
     index: Index,
+    /// The index's entries, as they are stored.
+    entries: String,
     contents: Vec<u8>,
 }
 
 impl Batch {
     /// Of `events`, identity and content, for `lane`, with numbers from `first` on.
     pub(super) fn new(lane: &str, first: u64, events: &[(String, Stored)]) -> Result<Self, StoreError> {
-        let (mut entries, mut contents) = (Vec::with_capacity(events.len()), Vec::new());
-        for (number, (identity, stored)) in (first..).zip(events) {
-            let start = contents.len();
-            serde_json::to_writer(&mut contents, stored)
-                .map_err(|error| StoreError::new(ErrorKind::Invalid, format!("keeping an event: {error}")))?;
-            entries.push(Entry(number, identity.clone(), start, contents.len() - start));
-        }
-        let last = entries.last().map_or(first, |entry| entry.0);
-        let chunks = contents.len().div_ceil(CHUNK);
-        Ok(Self { index: Index { row: Row::new(kind(lane), padded(last)), batch: first, chunks, entries }, contents })
+        let parts = events.chunks(INDEXED).zip((first..).step_by(INDEXED));
+        let parts = parts.map(|(events, first)| Part::new(lane, first, events));
+        Ok(Self { parts: parts.collect::<Result<_, _>>()? })
     }
 
     /// Whether it is too large for one transaction.
     fn is_staged(&self) -> bool {
-        self.contents.len() > AT_ONCE
+        self.parts.iter().map(|part| part.entries.len() + part.contents.len()).sum::<usize>() > AT_ONCE
+    }
+}
+
+impl Part {
+    fn new(lane: &str, first: u64, events: &[(String, Stored)]) -> Result<Self, StoreError> {
+        let invalid =
+            |error: serde_json::Error| StoreError::new(ErrorKind::Invalid, format!("keeping an event: {error}"));
+        let (mut entries, mut contents) = (Vec::with_capacity(events.len()), Vec::new());
+        for (number, (identity, stored)) in (first..).zip(events) {
+            let start = contents.len();
+            serde_json::to_writer(&mut contents, stored).map_err(invalid)?;
+            entries.push(Entry(number, identity.clone(), start, contents.len() - start));
+        }
+        let last = entries.last().map_or(first, |entry| entry.0);
+        let (json, chunks) = (serde_json::to_string(&entries).map_err(invalid)?, contents.len().div_ceil(CHUNK));
+        let index = Index { row: Row::new(kind(lane), padded(last)), batch: first, chunks, entries };
+        Ok(Self { index, entries: json, contents })
+    }
+
+    /// The row that is there while its contents are staged.
+    fn mark(&self) -> Row {
+        Row::new("staged", padded(self.index.batch))
     }
 
     fn chunks(&self) -> impl Iterator<Item = (Row, Item)> {
@@ -176,38 +201,40 @@ impl Books {
     /// The actions that keep `batch`. If it is too large for one transaction, its contents are written now, where nothing
     /// leads to them yet: whoever does not commit these actions [unstages](Self::unstage) it.
     pub(super) async fn keeps(&self, lease: &Lease, batch: &Batch) -> Result<Vec<TransactWriteItem>, StoreError> {
-        let Index { row, batch: name, chunks, entries } = &batch.index;
-        let events = serde_json::to_string(entries)
-            .map_err(|error| StoreError::new(ErrorKind::Invalid, format!("keeping events: {error}")))?;
-        let attributes = item([("batch", number(name)), ("chunks", number(chunks)), ("events", text(events))]);
-        let mut actions = vec![self.actions().put(row, attributes, If::Absent)?];
+        let mut actions = Vec::new();
+        for Part { index, entries, .. } in &batch.parts {
+            let attributes =
+                item([("batch", number(index.batch)), ("chunks", number(index.chunks)), ("events", text(entries))]);
+            actions.push(self.actions().put(&index.row, attributes, If::Absent)?);
+        }
         if !batch.is_staged() {
-            for (row, contents) in batch.chunks() {
+            for (row, contents) in batch.parts.iter().flat_map(Part::chunks) {
                 actions.push(self.actions().put(&row, contents, If::Absent)?);
             }
             return Ok(actions);
         }
-        let mark = Row::new("staged", padded(*name));
-        if let Err(error) = self.stage(lease, batch, &mark).await {
-            self.unstage(batch).await;
-            return Err(error);
+        for part in &batch.parts {
+            if let Err(error) = self.stage(lease, part).await {
+                self.unstage(batch).await;
+                return Err(error);
+            }
+            // If a new owner is about to sweep it, it is not there to be kept.
+            let staged = vec![("chunks", number(part.index.chunks)), ("epoch", number(lease.epoch))];
+            actions.push(self.actions().delete(&part.mark(), If::Has(staged))?);
         }
-        // If a new owner is about to sweep it, it is not there to be kept.
-        let staged = vec![("chunks", number(chunks)), ("epoch", number(lease.epoch))];
-        actions.push(self.actions().delete(&mark, If::Has(staged))?);
         Ok(actions)
     }
 
-    async fn stage(&self, lease: &Lease, batch: &Batch, mark: &Row) -> Result<(), StoreError> {
+    async fn stage(&self, lease: &Lease, part: &Part) -> Result<(), StoreError> {
         const STAGING: &str = "writing the contents of kept events";
         let set = vec![
             ("lease", text(&lease.name)),
             ("epoch", number(lease.epoch)),
-            ("chunks", number(batch.index.chunks)),
+            ("chunks", number(part.index.chunks)),
             ("staged", number(self.calls.clock.wall().as_second())),
         ];
-        self.update(mark, Change { set, ..Change::default() }, If::Anything, STAGING).await?;
-        for (row, contents) in batch.chunks() {
+        self.update(&part.mark(), Change { set, ..Change::default() }, If::Anything, STAGING).await?;
+        for (row, contents) in part.chunks() {
             let set = contents.into_values().map(|value| ("contents", value)).collect();
             if let Updated::Refused =
                 self.update(&row, Change { set, ..Change::default() }, If::Anything, STAGING).await?
@@ -219,12 +246,12 @@ impl Books {
     }
 
     /// Deletes what was staged of a batch that was not kept, and cannot be any more from now on, though its transaction be on
-    /// its way still. If that fails, its mark says so to a later try.
+    /// its way still. If that fails, its marks say so to a later try.
     pub(super) async fn unstage(&self, batch: &Batch) {
-        if batch.is_staged()
-            && let Err(error) = self.sweep_mark(batch.index.batch, batch.index.chunks).await
-        {
-            tracing::warn!(%error, "contents of events that were not kept are deleted later");
+        for Part { index, .. } in batch.parts.iter().filter(|_| batch.is_staged()) {
+            if let Err(error) = self.sweep_mark(index.batch, index.chunks).await {
+                tracing::warn!(%error, "contents of events that were not kept are deleted later");
+            }
         }
     }
 
@@ -320,4 +347,21 @@ pub(super) fn kept(entry: &Entry, stored: &Stored) -> Result<Kept, StoreError> {
         partition: PartitionId::new(&stored.partition),
         position: Position::new(&stored.position),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_of_as_many_events_as_it_takes_fits_an_item() {
+        let row = Undecodable { id: "e".into(), key: None, reason: "r".to_owned(), raw: vec![0; 2_500].into() };
+        let stored = Stored::new(&KeptContent::Undecodable(row), "shard", "1").unwrap();
+        let events = vec![("f".repeat(32), stored); INDEXED + 1];
+        let batch = Batch::new(&"l".repeat(1_000), u64::MAX - 10_000, &events).unwrap();
+        let sizes: Vec<_> = batch.parts.iter().map(|part| part.entries.len()).collect();
+        assert!(sizes.len() == 2 && sizes.iter().all(|size| *size < CHUNK), "{sizes:?}");
+        let numbers = batch.parts.iter().flat_map(|part| &part.index.entries).map(|entry| entry.0);
+        assert!(numbers.eq((u64::MAX - 10_000..).take(INDEXED + 1)));
+    }
 }
