@@ -9,6 +9,7 @@ mod fixture;
 mod inbox_store;
 mod inbox_writes;
 mod kept_rows;
+mod losses;
 mod python;
 mod rights;
 mod scan;

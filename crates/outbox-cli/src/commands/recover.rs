@@ -1,7 +1,7 @@
 //! `outbox recover`: publishes from the table what its stream forgot before a function of Lambda got it. A relay does so by
 //! itself; functions cannot tell what they were not handed.
 
-use outbox::{Filter, bookkeeping::Replay};
+use outbox::{Filter, RouteName, bookkeeping::Replay};
 use outbox_aws::dynamodb::{DynamoBookkeeping, Loss, TableSource};
 use serde_json::json;
 
@@ -64,7 +64,7 @@ pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
     let end = TableSource::published_elsewhere();
     plan.replay.ends = vec![(end.partition, end.position)];
     // What is older than that stays missing, and so does the alarm.
-    let ends_alarm = loss.as_ref().is_some_and(|loss| since <= loss.since);
+    let alarm = loss.as_ref().filter(|loss| since <= loss.since);
     let asked = under_way(&stores, loss.as_ref()).await?.filter(|_| args.since.is_none());
     let found = match &asked {
         Some(asked) => {
@@ -85,20 +85,20 @@ pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
     if left && asked.is_none() {
         // First the replay, then who cares for the alarm: what is asked for twice is published twice, and never not at all.
         stores.bookkeeping.put_replay(&plan.replay).await?;
-        if ends_alarm {
-            watermarks.note_recovering(&route, &plan.replay.id).await?;
+        if let Some(alarm) = alarm {
+            warn_unless(watermarks.note_recovering(&route, alarm, &plan.replay.id).await?, &route);
         }
     }
     if left && !args.no_wait {
         replay::wait(&config, &stores, out, &[&plan]).await?;
     }
-    if ends_alarm && !left {
-        watermarks.forget_loss(&route).await?;
-    } else if ends_alarm && !args.no_wait {
+    if let Some(alarm) = alarm.filter(|_| !left) {
+        warn_unless(watermarks.forget_loss(&route, alarm).await?, &route);
+    } else if alarm.is_some() && !args.no_wait {
         // What was found since is not made good by it.
         let now = watermarks.watermark(&route).await?.loss;
-        if now.is_some_and(|now| now.replay.as_ref() == Some(&plan.replay.id)) {
-            watermarks.forget_loss(&route).await?;
+        if let Some(now) = now.filter(|now| now.replay.as_ref() == Some(&plan.replay.id)) {
+            warn_unless(watermarks.forget_loss(&route, &now).await?, &route);
         }
     }
     match found {
@@ -107,6 +107,13 @@ pub(crate) async fn run(config: Config, out: Output, args: &Args) -> Outcome {
         None => show_under_way(out, &plan.replay),
     }
     Ok(Exit::Ok)
+}
+
+/// More was found missing while this was at it.
+fn warn_unless(as_read: bool, route: &RouteName) {
+    if !as_read {
+        tracing::warn!(%route, "more was found missing meanwhile, and the alarm stays: recover it by the same command again");
+    }
 }
 
 fn show_under_way(out: Output, replay: &Replay) {
@@ -124,16 +131,14 @@ async fn under_way(stores: &Stores, loss: Option<&Loss>) -> Result<Option<Replay
     Ok(replays.into_iter().find(|replay| replay.id == *asked && !replay.finished))
 }
 
-async fn dismiss(
-    watermarks: &DynamoBookkeeping,
-    out: Output,
-    route: &outbox::RouteName,
-    loss: Option<&Loss>,
-) -> Outcome {
-    if loss.is_none() {
+async fn dismiss(watermarks: &DynamoBookkeeping, out: Output, route: &RouteName, loss: Option<&Loss>) -> Outcome {
+    let Some(loss) = loss else {
         return Err(Failure::not_found(format!("nothing is known to be missing of route `{route}`")));
+    };
+    if !watermarks.forget_loss(route, loss).await? {
+        return Err(Failure::new(format!("more of route `{route}` was found missing meanwhile, and the alarm stays"))
+            .help("`outbox status` shows it; dismiss that, if nothing is missing"));
     }
-    watermarks.forget_loss(route).await?;
     if out.json {
         out.value(&json!({ "dismissed": route.as_str() }));
     } else {

@@ -45,14 +45,8 @@ enum Found {
 pub(super) async fn look(parts: &Parts, end: Moment) -> Result<(), StoreError> {
     for (number, (route, _)) in parts.routes.iter().enumerate() {
         let mark = Box::pin(parts.watermarks.watermark(&route.name)).await?;
-        match recovery(parts, &mark).await? {
-            Recovery::None | Recovery::UnderWay => {}
-            Recovery::Done => {
-                parts.watermarks.forget_loss(&route.name).await?;
-                tracing::info!(route = %route.name, "what the stream may have forgotten was published from the table");
-            }
-            // It was cancelled: the alarm is as it was before.
-            Recovery::Ended => parts.watermarks.note_recovering(&route.name, "").await?,
+        if let Some(loss) = &mark.loss {
+            Box::pin(end_recovery(parts, &route.name, loss)).await?;
         }
         let now = parts.clock.wall();
         if mark.seen.as_ref().is_some_and(|seen| is_less(now, seen.at, EVERY)) {
@@ -76,6 +70,21 @@ pub(super) async fn look(parts: &Parts, end: Moment) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Ends the alarm if `loss` was made good. If more was found since it was read, that is another one, and stays.
+async fn end_recovery(parts: &Parts, route: &RouteName, loss: &Loss) -> Result<(), StoreError> {
+    match recovery(parts, loss).await? {
+        Recovery::None | Recovery::UnderWay => {}
+        Recovery::Done => {
+            if parts.watermarks.forget_loss(route, loss).await? {
+                tracing::info!(%route, "what the stream may have forgotten was published from the table");
+            }
+        }
+        // It was cancelled: the alarm is as it was before.
+        Recovery::Ended => parts.watermarks.note_recovering(route, loss, "").await.map(drop)?,
+    }
+    Ok(())
+}
+
 /// What became of the replay that publishes what may be lost.
 enum Recovery {
     /// None was asked for.
@@ -86,8 +95,8 @@ enum Recovery {
     Ended,
 }
 
-async fn recovery(parts: &Parts, mark: &Watermark) -> Result<Recovery, StoreError> {
-    let Some(asked) = mark.loss.as_ref().and_then(|loss| loss.replay.as_ref()) else { return Ok(Recovery::None) };
+async fn recovery(parts: &Parts, loss: &Loss) -> Result<Recovery, StoreError> {
+    let Some(asked) = &loss.replay else { return Ok(Recovery::None) };
     let replays = parts.bookkeeping.replays().await?;
     let Some(replay) = replays.iter().find(|replay| replay.id == *asked) else { return Ok(Recovery::Ended) };
     if !replay.finished {

@@ -188,7 +188,7 @@ async fn what_was_forgotten_is_published_from_the_table_and_the_alarm_ends() {
     assert_eq!(watermark(&world).await.loss, Some(loss.clone()), "it stays");
     let replay = recovery(&loss);
     world.bookkeeping.put_replay(&replay).await.unwrap();
-    world.bookkeeping.note_recovering(&route(), &replay.id).await.unwrap();
+    world.bookkeeping.note_recovering(&route(), &loss, &replay.id).await.unwrap();
     assert_eq!(keep(&mut keeper).await, json!("done"));
     assert_eq!(crate::world::missing(&stream, &world.arrived()), Vec::<String>::new());
     keep(&mut keeper).await;
@@ -202,7 +202,7 @@ async fn a_recovery_that_is_cancelled_leaves_the_alarm() {
     world.bookkeeping.note_loss(&lease(&world).await, &route(), &loss, System.wall()).await.unwrap();
     let replay = Replay { finished: true, ..recovery(&loss) };
     world.bookkeeping.put_replay(&replay).await.unwrap();
-    world.bookkeeping.note_recovering(&route(), &replay.id).await.unwrap();
+    world.bookkeeping.note_recovering(&route(), &loss, &replay.id).await.unwrap();
     keep(&mut world.keeper().await).await;
     assert_eq!(watermark(&world).await.loss, Some(loss));
 }
@@ -337,7 +337,7 @@ async fn a_loss_that_is_found_while_another_is_made_good_takes_nothing_back_of_t
         watermark(&world).await.loss.unwrap()
     };
     let first = note(&loss(30)).await;
-    world.bookkeeping.note_recovering(&route(), "recovery").await.unwrap();
+    world.bookkeeping.note_recovering(&route(), &first, "recovery").await.unwrap();
     let both = note(&loss(2)).await;
     assert_eq!((both.since, both.found), (first.since, first.found));
     assert_eq!(both.replay, None, "what is under way may not have it");
@@ -353,8 +353,8 @@ async fn what_was_in_the_table_when_a_recovery_was_asked_for_is_made_good_by_it(
         world.bookkeeping.note_loss(&lease(&world).await, &route(), &loss, hours(until)).await.unwrap();
         watermark(&world).await.loss.unwrap()
     };
-    note(23, 20).await;
-    world.bookkeeping.note_recovering(&route(), "recovery").await.unwrap();
+    let first = note(23, 20).await;
+    world.bookkeeping.note_recovering(&route(), &first, "recovery").await.unwrap();
     assert_eq!(note(22, 20).await.replay.as_deref(), Some("recovery"));
     assert_eq!(note(30, 20).await.replay, None, "it begins later");
 }

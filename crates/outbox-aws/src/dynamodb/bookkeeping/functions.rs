@@ -66,20 +66,22 @@ impl DynamoBookkeeping {
         in_turn!(self, |books, lease, route, loss| books.note_loss(&lease, &route, &loss, until))
     }
 
-    /// Notes which replay publishes it. An operator's doing: no lease is needed.
+    /// Notes which replay publishes it, none if that is empty. Says whether it did: nothing is noted if more was found missing
+    /// since `loss` was read. An operator's doing: no lease is needed.
     ///
     /// # Errors
     /// As DynamoDB says.
-    pub async fn note_recovering(&self, route: &RouteName, replay: &str) -> Result<(), StoreError> {
-        in_turn!(self, |books, route, replay| books.note_recovering(&route, &replay))
+    pub async fn note_recovering(&self, route: &RouteName, loss: &Loss, replay: &str) -> Result<bool, StoreError> {
+        in_turn!(self, |books, route, loss, replay| books.note_recovering(&route, &loss, &replay))
     }
 
-    /// Forgets it: it was published, or an operator knows that nothing is missing.
+    /// Forgets it: it was published, or an operator knows that nothing is missing. Says whether it did: nothing is forgotten if
+    /// more was found missing since `loss` was read.
     ///
     /// # Errors
     /// As DynamoDB says.
-    pub async fn forget_loss(&self, route: &RouteName) -> Result<(), StoreError> {
-        in_turn!(self, |books, route| books.forget_loss(&route))
+    pub async fn forget_loss(&self, route: &RouteName, loss: &Loss) -> Result<bool, StoreError> {
+        in_turn!(self, |books, route, loss| books.forget_loss(&route, &loss))
     }
 }
 

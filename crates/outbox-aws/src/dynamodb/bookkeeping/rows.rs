@@ -46,6 +46,8 @@ pub(super) enum If {
     Absent,
     /// It has these values.
     Has(Vec<(&'static str, AttributeValue)>),
+    /// It says nothing under this name.
+    Empty(&'static str),
 }
 
 type Names = HashMap<String, String>;
@@ -66,6 +68,11 @@ impl If {
                     format!("#{name} = :seen_{name}")
                 });
                 Some(terms.collect::<Vec<_>>().join(" AND "))
+            }
+            Self::Empty(name) => {
+                names.insert(format!("#{name}"), name.to_owned());
+                values.insert(format!(":seen_{name}"), text(""));
+                Some(format!("attribute_not_exists(#{name}) OR #{name} = :seen_{name}"))
             }
         }
     }

@@ -98,11 +98,38 @@ impl Watermark {
         })
     }
 
+    /// The condition that what is known of a loss is as it was read.
+    fn loss_as_read(&self) -> If {
+        self.loss.as_ref().map_or(If::Empty("loss_since"), as_read)
+    }
+
+    /// What is to be written for `loss` to be known, all of which was committed before `until`; nothing where it is already.
+    fn with(&self, loss: &Loss, until: Timestamp) -> Option<Attributes> {
+        let known = self.loss.as_ref();
+        let is_known = known.is_some_and(|known| known.since <= loss.since && known.replay.is_none());
+        if is_known || self.is_replayed(loss.since, until) {
+            return None;
+        }
+        Some(vec![
+            ("loss_since", known.map_or(loss.since, |known| known.since.min(loss.since)).to_string()),
+            ("loss_found", known.map_or(loss.found, |known| known.found).to_string()),
+            ("loss_reason", loss.reason.clone()),
+            ("loss_replay", loss.replay.clone().unwrap_or_default()),
+            ("loss_asked", String::new()),
+        ])
+    }
+
     /// Whether the replay that was asked for publishes also what was lost since `since`, and was in the table by `until`.
     fn is_replayed(&self, since: Timestamp, until: Timestamp) -> bool {
         let replayed = self.loss.as_ref().filter(|loss| loss.replay.is_some());
         replayed.is_some_and(|loss| loss.since <= since) && self.asked.is_some_and(|asked| until <= asked)
     }
+}
+
+/// The condition that a loss is still the one that was read, and its replay, too: what is found since changes one of them.
+fn as_read(loss: &Loss) -> If {
+    let replay = loss.replay.as_deref().unwrap_or_default();
+    If::Has(vec![("loss_since", text(loss.since.to_string())), ("loss_replay", text(replay))])
 }
 
 fn row(route: &RouteRow) -> Row {
@@ -134,14 +161,14 @@ impl Books {
         batch: HandedIn,
         accepted: Option<Timestamp>,
     ) -> Result<(), StoreError> {
-        self.note(Some(lease), name, said(batch, accepted)).await
+        self.note(Some(lease), name, said(batch, accepted), None).await.map(drop)
     }
 
     pub(super) async fn note_seen(&self, lease: &Lease, name: &RouteName, seen: &Seen) -> Result<(), StoreError> {
         let Seen { at, until, stream } = seen;
         let attributes =
             vec![("seen_at", at.to_string()), ("seen_until", until.to_string()), ("seen_stream", stream.clone())];
-        self.note(Some(lease), name, attributes).await
+        self.note(Some(lease), name, attributes, None).await.map(drop)
     }
 
     /// One that is known already is only moved back. What is under way against it may have passed by what is lost besides, if
@@ -153,46 +180,60 @@ impl Books {
         loss: &Loss,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        let mark = Box::pin(self.watermark(name)).await?;
-        if mark.is_replayed(loss.since, until) {
-            return Ok(());
+        let mut pauses = self.calls.pauses();
+        loop {
+            let mark = Box::pin(self.watermark(name)).await?;
+            let Some(attributes) = mark.with(loss, until) else { return Ok(()) };
+            if Box::pin(self.note(Some(lease), name, attributes, Some(mark.loss_as_read()))).await? {
+                return Ok(());
+            }
+            if !pauses.wait(&*self.calls.clock).await {
+                return Err(Self::busy(NOTING));
+            }
         }
-        let known = mark.loss;
-        if known.as_ref().is_some_and(|known| known.since <= loss.since && known.replay.is_none()) {
-            return Ok(());
-        }
-        let since = known.as_ref().map_or(loss.since, |known| known.since.min(loss.since));
-        let found = known.map_or(loss.found, |known| known.found);
-        let attributes = vec![
-            ("loss_since", since.to_string()),
-            ("loss_found", found.to_string()),
-            ("loss_reason", loss.reason.clone()),
-            ("loss_replay", loss.replay.clone().unwrap_or_default()),
-            ("loss_asked", String::new()),
-        ];
-        Box::pin(self.note(Some(lease), name, attributes)).await
     }
 
-    pub(super) async fn note_recovering(&self, name: &RouteName, replay: &str) -> Result<(), StoreError> {
+    /// Says whether it did: not if the loss is no longer the one that was `read`.
+    pub(super) async fn note_recovering(
+        &self,
+        name: &RouteName,
+        read: &Loss,
+        replay: &str,
+    ) -> Result<bool, StoreError> {
         let asked = if replay.is_empty() { String::new() } else { self.calls.clock.wall().to_string() };
-        self.note(None, name, vec![("loss_replay", replay.to_owned()), ("loss_asked", asked)]).await
+        let attributes = vec![("loss_replay", replay.to_owned()), ("loss_asked", asked)];
+        self.note(None, name, attributes, Some(as_read(read))).await
     }
 
-    pub(super) async fn forget_loss(&self, name: &RouteName) -> Result<(), StoreError> {
+    /// Says whether it did: not if the loss is no longer the one that was `read`.
+    pub(super) async fn forget_loss(&self, name: &RouteName, read: &Loss) -> Result<bool, StoreError> {
         let nothing = ["loss_since", "loss_found", "loss_reason", "loss_replay", "loss_asked"];
-        self.note(None, name, nothing.map(|name| (name, String::new())).to_vec()).await
+        self.note(None, name, nothing.map(|name| (name, String::new())).to_vec(), Some(as_read(read))).await
     }
 
-    async fn note(&self, lease: Option<&Lease>, name: &RouteName, attributes: Attributes) -> Result<(), StoreError> {
+    /// Says whether the row is as `condition` has it, where there is one, and so was written.
+    async fn note(
+        &self,
+        lease: Option<&Lease>,
+        name: &RouteName,
+        attributes: Attributes,
+        condition: Option<If>,
+    ) -> Result<bool, StoreError> {
         let mut pauses = self.calls.pauses();
         loop {
             let route = self.route_or_new(name).await?;
             let set = attributes.iter().map(|(name, value)| (*name, text(value))).collect();
-            let update = self.actions().update(&row(&route), Change { set, ..Change::default() }, If::Anything)?;
-            match self.write(lease, Some(self.called(&route)?), vec![update], NOTING).await? {
-                Sent::Done => return Ok(()),
-                Sent::Changed if pauses.wait(&*self.calls.clock).await => {}
-                Sent::Changed => return Err(Self::busy(NOTING)),
+            let only = condition.clone().unwrap_or(If::Anything);
+            let update = self.actions().update(&row(&route), Change { set, ..Change::default() }, only)?;
+            if self.write(lease, Some(self.called(&route)?), vec![update], NOTING).await? == Sent::Done {
+                return Ok(true);
+            }
+            let is_called_so = self.route(name).await?.is_some_and(|now| now.id == route.id);
+            if condition.is_some() && is_called_so {
+                return Ok(false);
+            }
+            if !pauses.wait(&*self.calls.clock).await {
+                return Err(Self::busy(NOTING));
             }
         }
     }
