@@ -186,6 +186,15 @@ fn placed<A: Attribute>(item: &HashMap<String, A>) -> Result<(Option<Key>, Optio
         let found = format!("is `{after}`, which is no place before {first}: write that of the key's event before");
         return Err(NotAnEntry::new("after", found));
     }
+    // A number far ahead would be waited for: all that lies between counts as missing.
+    let is_of_another_history = after != Place::ORIGIN && after.incarnation < incarnation;
+    if after.sequence != sequence - 1 && !is_of_another_history {
+        let next = after.sequence + 1;
+        let found = format!(
+            "is {sequence}, and `after` is `{after}`, behind which comes {next}: number a key's entries 1, 2, 3 …, each with the place of the one before"
+        );
+        return Err(NotAnEntry::new("sequence", found));
+    }
     Ok((Some(key), Some((first, after))))
 }
 

@@ -76,6 +76,24 @@ fn what_is_not_an_entry_names_the_attribute() {
 }
 
 #[test]
+fn an_entry_has_the_number_behind_that_of_the_one_before() {
+    let read = |incarnation: u32, sequence: u64, after: &str| {
+        let mut item = sample();
+        let place = [("incarnation", number(incarnation)), ("sequence", number(sequence)), ("after", text(after))];
+        item.extend(item::item(place));
+        reader().events(&item).map(drop).map_err(|error| error.to_string())
+    };
+    for (incarnation, sequence, after) in [(1, 1, "0.0.0"), (1, 8, "1.7.3"), (2, 8, "1.7.0"), (3, 9, "1.5.0")] {
+        assert_eq!(read(incarnation, sequence, after), Ok(()), "{incarnation}.{sequence} after {after}");
+    }
+    let milliseconds = 1_795_000_000_123;
+    for (sequence, after) in [(milliseconds, "1.7.0"), (9, "1.7.0"), (2, "0.0.0"), (milliseconds, "0.0.0")] {
+        let error = read(1, sequence, after).unwrap_err();
+        assert!(error.contains("`sequence`") && error.contains(after) && error.contains("1, 2, 3"), "{error}");
+    }
+}
+
+#[test]
 fn an_undecodable_item_keeps_its_key_and_its_bytes() {
     let mut item = sample();
     item.remove("events");
