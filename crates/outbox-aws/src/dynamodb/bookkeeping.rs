@@ -60,6 +60,7 @@ mod leases;
 mod operator;
 mod passed;
 mod redelivery;
+mod remembered;
 mod replays;
 mod routes;
 pub(super) mod rows;

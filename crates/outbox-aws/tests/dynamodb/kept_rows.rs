@@ -164,6 +164,35 @@ async fn what_cannot_be_deleted_now_takes_little_of_the_time_for_which_a_lease_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_lane_keeps_is_read_once_and_known_whoever_kept_it() {
+    let (fresh, proxy, books) = behind_a_proxy().await;
+    let other = fresh.opened().await;
+    let lease = take(&books).await;
+    let parked = |sequences| Keep { front: None, ..keep(sequences, 10) };
+    let generation = keep_it(&books, &lease, &keep(1..=3, 10)).await;
+    keep_it(&books, &lease, &parked(4..=6)).await;
+    keep_it(&other, &lease, &parked(7..=9)).await;
+    keep_it(&books, &lease, &parked(1..=10)).await;
+    assert!(contents(&books).await == expected(&keep(1..=10, 10)), "each of them once");
+    let from = |call: &crate::proxy::Call| {
+        let given = &call.body["ExpressionAttributeValues"];
+        let is_index = given[":kind"]["S"].as_str().unwrap().starts_with("kept/");
+        is_index.then(|| given[":from"]["S"].as_str().unwrap().to_owned())
+    };
+    let before = proxy.calls("Query").len();
+    for sequence in 11..=13 {
+        keep_it(&books, &lease, &parked(sequence..=sequence)).await;
+    }
+    let read: Vec<_> = proxy.calls("Query")[before..].iter().filter_map(from).collect();
+    assert!(read.len() == 3 && read.is_sorted_by(|one, next| one < next), "what was read is not read again: {read:?}");
+
+    let first = settlement(&books, generation, 5).await;
+    assert_eq!(books.settle(&lease, &route(), &first).await.unwrap(), SettleOutcome::Left(8));
+    keep_it(&books, &lease, &parked(5..=6)).await;
+    assert_eq!(contents(&books).await.len(), 9, "what is done with may be kept again, as after a rewind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn redriving_very_many_dead_letters_reads_their_lanes_once() {
     let (_fresh, proxy, books) = behind_a_proxy().await;
     let lease = take(&books).await;

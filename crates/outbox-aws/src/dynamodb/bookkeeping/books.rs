@@ -14,6 +14,7 @@ use outbox::{ErrorKind, RouteName, StoreError, bookkeeping::Lease};
 
 use super::{
     checkpoints::Known,
+    remembered::Remembered,
     routes::RouteRow,
     rows::{Actions, Change, Expressions, If, Row},
 };
@@ -38,6 +39,8 @@ pub(super) struct Books {
     pub(super) known: Arc<Mutex<HashMap<Row, Known>>>,
     /// Routes whose checkpoints this handle stored, as they were called then.
     pub(super) called: Arc<Mutex<HashMap<RouteName, RouteRow>>>,
+    /// What lanes keep, as this handle has read it.
+    pub(super) remembered: Arc<Mutex<Remembered>>,
     /// The number of the latest witness.
     pub(super) witnessed: Arc<AtomicU64>,
 }
@@ -66,6 +69,7 @@ impl Books {
             turn: Arc::default(),
             known: Arc::default(),
             called: Arc::default(),
+            remembered: Arc::default(),
             witnessed: Arc::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! Keeping events of a lane.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use outbox::{
     PartitionId, RouteName, StoreError,
@@ -11,6 +11,7 @@ use super::{
     batch::{Batch, Stored},
     books::{Books, Sent},
     lanes::{self, LaneRow},
+    remembered::Identities,
     routes::RouteRow,
     rows,
 };
@@ -59,9 +60,9 @@ impl Books {
         };
         let kept = match &known {
             Some(lane) => self.identities(lane).await?,
-            None => HashSet::new(),
+            None => Arc::default(),
         };
-        let new = new_events(partition, keep, kept, &self.buried(route).await?)?;
+        let new = new_events(partition, keep, &kept, &self.buried(route).await?)?;
         if new.events.is_empty() {
             self.expect_held(lease).await?;
             // All of them may have been discarded: there is no trouble to open, and nothing to publish.
@@ -108,13 +109,6 @@ impl Books {
         }
         sent
     }
-
-    /// Identities of what a lane keeps.
-    pub(super) async fn identities(&self, lane: &LaneRow) -> Result<HashSet<String>, StoreError> {
-        let indexes = self.indexes(lane, |_| false).await?;
-        let entries = indexes.into_iter().flat_map(|index| index.entries).filter(|entry| entry.0 >= lane.first);
-        Ok(entries.map(|entry| entry.1).collect())
-    }
 }
 
 /// A lane that keeps nothing yet. Its first event has the number behind its generation's.
@@ -142,13 +136,13 @@ pub(super) fn join(lane: &mut LaneRow, events: &[(String, Stored)]) {
 fn new_events(
     partition: &PartitionId,
     keep: &Keep,
-    mut kept: HashSet<String>,
+    kept: &Identities,
     buried: &HashSet<String>,
 ) -> Result<New, StoreError> {
-    let mut new = New { events: Vec::new(), front_is_gone: false };
+    let (mut new, mut seen) = (New { events: Vec::new(), front_is_gone: false }, HashSet::new());
     for (content, position) in &keep.events {
         let identity = rows::identity(content, partition.as_str(), position.record());
-        if buried.contains(&identity) || !kept.insert(identity.clone()) {
+        if buried.contains(&identity) || kept.contains(&identity) || !seen.insert(identity.clone()) {
             new.front_is_gone |= new.events.is_empty();
             continue;
         }

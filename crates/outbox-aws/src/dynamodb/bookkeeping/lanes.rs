@@ -135,6 +135,13 @@ impl Books {
         read(&found)
     }
 
+    /// All indexes of a lane from the event with a number on.
+    pub(super) async fn indexes_from(&self, lane: &LaneRow, number: u64) -> Result<Vec<Index>, StoreError> {
+        let (kind, from) = (batch::kind(&lane.row.name), padded(number));
+        let found = self.query(&kind, &from, &LAST.to_string(), READING, |_| false).await?;
+        found.iter().map(Index::read).collect()
+    }
+
     /// All lanes of a route.
     pub(super) async fn lanes(&self, route: &RouteRow) -> Result<Vec<LaneRow>, StoreError> {
         let found = self.all("trouble", &route.prefix(), READING).await?;
