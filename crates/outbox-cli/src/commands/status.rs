@@ -14,6 +14,8 @@ use crate::{
     output::Output,
 };
 
+#[cfg(feature = "aws")]
+mod functions;
 mod report;
 mod screen;
 

@@ -99,6 +99,10 @@ pub(crate) struct RouteView {
     pub state: State,
     pub reason: Option<String>,
     pub since: Option<Timestamp>,
+    /// The function of Lambda that publishes it, if one does: then there is no backlog to be counted.
+    #[cfg(feature = "aws")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<super::functions::FunctionView>,
     /// What a stream may have forgotten before the route's function got it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<LostView>,
@@ -179,7 +183,7 @@ impl Report {
             routes.push(view);
         }
         #[cfg(feature = "aws")]
-        note_lost(config, &mut routes).await?;
+        super::functions::note(config, &mut routes).await?;
         let replays = replays(stores, &registrations).await?;
         let open_transaction = open_transaction(stores, now).await?;
         let unread_slots = wiring::unread_slots(config).await?.into_iter().map(SlotView::from).collect();
@@ -298,26 +302,11 @@ async fn look(
         state: if pausing { State::Paused } else { state },
         reason: if pausing { None } else { reason },
         since: if pausing { None } else { since },
+        #[cfg(feature = "aws")]
+        function: None,
         lost: None,
         standings,
     })
-}
-
-/// Notes of each route what its stream may have forgotten before its function got it.
-#[cfg(feature = "aws")]
-async fn note_lost(config: &Config, routes: &mut [RouteView]) -> Result<(), Failure> {
-    let Some(watermarks) = wiring::watermarks(config).await? else { return Ok(()) };
-    for view in routes {
-        let Some(route) = config.route(&view.name) else { continue };
-        let loss = watermarks.watermark(&route.settings.name).await?.loss;
-        view.lost = loss.map(|loss| LostView {
-            since: loss.since,
-            found: loss.found,
-            reason: loss.reason,
-            replay: loss.replay,
-        });
-    }
-    Ok(())
 }
 
 async fn replays(stores: &Stores, registrations: &[Registration]) -> Result<Vec<ReplayView>, Failure> {

@@ -97,7 +97,7 @@ fn table(routes: &[RouteView], now: Timestamp, paint: Paint) -> String {
     for route in routes {
         let oldest =
             route.oldest.filter(|_| route.backlog > 0).map_or_else(|| "-".to_owned(), |time| age(since(time, now)));
-        let mut cells: Vec<Cell> = vec![short(&route.name, 20).into(), number(route.backlog).into(), oldest.into()];
+        let mut cells: Vec<Cell> = vec![short(&route.name, 20).into(), backlog(route).into(), oldest.into()];
         if rates {
             cells.push(route.rate.map_or_else(|| "-".to_owned(), shown_rate).into());
         }
@@ -111,6 +111,9 @@ fn table(routes: &[RouteView], now: Timestamp, paint: Paint) -> String {
                 table.note(paint.faint(&format!("    {line}")));
             }
         }
+        for line in handed_in(route).iter().flat_map(|text| wrapped(text, 74)) {
+            table.note(paint.faint(&format!("    {line}")));
+        }
         if let Some(lost) = &route.lost {
             for line in wrapped(&what_is_lost(&route.name, lost), 74) {
                 table.note(paint.bad(&format!("    {line}")));
@@ -118,6 +121,27 @@ fn table(routes: &[RouteView], now: Timestamp, paint: Paint) -> String {
         }
     }
     table.render(paint)
+}
+
+/// A function's is not known.
+fn backlog(route: &RouteView) -> String {
+    if handed_in(route).is_some() { "-".to_owned() } else { number(route.backlog) }
+}
+
+/// How far the route's function is.
+#[cfg(feature = "aws")]
+fn handed_in(route: &RouteView) -> Option<String> {
+    let function = route.function.as_ref()?;
+    let name = plain(&function.name);
+    Some(match function.handed_in_until {
+        Some(until) => format!("handed to function {name} until {until:.0}; what came since may be on its way"),
+        None => format!("nothing was handed to function {name} yet, as far as is noted"),
+    })
+}
+
+#[cfg(not(feature = "aws"))]
+fn handed_in(_: &RouteView) -> Option<String> {
+    None
 }
 
 fn what_is_lost(route: &str, lost: &LostView) -> String {
@@ -179,6 +203,8 @@ mod tests {
                 "https://notifications.example.com answered 503, and said nothing else about it at all".to_owned(),
             ),
             since: Some(Timestamp::UNIX_EPOCH),
+            #[cfg(feature = "aws")]
+            function: None,
             lost: None,
             standings: Vec::new(),
         }

@@ -7,7 +7,7 @@ use outbox::{
     Bookkeeping as _, BusinessStore as _, Clock as _, Filter, Operator as _, RouteName, Start, System,
     bookkeeping::Lease, store::Registration,
 };
-use outbox_aws::dynamodb::{BookkeepingOptions, DynamoBookkeeping, DynamoStore, Loss, StoreOptions};
+use outbox_aws::dynamodb::{BookkeepingOptions, DynamoBookkeeping, DynamoStore, HandedIn, Loss, StoreOptions};
 use serde_json::{Value, json};
 
 use super::Service;
@@ -200,6 +200,23 @@ async fn what_the_stream_may_have_forgotten_is_told_and_recovered_or_dismissed()
     let dismissed = service.run(&["recover", "--route", "ledger", "--dismiss"]);
     assert_eq!(dismissed.code, 0, "{}", dismissed.err);
     assert_eq!(bookkeeping.watermark(&route).await.unwrap().loss, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_function_is_is_told_and_no_backlog_that_nobody_can_count() {
+    let service = forwarded().await;
+    let (bookkeeping, lease, route) = published_by_a_function(&service).await;
+    service.write(3).await;
+    let status = service.json(&["status"]);
+    let function = &status["routes"][0]["function"];
+    assert_eq!((&function["name"], &function["handed_in_until"]), (&json!(service.prefix), &Value::Null));
+    let until = System.wall() - SignedDuration::from_mins(5);
+    bookkeeping.note_handed_in(&lease, &route, HandedIn::Current(until), None).await.unwrap();
+    let route = service.json(&["status"])["routes"][0].clone();
+    assert_eq!(route["function"]["handed_in_until"], json!(until));
+    assert_eq!((&route["backlog"], &route["backlog_exact"]), (&json!(0), &json!(false)), "{route:#}");
+    let shown = service.run(&["status"]);
+    assert!(one_line(&shown.out).contains("what came since may be on its way"), "{}", shown.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
