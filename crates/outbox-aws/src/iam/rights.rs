@@ -147,7 +147,9 @@ pub const RIGHTS: &[Right] = &[
     right(Keeper, Thing::Stream, &["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]),
     right(Keeper, Thing::Heads, &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]),
     right(Keeper, Thing::Bookkeeping, KEEPS_BOOKS),
+    // It looks at its sinks when it begins, as a relay does.
     right(Keeper, Thing::Bus, &["events:DescribeEventBus", "events:PutEvents"]),
+    right(Keeper, Thing::Bucket, &["s3:ListBucket"]),
     right(Keeper, Thing::Objects, &["s3:PutObject"]),
     right(Keeper, Thing::Key, &["kms:GenerateDataKey"]),
     right(Keeper, Thing::AssumedRole, &["sts:AssumeRole"]),

@@ -28,6 +28,17 @@ fn what_a_role_has_nothing_to_do_with_is_left_out() {
 }
 
 #[test]
+fn a_keeper_may_do_to_its_sinks_what_a_relay_may() {
+    for thing in [Thing::Bus, Thing::Bucket, Thing::Objects, Thing::Key] {
+        let actions = |role| {
+            let right = RIGHTS.iter().find(|right| (right.role, right.thing) == (role, thing));
+            right.map(|right| right.actions).unwrap_or_default()
+        };
+        assert_eq!(actions(Role::Keeper), actions(Role::Relay), "{thing:?}");
+    }
+}
+
+#[test]
 fn a_policy_is_written_as_iam_reads_it() {
     let things = [
         (Thing::Bus, place().bus("carts")),
