@@ -331,27 +331,13 @@ async fn would_do(
     let registrations = stores.business.routes().await?;
     let name = &route.settings.name;
     let found: Option<&Registration> = registrations.iter().find(|registration| registration.route == *name);
-    let registration = found.cloned().unwrap_or_else(|| standing::would_be(route, now));
-    let standing::Behind { standings, mut backlog, forgotten } = standing::behind(stores, &registration).await?;
-    if let Some(said) = forgotten {
-        let in_table = standing::in_table(stores, &registration).await?;
-        backlog.entries = backlog.entries.max(in_table.unwrap_or(0));
-        findings.note(subject, said, Some("a relay reads the table again, and says so; there is nothing to do"));
+    match config.forwarders.get(name.as_str()) {
+        Some(function) => is_handed(route, function, subject, findings),
+        None => {
+            let registration = found.cloned().unwrap_or_else(|| standing::would_be(route, now));
+            would_publish(stores, &registration, found.is_some(), subject, findings).await?;
+        }
     }
-    let oldest = backlog.oldest.map_or_else(String::new, |time| format!(", the oldest {} old", age(since(time, now))));
-    let entries = counted(backlog.entries, "entry", "entries");
-    let text = if found.is_some() && !standings.iter().any(|standing| standing.stored) {
-        format!("has published nothing yet: would begin with {entries}{oldest}")
-    } else if found.is_some() {
-        format!("would go on with {entries}{oldest}")
-    } else {
-        let from = match registration.start {
-            Start::Beginning => "the beginning".to_owned(),
-            other => start_text(other),
-        };
-        format!("new: would start at {from}, with {entries}{oldest}")
-    };
-    findings.ok(subject, text);
     let whole = route.settings.filter.keeps_keys_whole();
     match (whole, found.map(|registration| registration.gapless)) {
         // That has been said of the mapping.
@@ -372,6 +358,48 @@ async fn would_do(
         findings.note(subject, format!("its filter changes; it was {}", plain(&was)), Some(help));
     }
     Ok(())
+}
+
+/// Says how far a relay is, and what it would begin with.
+async fn would_publish(
+    stores: &Stores,
+    registration: &Registration,
+    is_registered: bool,
+    subject: &str,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    let now = System.wall();
+    let standing::Behind { standings, mut backlog, forgotten } = standing::behind(stores, registration).await?;
+    if let Some(said) = forgotten {
+        let in_table = standing::in_table(stores, registration).await?;
+        backlog.entries = backlog.entries.max(in_table.unwrap_or(0));
+        findings.note(subject, said, Some("a relay reads the table again, and says so; there is nothing to do"));
+    }
+    let oldest = backlog.oldest.map_or_else(String::new, |time| format!(", the oldest {} old", age(since(time, now))));
+    let entries = counted(backlog.entries, "entry", "entries");
+    let text = if is_registered && !standings.iter().any(|standing| standing.stored) {
+        format!("has published nothing yet: would begin with {entries}{oldest}")
+    } else if is_registered {
+        format!("would go on with {entries}{oldest}")
+    } else {
+        let from = match registration.start {
+            Start::Beginning => "the beginning".to_owned(),
+            other => start_text(other),
+        };
+        format!("new: would start at {from}, with {entries}{oldest}")
+    };
+    findings.ok(subject, text);
+    Ok(())
+}
+
+/// Says what a function publishes: how much lies in the stream before it nobody can count.
+fn is_handed(route: &RouteConfig, function: &str, subject: &str, findings: &mut Findings) {
+    findings.ok(subject, format!("published by function {}: all that its mapping hands in", plain(function)));
+    if !matches!(route.settings.start, Start::Beginning) {
+        let text = format!("`start` is {}, and leaves out nothing of the stream", start_text(route.settings.start));
+        let help = "a function publishes all that it is handed: `start` says from when on what the stream has forgotten is an alarm";
+        findings.note(subject, text, Some(help));
+    }
 }
 
 /// Routes that retention waits for in vain.

@@ -80,6 +80,20 @@ async fn a_mapping_as_it_has_to_be_passes_and_no_relay_runs_beside_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_counts_nothing_that_a_function_is_handed_and_tells_that_it_begins_with_all_of_it() {
+    let service = forwarded().await;
+    published_by_a_function(&service).await;
+    service.write(3).await;
+    let checked = one_line(&service.run(&["check"]).out);
+    assert!(checked.contains(&format!("published by function {}", service.prefix)), "{checked}");
+    assert!(!checked.contains("would begin") && !checked.contains("leaves out nothing"), "{checked}");
+    let text = service.place.read("outbox.toml").replace("[[route]]", "[[route]]\nstart = 'now'");
+    service.place.write("outbox.toml", &text);
+    let checked = one_line(&service.run(&["check"]).out);
+    assert!(checked.contains("leaves out nothing of the stream"), "{checked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_has_less_time_than_its_sink_is_told_by_check() {
     let service = forwarded().await;
     let text = service.place.read("outbox.toml");
