@@ -32,7 +32,8 @@
 //! | an entry with an `EventId` | – | accepted |
 //! | an entry: `ThrottlingException` | a throttle | its key waits |
 //! | an entry: `MalformedDetail`, `InvalidArgument`, `RedactionFailure` | the event's | refused for good: dead letter |
-//! | an entry: `InternalFailure`, `NotAuthorizedFor…`, anything else, while others of the call were accepted or refused for good | the event's | refused, and tried again as the route's `retry` says |
+//! | an entry: `NotAuthorizedFor…`, `AccessDeniedException`, no such bus, while others of the call were accepted or refused for good | the event's | refused, and tried again as the route's `retry` says |
+//! | an entry: `InternalFailure`, anything else, while others of the call were accepted or refused for good | unknown | failed: tried again; a dead letter only after the attempts and `doubt`, while others are accepted |
 //! | every entry: `AccessDeniedException`, `InvalidAccountIdException` | the sink's | backoff; grant the right |
 //! | every entry: throttled | a throttle | the route waits |
 //! | every entry: `InternalFailure`, `NotAuthorizedFor…`, anything else | unknown | backoff; events of other keys find out whose fault it is |
