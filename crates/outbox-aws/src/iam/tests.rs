@@ -38,6 +38,38 @@ fn a_keeper_may_do_to_its_sinks_what_a_relay_may() {
     }
 }
 
+/// The statements of a function in the template, each with its actions.
+fn in_template(function: &str) -> BTreeMap<&'static str, Vec<&'static str>> {
+    let template = include_str!("../../../../deploy/carts/template.yaml");
+    let (_, after) = template.split_once(&format!("\n  {function}:\n")).unwrap();
+    let (mut statements, mut sid, mut lists) = (BTreeMap::<_, Vec<_>>::new(), "", false);
+    for line in after.lines().take_while(|line| line.starts_with("    ")).map(str::trim) {
+        let item = line.strip_prefix("- ").filter(|_| lists);
+        lists = line == "Action:" || item.is_some();
+        if let Some(named) = line.strip_prefix("- Sid: ") {
+            (sid, lists) = (named, false);
+        } else if let Some(actions) = line.strip_prefix("Action: ").or(item) {
+            statements.entry(sid).or_default().extend(actions.trim_matches(['[', ']']).split(", "));
+        }
+    }
+    statements
+}
+
+#[test]
+fn the_functions_of_the_template_have_the_rights_of_their_roles() {
+    for (function, role) in [("ForwarderFunction", Role::Forwarder), ("KeeperFunction", Role::Keeper)] {
+        // There is no claim check, no role is assumed, and the forwarder's stream is SAM's affair, which makes the mapping.
+        let is_there = |thing| match thing {
+            Thing::Entries | Thing::Heads | Thing::Bookkeeping | Thing::Bus => true,
+            Thing::Stream => role == Role::Keeper,
+            _ => false,
+        };
+        let rights = RIGHTS.iter().filter(|right| right.role == role && is_there(right.thing));
+        let rights: BTreeMap<_, _> = rights.map(|right| (right.thing.sid(), right.actions.to_vec())).collect();
+        assert_eq!(in_template(function), rights, "{function}");
+    }
+}
+
 #[test]
 fn a_policy_is_written_as_iam_reads_it() {
     let things = [
