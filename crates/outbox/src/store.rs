@@ -225,6 +225,26 @@ pub trait BusinessStore: Send + Sync {
     /// As the store gave it.
     async fn raise_incarnation(&self, agreed: Option<&Position>, restamp: bool) -> Result<u32, StoreError>;
 
+    /// Whether the store refuses to read behind `position` even where all that was read is there: because what its server
+    /// counts history by, its log or its transactions, does not reach so far.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn is_refused(&self, position: &Position) -> Result<bool, StoreError> {
+        let _ = position;
+        Ok(false)
+    }
+
+    /// Positions to go on at in place of those that are [refused](Self::is_refused): past nothing that these are not past.
+    /// What of `witnesses` is there tells how far anything was read. Raises the incarnation where entries may have been lost.
+    ///
+    /// # Errors
+    /// As the store gave it.
+    async fn anchored(&self, positions: &[Position], witnesses: &[Witness]) -> Result<Vec<Position>, StoreError> {
+        let _ = witnesses;
+        Ok(positions.to_vec())
+    }
+
     /// The transaction that has been open for longest, for a status, of those that write; `None` where the store cannot
     /// tell, or none is.
     ///

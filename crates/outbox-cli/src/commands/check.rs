@@ -250,7 +250,15 @@ async fn belonging(stores: &Stores, identity: &StoreIdentity, lease: &str) -> Re
     }
     let losses = adoption::losses(&*stores.source, &*stores.business, &*stores.bookkeeping).await?;
     match losses.first().and_then(|loss| loss.lost.as_ref()) {
-        Some(lost) => adopt(format!("the database is an older copy: what was read at {lost} is not in it")),
+        Some(lost) => return adopt(format!("the database is an older copy: what was read at {lost} is not in it")),
+        None => {}
+    }
+    let refused = adoption::refused(&*stores.source, &*stores.business, &*stores.bookkeeping).await?;
+    match refused.first() {
+        Some((route, checkpoint)) => adopt(format!(
+            "the server's log, or the numbers of its transactions, do not reach where route `{route}` stands, {}",
+            checkpoint.position
+        )),
         None => Ok(()),
     }
 }

@@ -210,6 +210,30 @@ async fn a_database_that_was_put_back_with_its_bookkeeping_in_it_is_noticed_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_went_back_under_a_database_that_holds_everything_is_adopted() {
+    let service = Service::initialised().await;
+    service.write(5).await;
+    service.publish();
+    // As behind an upgrade of a server that had been promoted.
+    let promoted = "UPDATE outbox_relay.checkpoints SET position = regexp_replace(position, '/[0-9]+/', '/999/')";
+    service.database.session().await.batch_execute(promoted).await.unwrap();
+    for command in ["relay", "check"] {
+        let ran = service.place.run(&[command]);
+        assert_eq!(ran.code, 4, "{command}: {}", said(&ran));
+        assert!(said(&ran).contains("outbox adopt"), "{command}: {}", said(&ran));
+    }
+    let dry = service.place.json(&["adopt"]);
+    assert!(dry["done"] == false && dry["found"].to_string().contains("1 checkpoint"), "{dry:#}");
+    assert_eq!(service.place.json(&["adopt", "--yes"])["done"], true);
+    assert_eq!(service.place.run(&["check"]).code, 0);
+    service.write(3).await;
+    service.publish();
+    let text = service.place.read("ledger.jsonl");
+    assert_eq!(text.lines().count(), 8, "nothing twice: {text}");
+    assert!(!text.contains("\"place\":\"2."), "the incarnation is as it was: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_bookkeeping_is_noticed() {
     let service = Service::initialised().await;
     service.write(2).await;

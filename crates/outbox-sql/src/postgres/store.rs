@@ -21,6 +21,7 @@ use super::{
 };
 
 mod agreement;
+mod anchor;
 mod claim;
 mod incarnation;
 mod keeping;
@@ -246,6 +247,14 @@ impl BusinessStore for PostgresStore {
 
     async fn raise_incarnation(&self, agreed: Option<&Position>, restamp: bool) -> Result<u32, StoreError> {
         self.inner.raise_incarnation(agreed, restamp).await
+    }
+
+    async fn is_refused(&self, position: &Position) -> Result<bool, StoreError> {
+        self.inner.is_refused(position).await
+    }
+
+    async fn anchored(&self, positions: &[Position], witnesses: &[Witness]) -> Result<Vec<Position>, StoreError> {
+        self.inner.anchored(positions, witnesses).await
     }
 
     async fn oldest_transaction(&self) -> Result<Option<OpenTransaction>, StoreError> {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use outbox::{
-    BusinessStore, ErrorKind, Source,
-    store::{Agreement, Retention},
+    BusinessStore, ErrorKind, Position, Source,
+    store::{Agreement, Retention, Witness},
 };
 use outbox_sql::postgres::{PostgresStore, StoreOptions};
 
@@ -177,4 +177,78 @@ async fn what_retention_removed_is_not_taken_for_lost() {
     write(&cluster.session().await, &["a"]).await;
     reader.read_until(34).await;
     reader.assert_exact();
+}
+
+/// Adopts, as all that was read is there.
+async fn adopt(reader: &mut Reader, witnesses: &[Witness]) {
+    let store = reader.store.clone();
+    assert_eq!(ends_with(reader).await, ErrorKind::HistoryChanged);
+    assert_eq!(store.agreement(witnesses).await.unwrap(), Agreement::Whole);
+    assert!(store.is_refused(&reader.position).await.unwrap());
+    let anchored = store.anchored(std::slice::from_ref(&reader.position), witnesses).await.unwrap();
+    reader.position = anchored[0].clone();
+    assert!(!store.is_refused(&reader.position).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_that_lost_only_what_is_no_entry_is_adopted() {
+    let mut cluster = Cluster::start("").await;
+    let mut reader = Reader::new(cluster.store().await).await;
+    write(&cluster.session().await, &["a", "b"]).await;
+    let standby = cluster.standby().await;
+    caught_up(&cluster, &standby).await;
+    standby.stop_following().await;
+    let client = cluster.session().await;
+    client.batch_execute("CREATE TABLE padding AS SELECT generate_series(1, 100000)").await.unwrap();
+    reader.read_until(2).await;
+    cluster.stop();
+    standby.promote();
+    reader.store = PostgresStore::open(standby.options(), StoreOptions::default()).await.unwrap();
+    let witnesses = reader.witnesses();
+    adopt(&mut reader, &witnesses).await;
+    assert_eq!(reader.store.identity().await.unwrap().incarnation, 1, "nothing was lost");
+    write(&standby.session().await, &["a", "c"]).await;
+    reader.read_until(4).await;
+    reader.assert_exact();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_begins_the_log_anew_is_adopted() {
+    let cluster = Cluster::start("").await;
+    let mut reader = Reader::new(cluster.store().await).await;
+    write(&cluster.session().await, &["a", "b"]).await;
+    reader.read_until(2).await;
+    reader.position = Position::new(reader.position.as_str().replacen("/1/", "/2/", 1));
+    let witnesses = reader.witnesses();
+    adopt(&mut reader, &witnesses).await;
+    write(&cluster.session().await, &["a"]).await;
+    reader.read_until(3).await;
+    reader.assert_exact();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_with_transactions_of_another_server_is_adopted() {
+    let cluster = Cluster::start("").await;
+    let mut reader = Reader::new(cluster.store().await).await;
+    let client = cluster.session().await;
+    write(&client, &["a", "b"]).await;
+    reader.read_until(2).await;
+    write(&client, &["c"]).await;
+    // As the dump of a server with more behind it, of which these two were read.
+    client.batch_execute("UPDATE outbox.entries SET xid = (1000000 + id)::text::xid8").await.unwrap();
+    let row = client.query_one("SELECT max(id) FROM outbox.entries WHERE key <> 'c'", &[]).await.unwrap();
+    let last: i64 = row.get(0);
+    let (xid, next) = (1_000_000 + last, 1_000_001 + last);
+    let commit = reader.records[1].commit;
+    let witness = Witness { position: Position::new(format!("{last}.{xid}@0>{next}/0/0")), commit };
+    write(&client, &["a", "d"]).await;
+    let position = Position::new(format!("@{next}/0/0"));
+    let mut after = Reader { store: cluster.store().await, position, records: Vec::new() };
+    adopt(&mut after, &[witness]).await;
+    assert_eq!(after.store.identity().await.unwrap().incarnation, 2);
+    after.read_until(3).await;
+    assert_eq!(after.came(), ["c@1.1.0", "a@1.2.0", "d@1.1.0"], "what was not read, and what was written since");
+    write(&client, &["c"]).await;
+    after.read_until(4).await;
+    assert_eq!(after.came()[3], "c@2.2.0");
 }

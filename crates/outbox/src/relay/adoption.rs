@@ -97,6 +97,57 @@ pub async fn unseen_losses(
     Ok(losses)
 }
 
+/// The checkpoints behind which the store refuses to read, whatever it holds; and the starts of registered routes that have
+/// none yet.
+///
+/// # Errors
+/// As the stores gave them.
+pub async fn refused(
+    source: &dyn Source,
+    store: &dyn BusinessStore,
+    bookkeeping: &dyn Operator,
+) -> Result<Vec<(RouteName, Checkpoint)>, StoreError> {
+    let mut all = Vec::new();
+    for route in bookkeeping.routes().await? {
+        let checkpoints = bookkeeping.checkpoints(&route).await?;
+        all.extend(checkpoints.into_iter().filter(|known| !known.finished).map(|known| (route.clone(), known)));
+    }
+    for Registration { route, start_position, .. } in store.routes().await? {
+        let Some(start) = start_position.filter(|_| all.iter().all(|(known, _)| *known != route)) else { continue };
+        let at_start = |partition| Checkpoint { partition, position: Position::new(&start), finished: false };
+        all.extend(listed(source).await?.into_iter().map(|partition| (route.clone(), at_start(partition))));
+    }
+    let mut refused = Vec::new();
+    for (route, checkpoint) in all {
+        if store.is_refused(&checkpoint.position).await? {
+            refused.push((route, checkpoint));
+        }
+    }
+    Ok(refused)
+}
+
+/// Puts the [`refused`] checkpoints anew.
+///
+/// # Errors
+/// As the stores gave them.
+pub async fn anchor(
+    source: &dyn Source,
+    store: &dyn BusinessStore,
+    bookkeeping: &dyn Operator,
+) -> Result<(), StoreError> {
+    let refused = refused(source, store, bookkeeping).await?;
+    let partitions: BTreeSet<_> = refused.iter().map(|(_, checkpoint)| checkpoint.partition.clone()).collect();
+    for partition in partitions {
+        let witnesses = bookkeeping.witnesses(&partition).await?;
+        let here: Vec<_> = refused.iter().filter(|(_, checkpoint)| checkpoint.partition == partition).collect();
+        let positions: Vec<_> = here.iter().map(|(_, checkpoint)| checkpoint.position.clone()).collect();
+        for ((route, checkpoint), position) in here.into_iter().zip(store.anchored(&positions, &witnesses).await?) {
+            bookkeeping.reset_checkpoint(route, &Checkpoint { position, ..checkpoint.clone() }).await?;
+        }
+    }
+    Ok(())
+}
+
 /// How many entries lie behind an agreement, as the store says, or the source.
 async fn behind(
     source: &dyn Source,

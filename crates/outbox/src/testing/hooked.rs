@@ -179,6 +179,14 @@ impl<B: BusinessStore + ?Sized, H: Hook> BusinessStore for Hooked<B, H> {
     async fn raise_incarnation(&self, agreed: Option<&Position>, restamp: bool) -> Result<u32, StoreError> {
         self.run(Io::RaiseIncarnation, self.inner.raise_incarnation(agreed, restamp)).await
     }
+
+    async fn is_refused(&self, position: &Position) -> Result<bool, StoreError> {
+        self.inner.is_refused(position).await
+    }
+
+    async fn anchored(&self, positions: &[Position], witnesses: &[Witness]) -> Result<Vec<Position>, StoreError> {
+        self.inner.anchored(positions, witnesses).await
+    }
 }
 
 #[async_trait]

@@ -15,9 +15,18 @@ use crate::{exit::Failure, wiring::Stores};
 /// # Errors
 /// As the stores gave them.
 pub(super) async fn carry_out(stores: &Stores, lease: &Lease, findings: &Findings, args: &Args) -> Result<(), Failure> {
+    let (source, business, bookkeeping) = (&*stores.source, &*stores.business, &*stores.bookkeeping);
+    // By what is numbered as it was, and so before a raise; but what was lost is set back first.
+    let is_lost = findings.losses.iter().any(|loss| loss.lost.is_some());
+    if !is_lost {
+        adoption::anchor(source, business, bookkeeping).await?;
+    }
     for loss in &findings.losses {
         let renumber = args.entries == Some(Entries::Renumber);
-        adoption::settle(&*stores.source, &*stores.business, &*stores.bookkeeping, loss, renumber).await?;
+        adoption::settle(source, business, bookkeeping, loss, renumber).await?;
+    }
+    if is_lost {
+        adoption::anchor(source, business, bookkeeping).await?;
     }
     if findings.disown {
         if args.from_now {

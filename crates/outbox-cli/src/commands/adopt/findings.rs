@@ -18,6 +18,8 @@ pub(super) struct Findings {
     pub(super) losses: Vec<Loss>,
     /// If the database is taken over, the registered routes without a checkpoint, which would begin at their start.
     pub(super) fresh: Vec<Registration>,
+    /// How many checkpoints the database refuses, whatever it holds.
+    pub(super) refused: usize,
 }
 
 /// Looks, changing nothing. `missing` says that the bookkeeping's file was not there.
@@ -38,13 +40,14 @@ pub(super) async fn gather(
     if restored && losses.is_empty() {
         losses = unseen_losses(stores, report).await?;
     }
+    let refused = refused(stores, report).await?;
     let disown = foreign || restored;
-    if !disown && losses.is_empty() && !missing {
+    if !disown && losses.is_empty() && refused == 0 && !missing {
         report.found.push("database and bookkeeping belong together and agree on history".to_owned());
         report.found.push("if both were put back from backups, say --restored: nothing in the files tells".to_owned());
     }
     let fresh = if disown { unstarted(stores).await? } else { Vec::new() };
-    Ok(Findings { disown, losses, fresh })
+    Ok(Findings { disown, losses, fresh, refused })
 }
 
 /// Whether the database belongs to a bookkeeping, whose file is not there.
@@ -116,6 +119,19 @@ async fn losses(stores: &Stores, config: &Config, report: &mut Report) -> Result
         );
     }
     Ok(losses)
+}
+
+/// How many checkpoints are refused.
+async fn refused(stores: &Stores, report: &mut Report) -> Result<usize, StoreError> {
+    let refused = adoption::refused(&*stores.source, &*stores.business, &*stores.bookkeeping).await?;
+    if !refused.is_empty() {
+        report.found.push(format!(
+            "the server's log, or the numbers of its transactions, do not reach {}: as behind a failover, an upgrade, or where \
+             a dump was loaded",
+            counted(refused.len() as u64, "checkpoint", "checkpoints")
+        ));
+    }
+    Ok(refused.len())
 }
 
 /// What `--restored` says: history is gone behind what the bookkeeping has seen last.

@@ -56,7 +56,7 @@ impl Standing {
 
     /// The same for polling: a transaction of the log that was not read whole was not read at all, for its rows come in
     /// another order.
-    fn polled(&self) -> Self {
+    pub(crate) fn polled(&self) -> Self {
         match &self.reading {
             Reading::Rest | Reading::Range { .. } => self.clone(),
             Reading::Log { .. } => Self::at_rest(self.passed.clone(), self.log),

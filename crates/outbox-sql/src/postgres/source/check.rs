@@ -167,6 +167,16 @@ impl Checked {
         LogPlace { timeline: self.life.timeline, lsn: self.life.written }
     }
 
+    /// Whether `standing` knows of transactions to which this server has given no number.
+    pub(in crate::postgres) fn has_not_given(&self, standing: &Standing) -> bool {
+        standing.xmax() > self.xmax
+    }
+
+    /// Whether nothing is read behind `standing`, whatever rows are there.
+    pub(in crate::postgres) fn refuses(&self, standing: &Standing, database: &str) -> bool {
+        self.has_not_given(standing) || self.life.check(standing.log, database).is_err()
+    }
+
     /// Whether the history goes on in which `standing` was come by.
     ///
     /// # Errors
@@ -179,7 +189,7 @@ impl Checked {
         standing: &Standing,
     ) -> Result<(), StoreError> {
         self.life.check(standing.log, &store.database())?;
-        if standing.xmax() > self.xmax {
+        if self.has_not_given(standing) {
             let found = format!(
                 "has given numbers below {} to transactions, but what was read before reaches to {}: it is an older copy",
                 self.xmax,
