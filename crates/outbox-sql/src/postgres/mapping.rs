@@ -300,6 +300,7 @@ impl Mapping {
         let table = Table::find(client, self).await?;
         table.check_prepared()?;
         table.check_rights()?;
+        table.check_numbers(client).await?;
         table::check_alone(client, &table.shown()).await?;
         Ok(Entries::of(&table))
     }

@@ -3,7 +3,7 @@
 use outbox_sql::postgres::{Layout, Mapping};
 
 use crate::{
-    fixture::{SEED, Service},
+    fixture::{SEED, Service, types},
     reader::{PLENTY, Reader},
 };
 
@@ -155,4 +155,23 @@ async fn rows_that_a_policy_hides_are_not_taken_for_none() {
     let hidden = open().await.err().expect("rows are hidden").to_string();
     assert!(hidden.contains("row-level security") && hidden.contains("BYPASSRLS"), "{hidden}");
     service.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn rows_of_a_dump_from_a_server_with_more_transactions_are_refused_until_they_are_renumbered() {
+    let service = Service::of_seed().await.prepared().await;
+    service
+        .sql("INSERT INTO Outbox (EventType, Payload) SELECT 'old' || n, '{}' FROM generate_series(1, 3) AS n")
+        .await;
+    service
+        .sql("UPDATE Outbox SET outbox_xid = (outbox_xid::text::bigint + 100000000 + Id)::text::xid8 WHERE Id > 1")
+        .await;
+    let refused = service.refusal().await;
+    let (said, remedy) = refused.split_once("nobody writes: ").expect("it says what to run");
+    assert!(said.contains("`public.outbox`") && said.contains("dump"), "{refused}");
+    service.sql(remedy).await;
+    let mut reader = service.reader().await;
+    service.sql("INSERT INTO Outbox (EventType, Payload) VALUES ('new', '{}')").await;
+    reader.read_all().await;
+    assert_eq!(types(&reader), ["old1", "old2", "old3", "new"]);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outbox::{
     BusinessStore, ErrorKind, Position, Source,
-    store::{Agreement, Retention, Witness},
+    store::{Agreement, Claim, Retention, Witness},
 };
 use outbox_sql::postgres::{PostgresStore, StoreOptions};
 
@@ -251,4 +251,21 @@ async fn a_dump_with_transactions_of_another_server_is_adopted() {
     write(&client, &["c"]).await;
     after.read_until(4).await;
     assert_eq!(after.came()[3], "c@2.2.0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_that_nobody_would_see_is_not_claimed_until_it_is_adopted() {
+    let cluster = Cluster::start("").await;
+    let client = cluster.session().await;
+    write(&client, &["a", "b"]).await;
+    client.batch_execute("UPDATE outbox.entries SET xid = (1000000 + id)::text::xid8").await.unwrap();
+    let store = cluster.store().await;
+    let claim = Claim { bookkeeping: "books".to_owned(), epoch: 1, nonce: "n".to_owned() };
+    let refused = store.claim(&claim, None).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::HistoryChanged);
+    assert!(refused.to_string().contains("outbox adopt --restored"), "{refused}");
+    store.raise_incarnation(None, false).await.unwrap();
+    assert!(store.claim(&claim, None).await.unwrap());
+    let mut reader = Reader::new(store).await;
+    reader.read_until(2).await;
 }

@@ -4,8 +4,10 @@
 use std::fmt::Write;
 
 use outbox::StoreError;
+use tokio_postgres::Client;
 
 use super::{XID, catalog::Partition, quoted, refusal::incompatible, table::Table};
+use crate::postgres::failure::store_error;
 
 /// Whoever writes queues behind a statement that waits for a lock: it gives up soon, and is run again.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '500ms'";
@@ -112,6 +114,24 @@ impl Table {
                 missing.join("; ")
             ))),
         }
+    }
+
+    /// Whether all rows that are there were written here. A dump carries numbers that the server has yet to give: until then
+    /// nobody would see these rows.
+    pub(super) async fn check_numbers(&self, client: &Client) -> Result<(), StoreError> {
+        const LOOKING: &str = "looking for rows of another server";
+        let (table, foreign) = (self.name(), format!("{XID} >= pg_snapshot_xmax(pg_current_snapshot())"));
+        let sql = format!("SELECT EXISTS (SELECT FROM {table} WHERE {foreign})");
+        let found = client.query_typed_one(&sql, &[]).await.and_then(|row| row.try_get::<_, bool>(0));
+        if !found.map_err(store_error(LOOKING))? {
+            return Ok(());
+        }
+        Err(incompatible(format!(
+            "the mapped table {} holds rows with numbers of transactions that this server has not given yet, as a dump brings \
+             them: they would not be published. Have its owner run, while nobody writes: \
+             UPDATE {table} SET {XID} = {DEFAULT} WHERE {foreign}",
+            self.shown()
+        )))
     }
 
     fn has_guard(&self) -> bool {

@@ -7,7 +7,7 @@ use outbox::{
 use tokio_postgres::types::Type;
 
 use super::{Inner, locked};
-use crate::postgres::{history::changed, schema, source::Param};
+use crate::postgres::{connection::Leased, failure::store_error, history::changed, schema, source::Param};
 
 impl Inner {
     pub(super) async fn identity(&self) -> Result<StoreIdentity, StoreError> {
@@ -41,6 +41,9 @@ impl Inner {
             (&self.store_id, Type::TEXT),
         ];
         let client = self.keeper.client().await?;
+        if !self.entries.is_mapped() {
+            self.check_numbers(&client).await?;
+        }
         let claimed = client.limit().within(CLAIMING, client.execute_typed(SQL, &params)).await?;
         if claimed == 0 {
             self.check_store(&schema::check(&*client).await?.store_id)?;
@@ -48,6 +51,24 @@ impl Inner {
         }
         *locked(&self.claimed) = Some(claim.clone());
         Ok(true)
+    }
+
+    /// Whether all entries were written here. A dump carries numbers of transactions that this server has yet to give: until then
+    /// nobody would see these entries. Of a mapped table that was looked at when it was opened.
+    async fn check_numbers(&self, client: &Leased<'_>) -> Result<(), StoreError> {
+        const LOOKING: &str = "looking for entries of another server";
+        const SQL: &str = "SELECT EXISTS (SELECT FROM outbox.entries AS e \
+            WHERE e.xid >= pg_snapshot_xmax(pg_current_snapshot()))";
+        let row = client.limit().within(LOOKING, client.query_typed_one(SQL, &[])).await?;
+        if !row.try_get::<_, bool>(0).map_err(store_error(LOOKING))? {
+            return Ok(());
+        }
+        let message = format!(
+            "the database {} holds entries with numbers of transactions that this server has not given yet, as a dump brings \
+             them: they would not be published. Stop its writers and run `outbox adopt --restored` before they start",
+            self.database()
+        );
+        Err(StoreError::new(ErrorKind::HistoryChanged, message))
     }
 
     pub(super) async fn disown(&self) -> Result<(), StoreError> {
