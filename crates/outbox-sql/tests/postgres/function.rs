@@ -171,3 +171,37 @@ async fn a_lost_commit_can_be_settled_by_sql() {
     fixture.sql("DELETE FROM outbox.entries WHERE sequence < 3").await;
     assert_eq!(ask(1, 1).await, r#"{"is":null}"#, "purged since");
 }
+
+#[tokio::test]
+async fn arguments_may_be_columns_of_any_collation() {
+    let fixture = Fixture::new().await;
+    let mut collations = vec!["\"POSIX\""];
+    let icu = "SELECT count(*) FROM pg_collation WHERE collname = 'und-x-icu'";
+    if fixture.number(icu).await > 0 {
+        fixture.sql("CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)").await;
+        collations.extend(["\"und-x-icu\"", "loose"]);
+    }
+    for (number, collation) in (0..).zip(collations) {
+        let table = format!(
+            "CREATE TEMP TABLE given AS SELECT key COLLATE {collation} AS key, 'order.placed' COLLATE {collation} AS type \
+             FROM unnest(ARRAY['k', 'K']) AS key"
+        );
+        fixture.sql(&table).await;
+        for call in [
+            "key, type",
+            "key, type, '{}'::jsonb",
+            "key, type, '\\x00'::bytea",
+            "key, type, attributes => '{\"n\": 1}'",
+        ] {
+            fixture.sql(&format!("SELECT outbox.write({call}) FROM given")).await;
+        }
+        let expected = 4 * (number + 1);
+        let heads = format!("SELECT count(*) FROM outbox.heads WHERE sequence = {expected}");
+        assert_eq!(fixture.number(&heads).await, 2, "{collation}: each key has its own");
+        let committed = "SELECT count(*) FROM given WHERE NOT outbox.committed(key, 1, gen_random_uuid())";
+        assert_eq!(fixture.number(committed).await, 2, "{collation}");
+        let expecting = format!("SELECT outbox.write(key, type, expected => {}) FROM given", expected + 1);
+        assert!(fixture.refusal(&expecting).await.starts_with("OX001"), "{collation}");
+        fixture.sql("DROP TABLE given").await;
+    }
+}

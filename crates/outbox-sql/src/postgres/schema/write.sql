@@ -11,7 +11,8 @@ END
 $$;
 
 -- Puts one entry into the table, and moves its key's head, which writers of the same key wait for. What it is given has
--- been checked. Refuses, without effect, only what is not as `expected`. `outbox adopt` raises the incarnation with the heads
+-- been checked. Refuses, without effect, only what is not as `expected`. Texts come with the collation of the caller's column,
+-- which may be any: so whatever compares one names its own. `outbox adopt` raises the incarnation with the heads
 -- locked: so it is taken by the statement that has to wait for that lock, and not before.
 CREATE OR REPLACE FUNCTION outbox.put(
     key text, expected bigint, count integer, type text, event_id text, content_type text, data text, data_bytes bytea,
@@ -43,7 +44,7 @@ BEGIN
                 incarnation = outbox.incarnation(),
                 last_index = put.count - 1,
                 after = concat(h.incarnation, '.', h.sequence, '.', h.last_index)
-            WHERE h.key = put.key AND (put.expected IS NULL OR h.sequence = put.expected)
+            WHERE h.key = put.key COLLATE "C" AND (put.expected IS NULL OR h.sequence = put.expected)
             RETURNING h.sequence, h.entry_id, h.previous_id, h.incarnation, h.after
             INTO head;
             EXIT WHEN FOUND;
@@ -57,7 +58,7 @@ BEGIN
                 EXIT WHEN FOUND;
             END IF;
             IF expected IS NOT NULL THEN
-                SELECT h.sequence INTO placed.actual FROM outbox.heads AS h WHERE h.key = put.key;
+                SELECT h.sequence INTO placed.actual FROM outbox.heads AS h WHERE h.key = put.key COLLATE "C";
                 placed.actual := coalesce(placed.actual, 0);
                 RETURN placed;
             END IF;
@@ -101,7 +102,7 @@ DECLARE
 BEGIN
     IF (
         content_type IS NULL AND event_id IS NULL AND attributes IS NULL
-        AND type OPERATOR(pg_catalog.~) '^[ -~]+$' AND pg_catalog.octet_length(type) OPERATOR(pg_catalog.<=) 1024
+        AND type COLLATE pg_catalog."C" OPERATOR(pg_catalog.~) '^[ -~]+$' AND pg_catalog.octet_length(type) OPERATOR(pg_catalog.<=) 1024
         OR outbox.check_event('', type, event_id, content_type, attributes)
     )
         AND (COALESCE(pg_catalog.octet_length(data), 0) OPERATOR(pg_catalog.+) (
@@ -116,7 +117,7 @@ BEGIN
             incarnation = outbox.incarnation(),
             last_index = 0,
             after = pg_catalog.concat(h.incarnation, '.', h.sequence, '.', h.last_index)
-        WHERE h.key OPERATOR(pg_catalog.=) write.key
+        WHERE h.key OPERATOR(pg_catalog.=) write.key COLLATE pg_catalog."C"
             AND (write.expected IS NULL OR h.sequence OPERATOR(pg_catalog.=) write.expected)
         RETURNING h.sequence, h.entry_id, h.previous_id, h.after
         INTO new_sequence, new_id, follows_id, follows;
@@ -223,7 +224,7 @@ BEGIN
             WHERE newest.commit_id = committed.commit_id
         ), false);
     END IF;
-    SELECT h.sequence, h.entry_id INTO entry FROM outbox.heads AS h WHERE h.key = committed.key FOR SHARE;
+    SELECT h.sequence, h.entry_id INTO entry FROM outbox.heads AS h WHERE h.key = committed.key COLLATE "C" FOR SHARE;
     IF NOT FOUND OR entry.sequence < sequence THEN
         RETURN false;
     END IF;
