@@ -10,3 +10,4 @@ mod killed;
 mod place;
 #[path = "../../../outbox-sql/tests/postgres/server.rs"]
 mod server;
+mod struck;
