@@ -171,6 +171,33 @@ async fn whatever_locks_out_writers_waits_for_50_ms() {
 }
 
 #[tokio::test]
+async fn a_leaf_that_is_made_leaves_the_sessions_own_limit_as_it_was() {
+    let fixture = Fixture::of_small_leaves().await;
+    fixture.write(5).await;
+    fixture.sql("SET lock_timeout = '7s'; BEGIN; SELECT outbox.make_leaf('0', 10, 10)").await;
+    assert_eq!(
+        fixture.rows("SELECT current_setting('lock_timeout') AS lock_timeout").await,
+        [r#"{"lock_timeout":"7s"}"#]
+    );
+    fixture.sql("COMMIT").await;
+    assert_eq!(fixture.leaves().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_leaf_is_not_made_beside_who_reads_the_default_one_for_long_and_writers_go_on() {
+    let fixture = Fixture::of_small_leaves().await;
+    fixture.write(5).await;
+    let reading = fixture.database.session().await;
+    reading.batch_execute("BEGIN; LOCK TABLE outbox.entries_default IN ACCESS SHARE MODE").await.unwrap();
+    let refused = fixture.refusal("SELECT outbox.make_leaf('0', 10, 10)").await;
+    assert!(refused.starts_with("55P03"), "{refused}");
+    timeout(SOON, fixture.write(1)).await.expect("nothing is left locked");
+    reading.batch_execute("COMMIT").await.unwrap();
+    fixture.sql("SELECT outbox.make_leaf('0', 10, 10)").await;
+    assert_eq!(fixture.leaves().await.len(), 2);
+}
+
+#[tokio::test]
 async fn what_would_go_by_an_old_snapshot_is_refused() {
     let fixture = Fixture::new().await;
     for call in [

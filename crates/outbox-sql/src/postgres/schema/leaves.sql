@@ -74,6 +74,7 @@ DECLARE
     low bigint;
     leaf text;
     writing text[];
+    asked timestamptz;
 BEGIN
     PERFORM outbox.require_read_committed();
     IF NOT pg_try_advisory_xact_lock(7310026, 1) THEN
@@ -118,7 +119,10 @@ BEGIN
         size := least(greatest(size, held / 1024), largest);
     ELSE
         -- Whoever wrote has ended once this is ours, and who waits for it learns of the new leaf.
+        asked := clock_timestamp();
         LOCK TABLE ONLY outbox.entries IN SHARE ROW EXCLUSIVE MODE;
+        -- Who writes waits for both: for the second there is what the first has left of the time.
+        PERFORM set_config('lock_timeout', greatest(50 - 1000 * extract(epoch FROM clock_timestamp() - asked), 1)::integer::text, true);
         LOCK TABLE outbox.entries_default IN ACCESS EXCLUSIVE MODE;
         drawn := outbox.last_drawn();
         SELECT greatest(newest.high, drawn + 1, max(e.id) + 1) INTO low FROM outbox.entries_default AS e;
@@ -217,7 +221,8 @@ BEGIN
         ELSE
             LOCK TABLE ONLY outbox.entries IN ACCESS EXCLUSIVE MODE NOWAIT;
         END IF;
-        EXECUTE format('LOCK TABLE outbox.%I IN ACCESS EXCLUSIVE MODE', leaf);
+        -- Whoever comes by way of the table has ended, and who writes waits.
+        EXECUTE format('LOCK TABLE outbox.%I IN ACCESS EXCLUSIVE MODE NOWAIT', leaf);
     EXCEPTION WHEN lock_not_available THEN
         RETURN NULL;
     END;
