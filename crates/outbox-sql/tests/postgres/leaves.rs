@@ -135,6 +135,27 @@ async fn a_leaf_that_an_open_transaction_wrote_to_is_passed_over_until_its_row_w
 }
 
 #[tokio::test]
+async fn a_leaf_is_looked_through_once_and_not_under_its_lock_though_an_old_transaction_is_open() {
+    let fixture = Fixture::of_small_leaves().await;
+    fixture.write(10).await;
+    fixture.sql("SELECT outbox.make_leaf('0', 3000, 3000)").await;
+    // Whatever is written now is behind the first that this one has not seen.
+    let old = fixture.database.session().await;
+    old.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    assert_eq!(fixture.number(EMPTY).await, 10);
+    fixture.write(3000).await;
+    let touched = "SELECT t.seq_tup_read + coalesce(sum(i.idx_tup_read), 0) FROM pg_stat_all_tables AS t \
+        JOIN pg_stat_all_indexes AS i USING (relid) WHERE t.schemaname = 'outbox' AND t.relname = 'entries_11' GROUP BY t.relid, t.seq_tup_read";
+    fixture.sql("SELECT pg_stat_force_next_flush()").await;
+    let before = fixture.number(touched).await;
+    assert_eq!(fixture.number(EMPTY).await, 3000);
+    fixture.sql("SELECT pg_stat_force_next_flush()").await;
+    let looked_at = fixture.number(touched).await - before;
+    assert!((3000..4500).contains(&looked_at), "{looked_at}");
+    old.batch_execute("COMMIT").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_writer_waits_no_longer_than_the_lock_timeout_for_a_leaf_to_be_emptied() {
     let fixture = Fixture::of_small_leaves().await;
     fixture.write(9).await;

@@ -140,17 +140,20 @@ $$;
 
 -- Empties the oldest leaf that everybody is past: all its ids are drawn and below `keep`, all its rows visible in each
 -- snapshot of `passed` and recorded before `before`, and no transaction that wrote to it is open, nor a prepared one.
--- A leaf in use is passed over. Gives how many entries went, and whether there may be more to empty at once; at most one
+-- A leaf in use is passed over, before it is looked through; and it is looked through before it is locked, so that under the lock
+-- only what ended since is left to look at. Gives how many entries went, and whether there may be more to empty at once; at most one
 -- leaf a call, as its lock is held until the end of the transaction.
 CREATE OR REPLACE FUNCTION outbox.empty_leaf(
     passed pg_snapshot[], keep bigint, before timestamptz, OUT entries bigint, OUT more boolean
 )
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' SET enable_seqscan = on AS $$
 DECLARE
     leaf record;
     lowest xid8;
     top bigint;
     ripe boolean;
+    passes boolean;
+    seen pg_snapshot;
 BEGIN
     PERFORM outbox.require_read_committed();
     entries := 0;
@@ -174,20 +177,38 @@ BEGIN
         EXECUTE format('SELECT coalesce((SELECT e.recorded_at < $1 FROM outbox.%I AS e ORDER BY e.id DESC LIMIT 1), true)', leaf.name)
             INTO ripe USING before;
         EXIT WHEN NOT ripe;
-        EXECUTE format('SELECT count(*), coalesce(max(e.recorded_at) < $1, true) FROM outbox.%I AS e', leaf.name)
-            INTO entries, ripe USING before;
+        BEGIN
+            EXECUTE format('LOCK TABLE outbox.%I IN ACCESS EXCLUSIVE MODE', leaf.name);
+            -- Only an exception lets go of it.
+            RAISE SQLSTATE 'OX000';
+        EXCEPTION
+            WHEN lock_not_available THEN CONTINUE;
+            WHEN SQLSTATE 'OX000' THEN NULL;
+        END;
+        seen := pg_current_snapshot();
+        EXECUTE format(
+            'SELECT count(*), coalesce(max(e.recorded_at) < $1, true),
+                coalesce(bool_and(e.xid < $2 OR (SELECT bool_and(pg_visible_in_snapshot(e.xid, p)) FROM unnest($3) AS p)), true)
+            FROM outbox.%I AS e',
+            leaf.name
+        ) INTO entries, ripe, passes USING before, lowest, passed;
         CONTINUE WHEN NOT ripe;
+        EXIT WHEN NOT passes;
         BEGIN
             EXECUTE format('LOCK TABLE outbox.%I IN ACCESS EXCLUSIVE MODE', leaf.name);
         EXCEPTION WHEN lock_not_available THEN
             CONTINUE;
         END;
-        -- Whoever wrote to it has ended. What committed late is seen here, and nothing can come any more before the end.
+        -- Whoever wrote to it has ended. What committed late is seen here, and nothing can come any more before the end. It is
+        -- found by its index, however little the planner knows of the leaf.
+        PERFORM set_config('enable_seqscan', 'off', true);
         EXECUTE format(
-            'SELECT NOT EXISTS (SELECT FROM outbox.%I AS e, unnest($1) AS p WHERE e.xid >= $2 AND NOT pg_visible_in_snapshot(e.xid, p))',
+            'SELECT NOT EXISTS (SELECT FROM outbox.%1$I AS e, unnest($1) AS p WHERE e.xid >= $2 AND NOT pg_visible_in_snapshot(e.xid, p))
+                AND NOT EXISTS (SELECT FROM unnest($3) AS r (xid), LATERAL (SELECT FROM outbox.%1$I AS e, unnest($1) AS p
+                    WHERE e.xid = r.xid AND NOT pg_visible_in_snapshot(e.xid, p)) AS late)',
             leaf.name
-        ) INTO ripe USING passed, lowest;
-        EXIT WHEN NOT ripe;
+        ) INTO passes USING passed, pg_snapshot_xmax(seen), ARRAY(SELECT pg_snapshot_xip(seen));
+        EXIT WHEN NOT passes;
         EXECUTE format('TRUNCATE outbox.%I', leaf.name);
         UPDATE outbox.leaves AS l SET emptied_at = clock_timestamp() WHERE l.name = leaf.name;
         more := true;
