@@ -105,6 +105,9 @@ func Ship(ctx context.Context, pool *pgxpool.Pool, orders []Order) error {
 	})
 }
 
+// ErrUnknown: purged since, so nobody can tell whether an earlier attempt was committed. Look for what it changed.
+var ErrUnknown = errors.New("the entry was purged since")
+
 // PlaceOrderOnce is for when the answer to a COMMIT is lost. commitID is a UUID of the caller's; the same one, the same order.
 func PlaceOrderOnce(ctx context.Context, pool *pgxpool.Pool, order Order, sequenceWhenRead int64, commitID string) error {
 	key := "customer/" + order.Customer
@@ -132,10 +135,13 @@ func PlaceOrderOnce(ctx context.Context, pool *pgxpool.Pool, order Order, sequen
 			conflict := err
 			err = pool.QueryRow(ctx, "SELECT outbox.committed($1, $2, $3::uuid)",
 				key, sequenceWhenRead+1, commitID).Scan(&isOurs)
-			if err == nil && isOurs != nil && *isOurs {
+			switch {
+			case err != nil: // the connection is lost again
+			case isOurs == nil:
+				return fmt.Errorf("%w: %w", ErrUnknown, conflict)
+			case *isOurs:
 				return nil
-			}
-			if err == nil {
+			default:
 				return fmt.Errorf("%w: %w", ErrConflict, conflict)
 			}
 		case state != "" && !asksToTryAgain(state):
@@ -147,7 +153,7 @@ func PlaceOrderOnce(ctx context.Context, pool *pgxpool.Pool, order Order, sequen
 		case <-time.After(50 * time.Millisecond << attempt):
 		}
 	}
-	return fmt.Errorf("it is not known whether the order was placed, try again with the same commit id: %w", err)
+	return fmt.Errorf("it is not known whether the order was placed, try again with the same commit id, before the retention is over: %w", err)
 }
 
 func asksToTryAgain(state string) bool {

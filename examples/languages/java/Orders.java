@@ -97,9 +97,16 @@ public final class Orders {
             """, (Object) orders));
     }
 
+    /** Purged since, so nobody can tell whether an earlier attempt was committed: look for what it changed. */
+    public static final class Unknown extends Exception {
+        Unknown(SQLException refusal) {
+            super(refusal);
+        }
+    }
+
     /** Also where the answer to a COMMIT is lost. The same commit id, the same order. */
     static void placeOrderOnce(DataSource database, Order order, long sequenceWhenRead, UUID commitId)
-            throws SQLException, Conflict, InterruptedException {
+            throws SQLException, Conflict, Unknown, InterruptedException {
         SQLException last = null;
         for (int attempt = 0; attempt < 8; attempt++) {
             try {
@@ -114,7 +121,11 @@ public final class Orders {
             } catch (SQLException refusal) {
                 if ("OX001".equals(refusal.getSQLState())) {
                     // An earlier attempt of this order, whose answer was lost, or somebody else?
-                    if (wasCommitted(database, order.key(), sequenceWhenRead + 1, commitId)) {
+                    var isOurs = wasCommitted(database, order.key(), sequenceWhenRead + 1, commitId);
+                    if (isOurs == null) {
+                        throw new Unknown(refusal);
+                    }
+                    if (isOurs) {
                         return;
                     }
                     throw new Conflict(refusal);
@@ -127,17 +138,18 @@ public final class Orders {
                 Thread.sleep(50L << attempt);
             }
         }
-        throw new SQLException("it is not known whether the order was placed: try again with the same commit id", last);
+        throw new SQLException("it is not known whether the order was placed: try again with the same commit id, before the retention is over", last);
     }
 
-    static boolean wasCommitted(DataSource database, String key, long sequence, UUID commitId) throws SQLException {
+    /** Null if nobody can tell any more. */
+    static Boolean wasCommitted(DataSource database, String key, long sequence, UUID commitId) throws SQLException {
         try (var connection = database.getConnection();
                 var statement = connection.prepareStatement("SELECT outbox.committed(?, ?, ?)")) {
             statement.setString(1, key);
             statement.setLong(2, sequence);
             statement.setObject(3, commitId);
             try (var rows = statement.executeQuery()) {
-                return rows.next() && rows.getBoolean(1);
+                return rows.next() ? (Boolean) rows.getObject(1) : null;
             }
         }
     }

@@ -72,6 +72,9 @@ export async function ship(pool, orders) {
   });
 }
 
+/** Purged since, so nobody can tell whether an earlier attempt was committed: look for what it changed. */
+export class Unknown extends Error {}
+
 /** Also where the answer to a COMMIT is lost. `commitId` is a UUID of the caller's; the same one, the same order. */
 export async function placeOrderOnce(pool, order, sequenceWhenRead, commitId) {
   const key = `customer/${order.customer}`;
@@ -93,12 +96,12 @@ export async function placeOrderOnce(pool, order, sequenceWhenRead, commitId) {
           key, sequenceWhenRead + 1, commitId,
         ]);
         if (rows[0].is_ours) return;
-        throw new Conflict(error.message, { cause: error });
+        throw new (rows[0].is_ours === null ? Unknown : Conflict)(error.message, { cause: error });
       }
       // What the server refused, it will refuse again, unless it asks to try again; and the connection may be lost.
       if (error.severity && !/^(08|40|53|57)/.test(error.code)) throw error;
       await new Promise((resolve) => setTimeout(resolve, 50 * 2 ** attempt));
     }
   }
-  throw new Error("it is not known whether the order was placed: try again with the same commit id");
+  throw new Error("it is not known whether the order was placed: try again with the same commit id, before the retention is over");
 }

@@ -1,10 +1,10 @@
 // Does what orders.js can do, and what has to be refused. The tests read afterwards what was committed.
 //
 //     node scenario.js URL                              all but the last function of orders.js
-//     node scenario.js URL once ORDER SEEN COMMIT_ID    that one: prints `placed` or `conflict`
+//     node scenario.js URL once ORDER SEEN COMMIT_ID    that one: prints `placed`, `conflict` or `unknown`
 
 import assert from "node:assert/strict";
-import { Conflict, closeAccount, open, placeOrder, placeOrderOnce, sequenceOf, ship } from "./orders.js";
+import { Conflict, Unknown, closeAccount, open, placeOrder, placeOrderOnce, sequenceOf, ship } from "./orders.js";
 
 async function scenario(pool) {
   await pool.query("INSERT INTO customers (id) VALUES ('42')");
@@ -27,8 +27,8 @@ async function once(pool, order, seen, commitId) {
     await placeOrderOnce(pool, { id: order, customer: "42", units: 1 }, Number(seen), commitId);
     console.log("placed");
   } catch (error) {
-    if (!(error instanceof Conflict)) throw error;
-    console.log("conflict");
+    if (!(error instanceof Conflict || error instanceof Unknown)) throw error;
+    console.log(error instanceof Conflict ? "conflict" : "unknown");
   }
 }
 

@@ -58,6 +58,10 @@ def ship(connection, orders):
         connection.execute("SELECT outbox.write_all(%s)", (Json(events),))
 
 
+class Unknown(Exception):
+    """Purged since, so nobody can tell whether an earlier attempt was committed: look for what it changed."""
+
+
 def place_order_once(open_connection, order, sequence_when_read, commit_id):
     """Also where the answer to a COMMIT is lost. `commit_id` is a UUID of the caller's; the same one, the same order."""
     key = f"customer/{order['customer']}"
@@ -83,7 +87,7 @@ def place_order_once(open_connection, order, sequence_when_read, commit_id):
                     ).fetchone()
                     if is_ours:
                         return
-                    raise Conflict from refusal
+                    raise (Unknown if is_ours is None else Conflict) from refusal
         except psycopg.OperationalError:  # the connection is lost, or the server asks to try again
             time.sleep(0.05 * 2**attempt)
-    raise TimeoutError("it is not known whether the order was placed: try again with the same commit id")
+    raise TimeoutError("it is not known whether the order was placed: try again with the same commit id, before the retention is over")

@@ -1,13 +1,13 @@
 """Does what orders.py can do, and what has to be refused. The tests read afterwards what was committed.
 
     python scenario.py URL                              all but the last function of orders.py
-    python scenario.py URL once ORDER SEEN COMMIT_ID    that one: prints `placed` or `conflict`
+    python scenario.py URL once ORDER SEEN COMMIT_ID    that one: prints `placed`, `conflict` or `unknown`
 """
 
 import sys
 
 import psycopg
-from orders import Conflict, close_account, connect, place_order, place_order_once, sequence_of, ship
+from orders import Conflict, Unknown, close_account, connect, place_order, place_order_once, sequence_of, ship
 
 
 def refused(error, call, *arguments):
@@ -41,6 +41,8 @@ def once(url, order, seen, commit_id):
         print("placed")
     except Conflict:
         print("conflict")
+    except Unknown:
+        print("unknown")
 
 
 if __name__ == "__main__":

@@ -53,3 +53,14 @@ async fn a_repetition_is_told_from_somebody_elses_commit() {
         assert_eq!((orders.len(), events.len()), (2, 2), "{language:?}");
     }
 }
+
+#[tokio::test]
+async fn a_repetition_that_comes_behind_the_retention_is_not_taken_for_a_conflict() {
+    for language in Language::ALL {
+        let service = Service::new().await;
+        let place = async || language.run(&service.url(), &["once", "o-1", "0", COMMIT]).await;
+        assert_eq!(place().await, "placed");
+        service.session().await.batch_execute("DELETE FROM outbox.entries").await.unwrap();
+        assert_eq!(place().await, "unknown", "{language:?}");
+    }
+}
