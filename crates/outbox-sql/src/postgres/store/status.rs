@@ -14,6 +14,9 @@ use crate::postgres::{
 const KEEPING: &str = "keeping the status of published rows";
 /// Rows that are updated at once.
 const BATCH: i64 = 1_000;
+/// The plan is pinned as for reading; but what the owner's triggers may see is left alone.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
 
 /// Up to where the status is kept. A relay that begins looks through the table once.
 #[derive(Default)]
@@ -120,7 +123,12 @@ impl Inner {
             (&BATCH, Type::INT8),
         ];
         let client = self.keeper.client().await?;
-        let row = client.limit().within(KEEPING, client.query_typed_one(&sql, &params)).await?;
+        // Sent at once. A relay that begins looks through the whole table, where nearly all is done already.
+        let all = async {
+            let updated = client.query_typed_one(&sql, &params);
+            tokio::try_join!(client.batch_execute(BEGIN), updated, client.batch_execute("COMMIT"))
+        };
+        let ((), row, ()) = client.limit().for_many_rows().within(KEEPING, all).await?;
         let due: i64 = row.try_get(0).map_err(store_error(KEEPING))?;
         Ok((row.try_get(1).map_err(store_error(KEEPING))?, due >= BATCH))
     }
