@@ -98,11 +98,12 @@ pub async fn init(client: &mut Client, options: &InitOptions) -> Result<Meta, St
     require_server(client).await?;
     let begin = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
     let transaction = begin.await.map_err(store_error("making the outbox schema"))?;
-    // Two at once would each find nothing, and one of them fail. The numbers are Outbox's own, as in leaves.sql.
+    // Two at once would each find nothing, and one of them fail. The numbers are Outbox's own, as in leaves.sql. That of the
+    // leaves, which tables.sql takes, is waited for here already, where nobody is held up.
     transaction
-        .batch_execute("SELECT pg_advisory_xact_lock(7310026, 2)")
+        .batch_execute("SELECT pg_advisory_xact_lock(7310026, 2); SELECT pg_advisory_xact_lock(7310026, 1)")
         .await
-        .map_err(store_error("waiting for another `outbox init`"))?;
+        .map_err(store_error("waiting for another `outbox init`, or for a relay's work on the leaves"))?;
     if let Some(layout) = layout(&transaction).await? {
         known_layout(layout)?;
         // A change of this row changes functions, as what follows does. Writers do not touch the table.

@@ -36,6 +36,22 @@ async fn making_it_again_waits_for_no_writer_and_holds_none_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn making_it_again_waits_for_what_a_relay_does_to_the_leaves() {
+    let fixture = Fixture::new().await;
+    fixture.sql("BEGIN; SELECT outbox.drop_leaf()").await;
+    let mut initialising = fixture.database.session().await;
+    let initialising =
+        tokio::spawn(async move { init(&mut initialising, &InitOptions::new("/orders")).await.map(drop) });
+    fixture.until_waiting(1).await;
+    let printed = fixture.database.session().await;
+    let printed = tokio::spawn(async move { printed.batch_execute(&schema::sql()).await });
+    fixture.until_waiting(2).await;
+    fixture.sql("COMMIT").await;
+    initialising.await.unwrap().unwrap();
+    printed.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_that_make_it_at_once_make_one() {
     let database = Database::new().await;
     let mut making = tokio::task::JoinSet::new();
