@@ -43,6 +43,7 @@ mod source;
 mod standby;
 mod state;
 mod unread;
+mod xid;
 
 pub use alone::LogStore;
 pub(super) use chain::UNORDERED;

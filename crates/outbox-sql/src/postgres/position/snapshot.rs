@@ -235,7 +235,6 @@ impl PartialOrd for Snapshot {
     }
 }
 
-/// Digits only, as every number in a position is.
 /// `sql` for these snapshots, each with the number of its parameter: where one is wide, the statement's
 /// `pg_visible_in_snapshot(e.xid, $number::text::pg_snapshot)` looks among ranges instead.
 pub(crate) fn fitted<'s>(sql: impl Into<Cow<'s, str>>, snapshots: &[(usize, &Snapshot)]) -> Cow<'s, str> {
@@ -248,6 +247,7 @@ pub(crate) fn fitted<'s>(sql: impl Into<Cow<'s, str>>, snapshots: &[(usize, &Sna
     })
 }
 
+/// Digits only, as every number in a position is.
 pub(super) fn number(text: &str) -> Result<u64, Malformed> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten().ok_or(Malformed)

@@ -12,7 +12,7 @@ use outbox::{
     source::{Limit, Page},
 };
 
-use super::lsn::Lsn;
+use super::{lsn::Lsn, xid::whole};
 use crate::postgres::position::{LogPlace, Reading, Row, Snapshot, Standing};
 
 mod anew;
@@ -21,11 +21,11 @@ mod transaction;
 use transaction::Transaction;
 
 /// How much is kept for who reads a little later: the next page of another route.
-const KEPT_BYTES: usize = 1 << 20;
+pub(super) const KEPT_BYTES: usize = 1 << 20;
 /// How much may wait to be read before the server has to.
-const MOST_BYTES: usize = 4 << 20;
+pub(super) const MOST_BYTES: usize = 4 << 20;
 /// The same in records, which have a size of their own.
-const MOST_RECORDS: usize = 8_192;
+pub(super) const MOST_RECORDS: usize = 8_192;
 /// Added to the number of a row whose id is not above those of its transaction before it: then ids do not tell which rows
 /// were read, and whoever counts them in the table finds another number.
 pub(in crate::postgres) const UNORDERED: u64 = 1 << 40;
@@ -106,21 +106,11 @@ impl Chain {
 
     /// A transaction begins; `xid` is the lower half of its number.
     pub(super) fn begin(&mut self, commit: Lsn, xid: u32) {
-        let xid = self.whole(xid);
+        let xid = whole(xid, self.passed.xmax());
         let log = LogPlace { lsn: self.log.lsn.max(commit.0), ..self.log };
         let skipped = self.passed.sees(xid);
         let transaction = Arc::new(Transaction::new(self.passed.clone(), xid, log));
         self.open = Some(Open { transaction, rows: 0, highest: i64::MIN, is_ordered: true, skipped });
-    }
-
-    /// The number nearest to those that are given now whose lower half is `xid`.
-    fn whole(&self, xid: u32) -> u64 {
-        const HALF: u64 = 1 << 31;
-        let near = self.passed.xmax();
-        let low = near.wrapping_sub(HALF);
-        // From 2^31 below to as many above there is exactly one.
-        let offset = u64::from(xid).wrapping_sub(low) & u64::from(u32::MAX);
-        low.wrapping_add(offset)
     }
 
     /// Whether rows of the transaction that is coming in are wanted.

@@ -1,11 +1,11 @@
 //! Looking at the server from beside the stream: what can be seen now, and how far its log reaches.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use outbox::{ErrorKind, StoreError};
 use tokio_postgres::{error::SqlState, types::Type};
 
-use super::lsn::Lsn;
+use super::{lsn::Lsn, publication::fingerprint};
 use crate::postgres::{connection::Connection, position::Snapshot};
 
 const LOOKING: &str = "looking how far the log reaches";
@@ -58,18 +58,17 @@ impl Beside {
     /// # Errors
     /// As the server says.
     pub(super) async fn look(&self) -> Result<Look, StoreError> {
-        const SQL: &str = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, \
-            current_setting('synchronous_standby_names'), \
-            coalesce((SELECT concat_ws('.', p.oid, p.xmin, \
-                (SELECT string_agg(concat_ws('.', r.oid, r.xmin), ',' ORDER BY r.oid) \
-                    FROM pg_publication_rel AS r WHERE r.prpubid = p.oid), \
-                (SELECT string_agg(concat_ws('.', n.oid, n.xmin), ',' ORDER BY n.oid) \
-                    FROM pg_publication_namespace AS n WHERE n.pnpubid = p.oid)) \
-                FROM pg_publication AS p WHERE p.pubname = $1), '')";
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, \
+                 current_setting('synchronous_standby_names'), {}",
+                fingerprint("$1", "true")
+            )
+        });
         let client = self.connection.client().await?;
         let limit = client.limit();
         let statement = async {
-            let row = client.query_typed_one(SQL, &[(&self.publication, Type::TEXT)]).await?;
+            let row = client.query_typed_one(&SQL, &[(&self.publication, Type::TEXT)]).await?;
             let texts: [String; 2] = [row.try_get(0)?, row.try_get(1)?];
             Ok((texts, row.try_get(2)?, row.try_get(3)?))
         };

@@ -51,6 +51,19 @@ pub(in crate::postgres) fn sql_to_publish(name: &str, target: &Target) -> String
     )
 }
 
+/// An expression: another text whenever the publication that `name` gives was changed or made anew, as far as `relations`, a
+/// condition on `pg_publication_rel AS r`, go; '' if there is none.
+pub(super) fn fingerprint(name: &str, relations: &str) -> String {
+    format!(
+        "coalesce((SELECT concat_ws('.', p.oid, p.xmin, \
+            (SELECT string_agg(concat_ws('.', r.oid, r.xmin), ',' ORDER BY r.oid) \
+                FROM pg_publication_rel AS r WHERE r.prpubid = p.oid AND {relations}), \
+            (SELECT string_agg(concat_ws('.', n.oid, n.xmin), ',' ORDER BY n.oid) \
+                FROM pg_publication_namespace AS n WHERE n.pnpubid = p.oid)) \
+            FROM pg_publication AS p WHERE p.pubname = {name}), '')"
+    )
+}
+
 /// Publishes the entries, if publication `name` is not there yet.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! The slot that keeps the log for all routes, and whether it still does.
 
+use std::sync::LazyLock;
+
 use outbox::{ErrorKind, Position, StoreError, store::Registration};
 use tokio_postgres::types::{ToSql, Type};
 
@@ -9,6 +11,7 @@ use crate::postgres::{
     wal::{
         look::{read_lsn, read_snapshot},
         lsn::Lsn,
+        publication::fingerprint,
         replication::Replication,
         slot,
     },
@@ -116,24 +119,24 @@ impl Alone {
     /// # Errors
     /// [`ErrorKind::Invalid`] if the slot is another one's; otherwise as the server says.
     pub(super) async fn look(&self) -> Result<Look, StoreError> {
-        const SQL: &str = "SELECT s.plugin = 'pgoutput' AND s.database = current_database() AND NOT s.two_phase, \
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            let publication = fingerprint("$2", "r.prrelid = $3::text::regclass");
+            format!(
+                "SELECT s.plugin = 'pgoutput' AND s.database = current_database() AND NOT s.two_phase, \
             coalesce(s.wal_status = 'lost' OR s.restart_lsn IS NULL, true), s.confirmed_flush_lsn::text, \
             pg_wal_lsn_diff(pg_current_wal_insert_lsn(), s.restart_lsn)::bigint, \
             pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, \
             current_setting('synchronous_standby_names'), \
             pg_walfile_name(pg_current_wal_insert_lsn()), \
-            coalesce((SELECT concat_ws('.', p.oid, p.xmin, \
-                (SELECT concat_ws('.', r.oid, r.xmin) FROM pg_publication_rel AS r \
-                    WHERE r.prpubid = p.oid AND r.prrelid = $3::text::regclass), \
-                (SELECT string_agg(concat_ws('.', n.oid, n.xmin), ',' ORDER BY n.oid) \
-                    FROM pg_publication_namespace AS n WHERE n.pnpubid = p.oid)) \
-                FROM pg_publication AS p WHERE p.pubname = $2), '') \
-            FROM (SELECT) AS one LEFT JOIN pg_replication_slots AS s ON s.slot_name = $1";
+            {publication} \
+            FROM (SELECT) AS one LEFT JOIN pg_replication_slots AS s ON s.slot_name = $1"
+            )
+        });
         let params: [(&(dyn ToSql + Sync), Type); 3] =
             [(&self.slot, Type::TEXT), (&self.settings.publication, Type::TEXT), (&self.table, Type::TEXT)];
         let client = self.connection.client().await?;
         let limit = client.limit();
-        let row = limit.within(LOOKING, client.query_typed_one(SQL, &params)).await?;
+        let row = limit.within(LOOKING, client.query_typed_one(&SQL, &params)).await?;
         let of = |error| crate::postgres::failure::store_error(LOOKING)(error);
         let text = |column| row.try_get::<_, String>(column).map_err(of);
         if row.try_get::<_, Option<bool>>(0).map_err(of)? == Some(false) {

@@ -10,15 +10,13 @@ use outbox::{
 use super::place::Place;
 use crate::postgres::{
     position::Snapshot,
-    wal::{lsn::Lsn, rows::InLog},
+    wal::{
+        chain::{KEPT_BYTES, MOST_BYTES, MOST_RECORDS},
+        lsn::Lsn,
+        rows::InLog,
+        xid::whole,
+    },
 };
-
-/// How much is kept for who reads a little later: the next page of another route.
-const KEPT_BYTES: usize = 1 << 20;
-/// How much may wait to be read before the server has to.
-const MOST_BYTES: usize = 4 << 20;
-/// The same in records, which have a size of their own.
-const MOST_RECORDS: usize = 8_192;
 
 struct Buffered {
     place: Place,
@@ -85,18 +83,10 @@ impl Buffer {
         if self.expected.is_some_and(is_other) {
             return Err(Gone);
         }
-        let xid = self.whole(xid);
+        let xid = whole(xid, self.near);
         self.near = self.near.max(xid);
         self.open = Some(Open { commit, xid, rows: 0 });
         Ok(())
-    }
-
-    /// The number nearest to those that are given now whose lower half is `xid`.
-    fn whole(&self, xid: u32) -> u64 {
-        const HALF: u64 = 1 << 31;
-        let low = self.near.wrapping_sub(HALF);
-        // From 2^31 below to as many above there is exactly one.
-        low.wrapping_add(u64::from(xid).wrapping_sub(low) & u64::from(u32::MAX))
     }
 
     /// Another row of the transaction that is coming in: where it is, unless it was read before.

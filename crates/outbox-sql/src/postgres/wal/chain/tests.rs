@@ -117,15 +117,6 @@ fn what_waits_for_a_standby_is_not_given_out() {
 }
 
 #[test]
-fn transaction_numbers_go_on_where_their_lower_half_begins_again() {
-    let high = 5_u64 << 32;
-    assert_eq!(chain(high + 10, &[]).whole(11), high + 11);
-    assert_eq!(chain(high + 10, &[]).whole(u32::MAX), high - 1);
-    assert_eq!(chain(high - 10, &[]).whole(3), high + 3);
-    assert_eq!(chain(10, &[]).whole(11), 11);
-}
-
-#[test]
 fn a_chain_that_is_full_has_room_again_once_it_is_read_or_let_go_of() {
     let mut chain = chain(10, &[]);
     let mut base = end(&chain);
