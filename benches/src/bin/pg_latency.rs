@@ -1,6 +1,6 @@
 //! Commit to sink, in another process: at a thousand commits a second, and for the first after the relay had nothing to do.
 //!
-//! `benches/run-postgres pg_latency`
+//! `benches/run-postgres pg_latency`, or, as the bar has it, after an hour of nothing: `benches/run-postgres pg_latency 3600`
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark measures real time, and may fail")]
 
@@ -21,6 +21,8 @@ const SECONDS: u64 = 20;
 const WARMING_UP: u64 = 2_000;
 const IDLE: Duration = Duration::from_secs(10);
 const FIRSTS: u64 = 20;
+/// So many where each takes long.
+const FEW: u64 = 2;
 
 /// Writes at a steady rate from some clients; tells of each number when its commit returned.
 async fn write(database: &Database, first: u64, numbers: u64, committed: mpsc::UnboundedSender<(u64, u64)>) {
@@ -44,7 +46,7 @@ async fn write(database: &Database, first: u64, numbers: u64, committed: mpsc::U
     }
 }
 
-async fn measure(reads: Reads, bars: [Duration; 2]) {
+async fn measure(reads: Reads, bars: [Duration; 2], idle: Duration) {
     let database = Database::new(if reads == Reads::Poll { "bench_latency" } else { "bench_latency_wal" }).await;
     let mut relay = database.relay_process(reads);
     let mut lines = BufReader::new(relay.stdout.take().unwrap()).lines();
@@ -77,8 +79,9 @@ async fn measure(reads: Reads, bars: [Duration; 2]) {
     println!("commit to sink at 1,000/s, {reads:?}: p50 {half:?}, p99 {most:?}  bars {bars:?}  {verdict}");
 
     let mut firsts = Vec::new();
-    for first in 0..FIRSTS {
-        tokio::time::sleep(IDLE).await;
+    let times = if idle > IDLE { FEW } else { FIRSTS };
+    for first in 0..times {
+        tokio::time::sleep(idle).await;
         let (committed, mut commits) = mpsc::unbounded_channel();
         write(&database, 1_000_000 + first, 1, committed).await;
         let (_, at) = commits.recv().await.unwrap();
@@ -90,7 +93,7 @@ async fn measure(reads: Reads, bars: [Duration; 2]) {
     let (half, worst) = (benches::percentile(&firsts, 0.5), firsts.last().unwrap());
     let verdict = if *worst <= Duration::from_millis(100) { "met" } else { "MISSED" };
     println!(
-        "the first after {IDLE:?} of nothing, {reads:?}: p50 {half:?}, worst of {FIRSTS} {worst:?}  bar 100 ms  {verdict}"
+        "the first after {idle:?} of nothing, {reads:?}: p50 {half:?}, worst of {times} {worst:?}  bar 100 ms  {verdict}"
     );
     drop(relay);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -100,6 +103,7 @@ async fn measure(reads: Reads, bars: [Duration; 2]) {
 #[tokio::main]
 async fn main() {
     be_relay_if_asked(Arc::new(StopWatch)).await;
-    measure(Reads::Wal, [Duration::from_millis(2), Duration::from_millis(15)]).await;
-    measure(Reads::Poll, [Duration::from_millis(5), Duration::from_millis(25)]).await;
+    let idle = std::env::args().nth(1).map_or(IDLE, |seconds| Duration::from_secs(seconds.parse().unwrap()));
+    measure(Reads::Wal, [Duration::from_millis(2), Duration::from_millis(15)], idle).await;
+    measure(Reads::Poll, [Duration::from_millis(5), Duration::from_millis(25)], idle).await;
 }
