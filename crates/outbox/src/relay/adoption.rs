@@ -126,7 +126,7 @@ pub async fn refused(
     Ok(refused)
 }
 
-/// Puts the [`refused`] checkpoints anew.
+/// Puts the [`refused`] checkpoints anew. A replay that was to go to such a place ends, for nobody can tell where that is now.
 ///
 /// # Errors
 /// As the stores gave them.
@@ -136,6 +136,15 @@ pub async fn anchor(
     bookkeeping: &dyn Operator,
 ) -> Result<(), StoreError> {
     let refused = refused(source, store, bookkeeping).await?;
+    for replay in bookkeeping.replays().await? {
+        let mut is_cut_off = false;
+        for (_, end) in &replay.ends {
+            is_cut_off |= store.is_refused(end).await?;
+        }
+        if is_cut_off && !replay.finished {
+            bookkeeping.put_replay(&Replay { finished: true, ..replay }).await?;
+        }
+    }
     let partitions: BTreeSet<_> = refused.iter().map(|(_, checkpoint)| checkpoint.partition.clone()).collect();
     for partition in partitions {
         let witnesses = bookkeeping.witnesses(&partition).await?;

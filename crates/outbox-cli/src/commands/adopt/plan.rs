@@ -46,7 +46,7 @@ pub(super) fn plan(config: &Config, findings: &Findings, args: &Args, missing: b
     if findings.refused > 0 {
         report.actions.push(
             "let these routes go on by the rows: from where they stood; but where numbers of transactions are missing, from \
-             the first row that was not read, some of what follows again, under a raised incarnation"
+             the first row that was not read, some of what follows again, under a raised incarnation; and end replays that were to go further"
                 .to_owned(),
         );
     }
