@@ -149,7 +149,7 @@ async fn what_is_there_is_published(settings: &str, read: &str) -> usize {
     let ran = place.run(&["init"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     let load = Load::begin(&server.url);
-    let goes_on = async |what| {
+    let goes_on = async |what: &str| {
         let before = published(&place).len();
         until(what, async || published(&place).len() >= before + BETWEEN).await;
     };
