@@ -40,7 +40,9 @@ pub(super) async fn gather(
     if restored && losses.is_empty() {
         losses = unseen_losses(stores, report).await?;
     }
-    let refused = refused(stores, report).await?;
+    // An older copy says it all: what is set back to the last agreement is refused no more.
+    let is_lost = losses.iter().any(|loss| loss.lost.is_some());
+    let refused = if is_lost { 0 } else { refused(stores, report).await? };
     let disown = foreign || restored;
     if !disown && losses.is_empty() && refused == 0 && !missing {
         report.found.push("database and bookkeeping belong together and agree on history".to_owned());
