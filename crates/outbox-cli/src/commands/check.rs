@@ -2,26 +2,25 @@
 
 use std::sync::Arc;
 
-use outbox::{
-    Clock as _, Start, System,
-    relay::adoption,
-    sinks::FileSink,
-    store::{Registration, StoreIdentity},
-};
-use serde::Serialize;
+use outbox::{relay::adoption, sinks::FileSink, store::StoreIdentity};
 
 use crate::{
     cli::Global,
-    commands::{endpoint::cannot_listen, route::start_text, standing},
+    commands::endpoint::cannot_listen,
     config::{Config, DatabaseConfig, LogFormat, RouteConfig, SinkConfig},
     exit::{Exit, Failure, Outcome},
     logs,
-    output::{Output, WIDTH, age, counted, plain, since, wrapped},
+    output::{Output, counted, plain},
     wiring::{self, Stores},
 };
 
+mod findings;
 #[cfg(feature = "aws")]
 mod mappings;
+mod routes;
+
+use findings::{Findings, report};
+use routes::{unconfigured, would_do};
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -31,60 +30,11 @@ pub(crate) struct Args {
     offline: bool,
 }
 
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Level {
-    Ok,
-    Note,
-    Problem,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-struct Finding {
-    subject: String,
-    level: Level,
-    text: String,
-    help: Option<String>,
-}
-
-/// All of them, and how the command ends.
-struct Findings {
-    list: Vec<Finding>,
-    exit: Exit,
-}
-
-impl Findings {
-    fn add(&mut self, level: Level, subject: impl Into<String>, text: impl Into<String>, help: Option<&str>) {
-        if level == Level::Problem && self.exit == Exit::Ok {
-            self.exit = Exit::Failed;
-        }
-        self.list.push(Finding { subject: subject.into(), level, text: text.into(), help: help.map(str::to_owned) });
-    }
-
-    fn ok(&mut self, subject: impl Into<String>, text: impl Into<String>) {
-        self.add(Level::Ok, subject, text, None);
-    }
-
-    fn note(&mut self, subject: impl Into<String>, text: impl Into<String>, help: Option<&str>) {
-        self.add(Level::Note, subject, text, help);
-    }
-
-    fn failure(&mut self, subject: impl Into<String>, failure: &Failure) {
-        self.add(Level::Problem, subject, failure.message(), failure.remedy());
-        // What needs an operator's decision outweighs what does not.
-        if failure.code() == Exit::Adopt {
-            self.exit = Exit::Adopt;
-        }
-    }
-}
-
 /// Checks everything and reports all of it at once.
 pub(crate) async fn run(global: &Global, out: Output, args: &Args) -> Outcome {
     let config = Config::load(&global.config)?;
     logs::start(global.log.unwrap_or(LogFormat::Text), global.verbose);
-    let mut findings = Findings { list: Vec::new(), exit: Exit::Ok };
+    let mut findings = Findings::none();
     findings.ok(
         "configuration",
         format!("{}, {}", config.file.display(), counted(config.routes.len() as u64, "route", "routes")),
@@ -125,7 +75,7 @@ pub(crate) async fn run(global: &Global, out: Output, args: &Args) -> Outcome {
         findings.failure("routes", &failure);
     }
     report(out, &findings);
-    Ok(findings.exit)
+    Ok(findings.exit())
 }
 
 /// Opens both files, without making either.
@@ -249,9 +199,8 @@ async fn belonging(stores: &Stores, identity: &StoreIdentity, lease: &str) -> Re
         ));
     }
     let losses = adoption::losses(&*stores.source, &*stores.business, &*stores.bookkeeping).await?;
-    match losses.first().and_then(|loss| loss.lost.as_ref()) {
-        Some(lost) => return adopt(format!("the database is an older copy: what was read at {lost} is not in it")),
-        None => {}
+    if let Some(lost) = losses.first().and_then(|loss| loss.lost.as_ref()) {
+        return adopt(format!("the database is an older copy: what was read at {lost} is not in it"));
     }
     let refused = adoption::refused(&*stores.source, &*stores.business, &*stores.bookkeeping).await?;
     match refused.first() {
@@ -326,130 +275,4 @@ async fn reach_one(route: &RouteConfig) -> Result<&'static str, Failure> {
     let sink = wiring::sink(route).await?;
     sink.check().await.map_err(|error| Failure::new(error.to_string()).because(&error))?;
     Ok("reached")
-}
-
-async fn would_do(
-    config: &Config,
-    stores: &Stores,
-    route: &RouteConfig,
-    subject: &str,
-    findings: &mut Findings,
-) -> Result<(), Failure> {
-    let now = System.wall();
-    let registrations = stores.business.routes().await?;
-    let name = &route.settings.name;
-    let found: Option<&Registration> = registrations.iter().find(|registration| registration.route == *name);
-    match config.forwarders.get(name.as_str()) {
-        Some(function) => is_handed(route, function, subject, findings),
-        None => {
-            let registration = found.cloned().unwrap_or_else(|| standing::would_be(route, now));
-            would_publish(stores, &registration, found.is_some(), subject, findings).await?;
-        }
-    }
-    let whole = route.settings.filter.keeps_keys_whole();
-    match (whole, found.map(|registration| registration.gapless)) {
-        // That has been said of the mapping.
-        _ if config.store.database.is_mapped() => {}
-        (true, None | Some(true)) => findings.ok(subject, "gapless: consumers can count on every event of a key"),
-        (true, Some(false)) => {
-            let help = "consumers in mode `in_order` refuse it; give the route a new name to begin anew";
-            findings.note(subject, "not gapless, for it once was not", Some(help));
-        }
-        (false, _) => {
-            let help = "consumers in mode `in_order` refuse it; filter by key only, or let them use `once` or `latest`";
-            findings.note(subject, "not gapless, for it filters by type or attributes", Some(help));
-        }
-    }
-    if let Some(found) = found.filter(|found| found.filter != route.settings.filter) {
-        let was = serde_json::to_string(&found.filter).unwrap_or_default();
-        let help = "it takes effect where the route stands; what was filtered out before stays so";
-        findings.note(subject, format!("its filter changes; it was {}", plain(&was)), Some(help));
-    }
-    Ok(())
-}
-
-/// Says how far a relay is, and what it would begin with.
-async fn would_publish(
-    stores: &Stores,
-    registration: &Registration,
-    is_registered: bool,
-    subject: &str,
-    findings: &mut Findings,
-) -> Result<(), Failure> {
-    let now = System.wall();
-    let standing::Behind { standings, mut backlog, forgotten } = standing::behind(stores, registration).await?;
-    if let Some(said) = forgotten {
-        let in_table = standing::in_table(stores, registration).await?;
-        backlog.entries = backlog.entries.max(in_table.unwrap_or(0));
-        findings.note(subject, said, Some("a relay reads the table again, and says so; there is nothing to do"));
-    }
-    let oldest = backlog.oldest.map_or_else(String::new, |time| format!(", the oldest {} old", age(since(time, now))));
-    let entries = counted(backlog.entries, "entry", "entries");
-    let text = if is_registered && !standings.iter().any(|standing| standing.stored) {
-        format!("has published nothing yet: would begin with {entries}{oldest}")
-    } else if is_registered {
-        format!("would go on with {entries}{oldest}")
-    } else {
-        let from = match registration.start {
-            Start::Beginning => "the beginning".to_owned(),
-            other => start_text(other),
-        };
-        format!("new: would start at {from}, with {entries}{oldest}")
-    };
-    findings.ok(subject, text);
-    Ok(())
-}
-
-/// Says what a function publishes: how much lies in the stream before it nobody can count.
-fn is_handed(route: &RouteConfig, function: &str, subject: &str, findings: &mut Findings) {
-    findings.ok(subject, format!("published by function {}: all that its mapping hands in", plain(function)));
-    if !matches!(route.settings.start, Start::Beginning) {
-        let text = format!("`start` is {}, and leaves out nothing of the stream", start_text(route.settings.start));
-        let help = "a function publishes all that it is handed: `start` says from when on what the stream has forgotten is an alarm";
-        findings.note(subject, text, Some(help));
-    }
-}
-
-/// Routes that retention waits for in vain.
-async fn unconfigured(config: &Config, stores: &Stores, findings: &mut Findings) -> Result<(), Failure> {
-    for registration in stores.business.routes().await? {
-        if config.route(registration.route.as_str()).is_none() {
-            let help = "`outbox route rename` if it was renamed, `outbox route retire` if it is gone";
-            let text = "registered, but no longer configured: retention waits for it";
-            findings.add(Level::Problem, format!("route {}", registration.route), text, Some(help));
-        }
-    }
-    Ok(())
-}
-
-fn report(out: Output, findings: &Findings) {
-    let problems = findings.list.iter().filter(|finding| finding.level == Level::Problem).count();
-    if out.json {
-        out.value(&serde_json::json!({ "ok": findings.exit == Exit::Ok, "findings": findings.list }));
-        return;
-    }
-    let paint = out.paint;
-    let longest = findings.list.iter().map(|finding| plain(&finding.subject).chars().count()).max().unwrap_or(0);
-    let margin = longest.min(28) + 7;
-    let width = WIDTH.saturating_sub(margin);
-    let mut last = "";
-    for finding in &findings.list {
-        let mark = match finding.level {
-            Level::Ok => paint.good("ok  "),
-            Level::Note => paint.warn("note"),
-            Level::Problem => paint.bad("FAIL"),
-        };
-        let subject = if finding.subject == last { "" } else { &finding.subject };
-        let mut lines = wrapped(&finding.text, width).into_iter();
-        out.line(format!("{mark}  {:<1$} {2}", plain(subject), margin - 7, lines.next().unwrap_or_default()));
-        lines.for_each(|line| out.line(format!("{:margin$}{line}", "")));
-        for line in finding.help.iter().flat_map(|help| wrapped(&format!("help: {help}"), width)) {
-            out.line(format!("{:margin$}{}", "", paint.faint(&line)));
-        }
-        last = &finding.subject;
-    }
-    out.line(match problems {
-        0 => paint.good("\nall is well"),
-        problems => paint.bad(&format!("\n{} to mend", counted(problems as u64, "problem", "problems"))),
-    });
 }

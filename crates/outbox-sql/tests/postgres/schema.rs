@@ -38,7 +38,8 @@ async fn making_it_again_waits_for_no_writer_and_holds_none_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn making_it_again_waits_for_what_a_relay_does_to_the_leaves() {
     let fixture = Fixture::new().await;
-    fixture.sql("BEGIN; SELECT outbox.drop_leaf()").await;
+    let relay = fixture.database.session().await;
+    relay.batch_execute("BEGIN; SELECT outbox.drop_leaf()").await.unwrap();
     let mut initialising = fixture.database.session().await;
     let initialising =
         tokio::spawn(async move { init(&mut initialising, &InitOptions::new("/orders")).await.map(drop) });
@@ -46,7 +47,7 @@ async fn making_it_again_waits_for_what_a_relay_does_to_the_leaves() {
     let printed = fixture.database.session().await;
     let printed = tokio::spawn(async move { printed.batch_execute(&schema::sql()).await });
     fixture.until_waiting(2).await;
-    fixture.sql("COMMIT").await;
+    relay.batch_execute("COMMIT").await.unwrap();
     initialising.await.unwrap().unwrap();
     printed.await.unwrap().unwrap();
 }

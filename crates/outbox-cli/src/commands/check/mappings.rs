@@ -7,7 +7,7 @@ use outbox_aws::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Findings, Level};
+use super::findings::{Findings, Level};
 use crate::{
     config::{Config, DatabaseConfig, DynamoConfig, RouteConfig, SinkConfig},
     exit::Failure,

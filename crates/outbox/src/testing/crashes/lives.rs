@@ -1,7 +1,7 @@
 //! One relay after the other, each killed where the run says.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     future::Future,
     pin::Pin,
     time::Duration,
@@ -34,8 +34,8 @@ pub(super) struct Killed {
     pub(super) step: Step,
     /// How many events had arrived.
     pub(super) arrivals: usize,
-    /// What must not arrive again by the route, and by the replay.
-    pub(super) settled: [BTreeSet<String>; 2],
+    /// How often each event may arrive again for this kill, by the route and by the replay.
+    pub(super) unsettled: [BTreeMap<String, usize>; 2],
 }
 
 type Script<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
@@ -165,8 +165,8 @@ impl<'a> Lives<'a> {
 
     async fn note_kill(&mut self, step: Step) -> Result<(), StoreError> {
         let world = self.world;
-        let settled = [world.settled(&world.route).await?, world.settled(&world.replay).await?];
-        self.kills.push(Killed { step, arrivals: world.target.arrivals().len(), settled });
+        let unsettled = [world.unsettled(&world.route).await?, world.unsettled(&world.replay).await?];
+        self.kills.push(Killed { step, arrivals: world.target.arrivals().len(), unsettled });
         Ok(())
     }
 }

@@ -127,8 +127,12 @@ async fn go_on(world: &World) -> Result<(), String> {
 /// Another relay finishes what the one before was stopped in.
 async fn finish_replay(world: &World) -> Result<(), String> {
     world.target.answer(LAST_REPLAYED, []);
-    let finished = async || Ok(world.books.replays().await?.iter().any(|replay| replay.finished));
-    world.until("the replay is finished", finished).await
+    // It is once all of its range was read: what is kept of it goes out later.
+    let finished = async || {
+        let is_read = world.books.replays().await?.iter().any(|replay| replay.finished);
+        Ok(is_read && world.books.kept_counts(&world.replay).await? == KeptCounts::default())
+    };
+    world.until("the replay is finished, and nothing of it is kept", finished).await
 }
 
 /// A throttle for as long as the scenario likes.

@@ -20,9 +20,9 @@ pub(super) struct Duplicate {
     arrival: Arrival,
     /// The last kill before this arrival.
     kill: Option<usize>,
-    /// Whether it was repeated no more often than kills before had found it unsettled. Not necessarily between the two
+    /// Whether it was repeated no more often than kills before had left it unsettled. Not necessarily between the two
     /// arrivals: what a kill left both kept and before the checkpoint comes from the keeper, and once it is settled
-    /// there, from the pipeline, too.
+    /// there, from the pipeline, too, so that it may have arrived three times for one kill.
     excused: bool,
 }
 
@@ -90,7 +90,9 @@ pub(super) fn duplicates(world: &World, kills: &[Killed]) -> Vec<Duplicate> {
             continue;
         }
         let before = || kills.iter().take_while(|kill| kill.arrivals <= index);
-        let unsettled = before().filter(|kill| !kill.settled[usize::from(name.0)].contains(&name.1)).count();
+        // What was just being committed lay before every checkpoint.
+        let left = |kill: &Killed| kill.unsettled[usize::from(name.0)].get(&name.1).copied().unwrap_or(1);
+        let unsettled = before().map(left).sum();
         let (kill, excused) = (before().count().checked_sub(1), repeated <= unsettled);
         duplicates.push(Duplicate { arrival, kill, excused });
     }

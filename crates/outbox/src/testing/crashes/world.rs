@@ -1,7 +1,7 @@
 //! What outlives every relay: the stores, the target, and what was committed.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -144,19 +144,21 @@ impl World {
         Ok(stored.into_iter().find(|stored| stored.partition == self.partition).map(|stored| stored.position))
     }
 
-    /// The ids of events that a relay that starts now must not publish to `route`: those that are behind the stored
-    /// checkpoint and not kept.
-    pub(super) async fn settled(&self, route: &RouteName) -> Result<BTreeSet<String>, StoreError> {
-        let Some(stored) = self.checkpoint(route).await? else { return Ok(BTreeSet::new()) };
-        let committed = self.committed().into_iter();
-        let behind = committed.filter(|event| self.source.order(&event.position, &stored).is_le());
-        let mut settled: BTreeSet<String> = behind.map(|event| event.id).collect();
+    /// How often a relay that starts now may publish each event to `route`: once from what is kept, and once where it
+    /// lies not behind the stored checkpoint.
+    pub(super) async fn unsettled(&self, route: &RouteName) -> Result<BTreeMap<String, usize>, StoreError> {
+        let stored = self.checkpoint(route).await?;
+        let is_behind = |event: &Committed| {
+            stored.as_ref().is_some_and(|stored| self.source.order(&event.position, stored).is_le())
+        };
+        let mut unsettled: BTreeMap<String, usize> =
+            self.committed().into_iter().map(|event| (event.id.clone(), usize::from(!is_behind(&event)))).collect();
         for trouble in self.books.troubles(route, None, 1000).await? {
             for kept in self.books.kept(route, &trouble.lane, 1000).await? {
-                settled.remove(kept.content.id());
+                *unsettled.entry(kept.content.id().to_owned()).or_default() += 1;
             }
         }
-        Ok(settled)
+        Ok(unsettled)
     }
 
     /// Waits until `is_so`.
