@@ -28,8 +28,14 @@ pub fn all(folder: &Path) -> Result<Vec<Bug>, String> {
     let listed = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut paths: Vec<PathBuf> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.retain(|path| path.extension().is_some_and(|ending| ending == "patch"));
-    paths.sort();
+    paths.sort_by_key(|path| (number(path), path.clone()));
     paths.into_iter().map(Bug::read).collect()
+}
+
+/// The number that its name begins with.
+fn number(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?;
+    name.split_once('-')?.0.parse().ok()
 }
 
 impl Bug {

@@ -13,14 +13,14 @@ use crate::{
     reader::{PLENTY, Reader, partition},
 };
 
-async fn write(client: &tokio_postgres::Client, keys: &[&str]) {
+pub(crate) async fn write(client: &tokio_postgres::Client, keys: &[&str]) {
     for key in keys {
         client.batch_execute(&format!("SELECT outbox.write('{key}', 't')")).await.unwrap();
     }
 }
 
 /// The kind of the error that reading ends with, once a connection is there.
-async fn ends_with(reader: &Reader) -> ErrorKind {
+pub(crate) async fn ends_with(reader: &Reader<impl Source>) -> ErrorKind {
     for _ in 0..100 {
         match reader.store.read(&partition(), &reader.position, PLENTY).await {
             Ok(page) => panic!("it went on: {page:?}"),
@@ -89,7 +89,7 @@ async fn after_an_adoption_everything_that_was_written_since_is_read() {
     assert_eq!(after.came(), ["a@2.2.0", "d@2.1.0", "late@2.1.0"], "nothing is swallowed, and nothing comes twice");
 }
 
-async fn caught_up(cluster: &Cluster, standby: &Standby) {
+pub(crate) async fn caught_up(cluster: &Cluster, standby: &Standby) {
     let written: String =
         cluster.session().await.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await.unwrap().get(0);
     let standby = standby.session().await;

@@ -15,6 +15,7 @@ mod opening;
 mod plans;
 #[path = "../postgres_bookkeeping/pooler.rs"]
 mod pooler;
+mod promoted;
 #[allow(dead_code, reason = "other tests need more of it")]
 #[path = "../postgres_bookkeeping/proxy.rs"]
 mod proxy;

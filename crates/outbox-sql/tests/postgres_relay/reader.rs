@@ -13,8 +13,8 @@ pub(crate) const PLENTY: Limit = Limit { events: 1_000, bytes: 16 << 20 };
 /// How long anything may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-pub(crate) struct Reader {
-    pub(crate) store: PostgresStore,
+pub(crate) struct Reader<S = PostgresStore> {
+    pub(crate) store: S,
     pub(crate) position: Position,
     pub(crate) records: Vec<std::sync::Arc<Record>>,
 }
@@ -35,13 +35,13 @@ pub(crate) fn registration(start: Start) -> Registration {
     }
 }
 
-impl Reader {
+impl<S: Source> Reader<S> {
     /// From the beginning.
-    pub(crate) async fn new(store: PostgresStore) -> Self {
+    pub(crate) async fn new(store: S) -> Self {
         Self::starting(store, Start::Beginning).await
     }
 
-    pub(crate) async fn starting(store: PostgresStore, start: Start) -> Self {
+    pub(crate) async fn starting(store: S, start: Start) -> Self {
         let position = store.start(&partition(), &registration(start)).await.unwrap();
         Self { store, position, records: Vec::new() }
     }

@@ -598,6 +598,20 @@ fn with_continue_a_dead_letter_holds_nothing_back() {
 }
 
 #[test]
+fn with_continue_an_event_that_is_tried_again_holds_its_key_back() {
+    let retry = RetryPolicy { after_dead_letter: AfterDeadLetter::Continue, quick_attempts: 2, ..settings().retry };
+    let mut rig = rig(Settings { retry, ..settings() });
+    rig.read([event("a", 1), event("a", 2)]);
+    rig.answer([refused(false), Outcome::Throttled { after: None }]);
+    rig.wait(settings().retry.max_delay);
+    assert_eq!(rig.calls[0].1[0], "a@1.1.0");
+    rig.answer([refused(false), Outcome::Throttled { after: None }]);
+    rig.wait(settings().retry.max_delay);
+    assert_eq!(rig.keeps[0].1, Lane::Key(Key::new("a").unwrap()), "it waits for its next attempt, and its key for it");
+    assert!(rig.calls.is_empty(), "{:?}", rig.calls);
+}
+
+#[test]
 fn after_the_lease_is_lost_nothing_is_done() {
     let mut rig = rig(settings());
     rig.read([event("a", 1)]);

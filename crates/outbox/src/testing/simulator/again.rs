@@ -2,7 +2,7 @@
 //!
 //! A call is cut off, or its answer is lost: its events. A relay takes the source over: what
 //! had arrived by then and was not yet behind a stored checkpoint, or was kept still. A relay that stopped in order and
-//! had nothing left to send leaves nothing of that.
+//! had nothing left to send leaves nothing of that; nor does a checkpoint of what is before it and not kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,6 +62,21 @@ impl World {
         }
     }
 
+    /// Whether something excuses that the event comes again.
+    pub(super) fn may_come_again(&self, route: usize, number: usize) -> bool {
+        self.state().excuses.times[route].get(&number).is_some_and(|&times| times > 0)
+    }
+
+    /// The event is stored as done: nothing that happened before excuses that it comes again. Where a record comes twice, or
+    /// the table is read again, that is not told by one of them.
+    pub(super) fn comes_no_more(&self, route: usize, number: usize) {
+        let mut state = self.state();
+        let comes_once = matches!(self.scene.source, SourceScene::Table | SourceScene::Late);
+        if comes_once && !state.truth.reads_again() {
+            state.excuses.times[route].remove(&number);
+        }
+    }
+
     /// Everything may come again on every route, whether it has arrived by now or not: the table is read again, and the
     /// stream behind it within the slack.
     pub(super) fn excuse_all(&self) {
@@ -101,9 +116,7 @@ impl World {
             }
             let unsettled = self.unsettled(route).read;
             // Of a call that nobody answered it does not know that there is nothing left to send.
-            let is_open =
-                |number: &usize| self.state().excuses.times[route].get(number).is_some_and(|&times| times > 0);
-            if unsettled.iter().any(is_open) {
+            if unsettled.iter().any(|&number| self.may_come_again(route, number)) {
                 continue;
             }
             let unsettled = unsettled.len();

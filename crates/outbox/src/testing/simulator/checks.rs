@@ -66,8 +66,8 @@ fn only_a_silent_owner_is_replaced(world: &World) {
     }
 }
 
-/// Nothing is given up on that the target said nothing against: not for an outage, and not for a failure of which nobody
-/// knows whose it is, unless that has lasted.
+/// Nothing is given up on but what the target refused for good, or as often as the route tries, or what failed for long
+/// though nobody knows whose fault that is: not for an outage. From then on a route that goes on need not wait for it.
 fn dead_letters_have_a_reason(world: &World) {
     let now = world.now();
     for (route, name) in world.routes.iter().enumerate() {
@@ -75,13 +75,16 @@ fn dead_letters_have_a_reason(world: &World) {
             let (id, number) = (letter.kept.content.id(), letter.kept.id);
             let mut state = world.state();
             let truth = &mut state.truth;
+            if let Some(number) = truth.find(id) {
+                truth.routes[route].is_dead(number);
+            }
             if truth.routes[route].judged.get(&number) == Some(&letter.front) {
                 continue;
             }
             let own = &truth.routes[route];
             let is_condemned = |number: usize| {
                 let doubted = own.doubted.get(&number).is_some_and(|since| now.since(*since) >= DOUBT);
-                own.refused.contains(&number) || doubted || truth.events[number].event.is_none()
+                own.is_condemned(number) || doubted || truth.events[number].event.is_none()
             };
             let has_a_reason = truth.find(id).is_none_or(is_condemned);
             truth.routes[route].judged.insert(number, letter.front.clone());
@@ -127,18 +130,24 @@ fn checkpoints_pass_nothing(world: &World) {
         for checkpoint in at_once(world.books.checkpoints(name)) {
             let passed = newly_passed(world, route, &checkpoint.partition, &checkpoint.position);
             for (number, lane) in passed {
-                if !is_kept(world, route, number, &lane) {
-                    let id = world.state().truth.events[number].id.clone();
-                    let at = &checkpoint.position;
-                    let what = format!("route `{name}`: checkpoint {at} is past {id}, neither delivered nor kept");
-                    world.breach(Rule::NothingLost, what);
+                let is_done = world.state().truth.routes[route].is_done(number);
+                if is_done && !world.may_come_again(route, number) || is_kept(world, route, number, &lane) {
+                    continue;
                 }
+                if is_done {
+                    world.comes_no_more(route, number);
+                    continue;
+                }
+                let id = world.state().truth.events[number].id.clone();
+                let at = &checkpoint.position;
+                let what = format!("route `{name}`: checkpoint {at} is past {id}, neither delivered nor kept");
+                world.breach(Rule::NothingLost, what);
             }
         }
     }
 }
 
-/// Events before the checkpoint that were not yet seen to be, and that are not done.
+/// Events before the checkpoint that were not yet seen to be.
 fn newly_passed(
     world: &World,
     route: usize,
@@ -155,14 +164,14 @@ fn newly_passed(
     let to = from + records.len();
     let own = &truth.routes[route];
     let numbers = records.iter().flat_map(|record| ids(record)).filter_map(|(id, lane)| Some((truth.find(&id)?, lane)));
-    let open = numbers
+    let passed = numbers
         .filter(|(number, _)| {
             let known = &truth.events[*number];
-            own.takes(known) && !own.is_done(*number) && !known.lost
+            own.takes(known) && !known.lost
         })
         .collect();
     truth.routes[route].checked.insert(partition.clone(), to);
-    open
+    passed
 }
 
 pub(super) fn ids(record: &Record) -> Vec<(String, Lane)> {

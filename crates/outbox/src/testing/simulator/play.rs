@@ -205,11 +205,7 @@ async fn happen(world: &Arc<World>, workers: &Workers, number: usize, what: &Wha
 }
 
 fn unwanted(world: &World, route: usize, nth: usize, how: Unwanted) {
-    let mut state = world.state();
-    state.targets[route].unwanted.push((nth, how));
-    if state.truth.routes[route].goes_on() {
-        state.truth.routes[route].passed_over.insert(nth);
-    }
+    world.state().targets[route].unwanted.push((nth, how));
 }
 
 /// No fault strikes any more, and people mend what is theirs to mend: everything has to come right.

@@ -9,16 +9,19 @@ use super::{
     process::Around,
     rule::Rule,
     worker::LEASE,
+    world::World,
 };
 use crate::{
-    bookkeeping::{Bookkeeping as _, Lease},
-    error::ErrorKind,
+    bookkeeping::{Bookkeeping as _, Keep, Lane, Lease, Settlement},
+    error::{ErrorKind, StoreError},
+    source::PartitionId,
     testing::Io,
 };
 
 /// A write that is on its way.
 pub(super) struct Stale {
     around: Around,
+    io: Io,
     /// Under which it was sent.
     lease: Option<Lease>,
 }
@@ -26,12 +29,14 @@ pub(super) struct Stale {
 impl Stale {
     /// `None` if `io` is no write that is done under a lease, or the relay has none.
     pub(super) fn of(around: &Around, io: Io) -> Option<Self> {
-        if !matches!(io, Io::Renew | Io::Checkpoint | Io::Keep | Io::Settle) || !around.is_owner() {
+        let is_leased =
+            matches!(io, Io::Renew | Io::Checkpoint | Io::Keep | Io::Settle | Io::ForgetTombstones | Io::NoteClaims);
+        if !is_leased || !around.is_owner() {
             return None;
         }
         let lease = at_once(around.world.books.lease(LEASE));
         let lease = Lease { name: LEASE.to_owned(), epoch: lease.epoch };
-        Some(Self { around: around.clone(), lease: Some(lease) })
+        Some(Self { around: around.clone(), io, lease: Some(lease) })
     }
 
     /// It got there, or came back.
@@ -43,28 +48,51 @@ impl Stale {
 impl Drop for Stale {
     fn drop(&mut self) {
         let Some(lease) = self.lease.take() else { return };
-        let around = self.around.clone();
-        self.around.lands_later(move || around.land(&lease));
+        let (around, io) = (self.around.clone(), self.io);
+        self.around.lands_later(move || around.land(io, &lease));
     }
 }
 
 impl Around {
-    /// A renewal stands for the write, whichever it was: it needs the lease as all of them do, and says nothing else.
-    fn land(&self, lease: &Lease) {
+    fn land(&self, io: Io, lease: &Lease) {
         let world = &self.world;
-        world.note(|| format!("{}: a write lands that it no longer waits for", self.life.name));
+        world.note(|| format!("{}: {io:?} lands that it no longer waits for", self.life.name));
         let now = at_once(world.books.lease(LEASE));
         let is_over = now.epoch != lease.epoch || now.released;
-        match world.books.renew(lease).now_or_never() {
+        match world.write_nothing(io, lease).now_or_never() {
             Some(Ok(())) if is_over => {
-                world.breach(
-                    Rule::Bounded,
-                    format!("a write of epoch {} was taken in epoch {}", lease.epoch, now.epoch),
-                );
+                let (of, at) = (lease.epoch, now.epoch);
+                world.breach(Rule::Bounded, format!("{io:?} of epoch {of} was taken in epoch {at}"));
             }
-            Some(Ok(())) => checks::after(world, Io::Renew),
+            Some(Ok(())) => checks::after(world, io),
             Some(Err(error)) if error.kind() == ErrorKind::Fenced => world.state().strikes(Fault::Fenced),
-            answer => world.breach(Rule::Bounded, format!("a write that came late was answered {answer:?}")),
+            answer => world.breach(Rule::Bounded, format!("{io:?} that came late was answered {answer:?}")),
+        }
+    }
+}
+
+impl World {
+    /// The same write under the same lease, of what changes nothing: it says whether it would have been taken.
+    async fn write_nothing(&self, io: Io, lease: &Lease) -> Result<(), StoreError> {
+        let (books, route) = (&self.books, &self.routes[0]);
+        let (partition, lane) = (PartitionId::new("none"), Lane::Event("none".into()));
+        match io {
+            Io::Checkpoint => match books.checkpoints(route).await?.first() {
+                Some(stored) => books.checkpoint(lease, route, stored, None).await,
+                None => books.renew(lease).await,
+            },
+            Io::Keep => {
+                let keep = Keep { lane, front: None, events: Vec::new() };
+                books.keep(lease, route, &partition, &keep).await.map(drop)
+            }
+            Io::Settle => {
+                let (remove, apart, discarded, front) = (Vec::new(), None, false, None);
+                let settlement = Settlement { lane, generation: 0, remove, apart, discarded, front };
+                books.settle(lease, route, &settlement).await.map(drop)
+            }
+            Io::ForgetTombstones => books.forget_tombstones(lease, route, &[]).await,
+            Io::NoteClaims => books.note_claims(lease, &books.claims(LEASE).await?).await,
+            _ => books.renew(lease).await,
         }
     }
 }

@@ -108,9 +108,12 @@ impl Target {
                 _ => None,
             })
         });
-        // It alone is to blame, and the target says that something in the call is.
-        if let Some((number, sink::Fault::Event)) = found {
-            state.truth.routes[self.route].refused.insert(number);
+        // Alone in a call, it is to blame.
+        if let Some((number, sink::Fault::Event)) = found
+            && batch.events.len() == 1
+            && batch.replay.is_none()
+        {
+            state.truth.routes[self.route].refuses(number, true);
         }
         if found.is_some() {
             state.strikes(Fault::Bomb);
@@ -127,7 +130,7 @@ impl Target {
                 held.insert(lane);
                 return Outcome::Throttled { after: None };
             }
-            if let Some(refusal) = self.refusal(event) {
+            if let Some(refusal) = self.refusal(event, batch) {
                 held.insert(lane);
                 return refusal;
             }
@@ -137,7 +140,7 @@ impl Target {
         outcomes.collect()
     }
 
-    fn refusal(&self, event: &Event) -> Option<Outcome> {
+    fn refusal(&self, event: &Event, batch: &Batch) -> Option<Outcome> {
         let mut state = self.world().state();
         let number = state.truth.find(event.id())?;
         if event.kind() == crate::event::SKIPPED {
@@ -156,7 +159,9 @@ impl Target {
                 return Some(Outcome::Failed { reason: "simulated: something went wrong".to_owned() });
             }
         };
-        state.truth.routes[self.route].refused.insert(number);
+        if batch.replay.is_none() {
+            state.truth.routes[self.route].refuses(number, permanent);
+        }
         state.strikes(if permanent { Fault::RefusedForGood } else { Fault::Refused });
         Some(Outcome::Refused { permanent, reason: "simulated: not wanted".to_owned() })
     }
@@ -289,18 +294,20 @@ impl Sink for Target {
         let mut call = self.begin(batch);
         checks::window_is_bounded(self.world(), self.route, batch);
         let landing = Landing::new(self, batch, call.began);
+        let mut is_there = false;
         let answered = async {
             let sent = self.around.before(Io::Publish).await;
             landing.arrived();
             sent.map_err(|error| failed(&error))?;
+            is_there = true;
             let answer = self.answer(batch, call.began).await;
             self.around.after(Io::Publish).await.map_err(|error| failed(&error))?;
             Ok(answer)
         };
         let answered = answered.await;
         call.is_over = true;
-        if answered.is_err() {
-            // The answer was lost on its way, or the relay had no chance to hear it.
+        if answered.is_err() && is_there {
+            // The answer was lost on its way.
             self.world().excuse(self.route, &self.numbers(batch));
         }
         let answer = answered?;

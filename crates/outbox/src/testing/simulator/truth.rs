@@ -73,6 +73,8 @@ pub(super) struct Truth {
 pub(super) struct RouteTruth {
     filtered: bool,
     goes_on: bool,
+    /// How often an event is tried that is refused by name.
+    attempts: u32,
     pub(super) retired: bool,
     /// How often each event arrived, by its number; markers included.
     pub(super) arrivals: Vec<u32>,
@@ -80,11 +82,14 @@ pub(super) struct RouteTruth {
     pub(super) given_up: BTreeMap<usize, Moment>,
     /// Erased, or given up where no marker comes: nothing comes in its place.
     pub(super) erased: BTreeMap<usize, Moment>,
-    /// Dead letters that a route which goes on did not wait for.
-    pub(super) passed_over: BTreeSet<usize>,
+    /// What a route that goes on need not wait for: rows that are no entry, what was refused as often as makes a dead letter,
+    /// or is one.
+    passed_over: BTreeSet<usize>,
     lanes: BTreeMap<Key, Lane>,
-    /// What the target has said no to by name.
-    pub(super) refused: BTreeSet<usize>,
+    /// What the target has said no to, and what failed.
+    refused: BTreeMap<usize, Refusals>,
+    /// When anything was accepted the last time.
+    accepted: Option<Moment>,
     /// What was in calls that failed for no named reason, and since when.
     pub(super) doubted: BTreeMap<usize, Moment>,
     /// Dead letters that were found to have a reason, as they were then: what is said of another copy later changes
@@ -96,6 +101,18 @@ pub(super) struct RouteTruth {
     pub(super) checked: BTreeMap<PartitionId, usize>,
     /// What each replay brought, in order of first arrival.
     pub(super) replays: BTreeMap<Arc<str>, Vec<usize>>,
+}
+
+/// What speaks against an event.
+#[derive(Clone, Copy, Default)]
+struct Refusals {
+    /// How often the target said no to it by name.
+    named: u32,
+    /// How often it failed otherwise, though others were accepted.
+    unnamed: u32,
+    for_good: bool,
+    /// When it failed otherwise the last time.
+    failed: Option<Moment>,
 }
 
 /// The events of a key that the route takes, in order of commits.
@@ -111,6 +128,7 @@ impl Truth {
         let route = |route: &super::schedule::RouteScene| RouteTruth {
             filtered: route.filtered,
             goes_on: route.goes_on,
+            attempts: route.attempts,
             ..RouteTruth::default()
         };
         let reorders = matches!(scene.source, SourceScene::Shards { reordering: true, .. });
@@ -177,8 +195,8 @@ impl Truth {
         let number = self.events.len();
         for route in &mut self.routes {
             route.arrivals.push(0);
-            if known.event.is_none() && route.goes_on {
-                route.passed_over.insert(number);
+            if known.event.is_none() {
+                route.is_dead(number);
             }
             if let (Some(key), true) = (&known.key, route.takes(&known)) {
                 route.lanes.entry(key.clone()).or_default().events.push(number);
@@ -248,6 +266,7 @@ impl Truth {
             return Err(Breach::new(Rule::InOrder, what));
         }
         truth.arrivals[number] += 1;
+        truth.accepted = Some(now);
         if truth.arrivals[number] > 1 {
             return Ok(Some(number));
         }
@@ -353,7 +372,41 @@ impl RouteTruth {
         self.arrivals[number] > 0 || self.given_up.contains_key(&number) || self.erased.contains_key(&number)
     }
 
-    pub(super) fn goes_on(&self) -> bool {
-        self.goes_on
+    /// The target refused the event by name.
+    pub(super) fn refuses(&mut self, number: usize, for_good: bool) {
+        let refusals = self.refused.entry(number).or_default();
+        refusals.named += 1;
+        refusals.for_good |= for_good;
+        if self.is_condemned(number) {
+            self.is_dead(number);
+        }
+    }
+
+    /// The event was in a call that failed, and nobody said whose fault that was.
+    pub(super) fn fails(&mut self, number: usize, now: Moment) {
+        let refusals = self.refused.entry(number).or_default();
+        let before = refusals.failed.replace(now);
+        if before.is_none_or(|before| self.accepted.is_some_and(|accepted| accepted >= before)) {
+            refusals.unnamed += 1;
+        }
+        self.doubted.entry(number).or_insert(now);
+    }
+
+    /// Whether the event was refused for good, or has failed as often as it is tried, and was refused.
+    pub(super) fn is_condemned(&self, number: usize) -> bool {
+        let spent = |refusals: &Refusals| refusals.named > 0 && refusals.named + refusals.unnamed >= self.attempts;
+        self.refused.get(&number).is_some_and(|refusals| refusals.for_good || spent(refusals))
+    }
+
+    /// The event is a dead letter.
+    pub(super) fn is_dead(&mut self, number: usize) {
+        if self.goes_on {
+            self.passed_over.insert(number);
+        }
+    }
+
+    /// Whether its key need not wait for the event.
+    pub(super) fn is_passed_over(&self, number: usize) -> bool {
+        self.passed_over.contains(&number)
     }
 }

@@ -1,15 +1,25 @@
 //! What the handler has done, and what is wrong with that.
 
-use std::collections::BTreeMap;
-
-use super::super::{
-    fault::Fault,
-    rule::{Breach, Rule},
-    schedule::{AnswerFault, ConsumerMode, ConsumerScene},
-    truth::Truth,
-    world::{State, World},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
-use crate::event::Key;
+
+use super::{
+    super::{
+        fault::Fault,
+        rule::{Breach, Rule},
+        schedule::{AnswerFault, ConsumerMode, ConsumerScene},
+        truth::Truth,
+        world::{State, World},
+    },
+    handlers::{ATTEMPTS, MAX_WAIT},
+};
+use crate::{clock::Moment, event::Key, inbox_store::KeptLane};
+
+/// By when it is stored that an effect outside of the store took place, if nothing goes wrong: the other handlers of its
+/// batch have their time limit.
+const SOON: Duration = Duration::from_secs(2);
 
 /// What the handler writes: the numbers of the events it applied, in order.
 pub(in super::super) type Effects = Vec<usize>;
@@ -19,15 +29,19 @@ pub(in super::super) type Effects = Vec<usize>;
 pub(in super::super) struct Consumed {
     /// How much of the effects has been looked at.
     looked_at: usize,
-    /// Events that have taken effect, and how many disturbances there had been by then.
-    applied: BTreeMap<usize, u64>,
+    /// Events that have taken effect, and when.
+    applied: BTreeMap<usize, Moment>,
     /// The newest event of each key that has taken effect.
     latest: BTreeMap<Key, usize>,
     /// What the handler answers about an event before it applies it, and how often.
     pub(in super::super) answers: BTreeMap<usize, (AnswerFault, u32)>,
-    /// What makes it rightly uncertain whether an effect outside of the store took place: crashes, failures of the store,
-    /// handlers that took too long.
-    disturbances: u64,
+    /// When it became uncertain whether an effect outside of the store took place: crashes, failures of the store, handlers
+    /// that took too long.
+    disturbances: Vec<Moment>,
+    /// How often each event was handled.
+    handled: BTreeMap<usize, u32>,
+    /// Events that the handler gave up.
+    given_up: BTreeSet<usize>,
 }
 
 /// Looks at what the handler has newly done.
@@ -37,7 +51,7 @@ pub(super) fn look(world: &World) {
     let State { truth, consumer, .. } = &mut *state;
     let mut breaches = Vec::new();
     for &number in &effects[consumer.looked_at..] {
-        if let Err(breach) = consumer.applies(world.scene.consumer.mode, truth, number) {
+        if let Err(breach) = consumer.applies(world.scene.consumer.mode, truth, number, world.now()) {
             breaches.push(breach);
         }
     }
@@ -49,9 +63,32 @@ pub(super) fn look(world: &World) {
 }
 
 impl Consumed {
-    /// From now on an effect outside of the store may rightly come a second time.
-    pub(in super::super) fn is_disturbed(&mut self) {
-        self.disturbances += 1;
+    /// What has just taken effect outside of the store may rightly do so a second time.
+    pub(in super::super) fn is_disturbed(&mut self, now: Moment) {
+        self.disturbances.push(now);
+    }
+
+    /// The handler has an event in its hands.
+    pub(super) fn handles(&mut self, number: usize) {
+        *self.handled.entry(number).or_default() += 1;
+    }
+
+    pub(super) fn gives_up(&mut self, number: usize) {
+        self.given_up.insert(number);
+    }
+
+    /// Whether the inbox may rightly have made a dead letter of the event: its handler gave it up, or had it as often as it
+    /// is tried, or its cause was waited for.
+    pub(in super::super) fn may_be_dead(&self, number: usize, letter: &KeptLane, claims: bool) -> bool {
+        // A claim of which the consumer did not hear, or which it did not survive, is an attempt, too.
+        let claimed = if claims { self.disturbances.len() } else { 0 };
+        let tried = self.handled.get(&number).map_or(0, |&times| times as usize) + claimed >= ATTEMPTS as usize;
+        let waited = letter
+            .record
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.since.duration_since(letter.first.arrived).unsigned_abs() >= MAX_WAIT);
+        self.given_up.contains(&number) || tried || waited
     }
 
     /// Whether the event has taken effect.
@@ -77,16 +114,22 @@ impl Consumed {
     /// An effect took place outside of the store. Says what is wrong with that.
     ///
     /// It may come again where nobody could know of the first time, but never behind a later one of its key.
-    pub(super) fn applies_outside(&mut self, mode: ConsumerMode, truth: &Truth, number: usize) -> Result<(), Breach> {
+    pub(super) fn applies_outside(
+        &mut self,
+        mode: ConsumerMode,
+        truth: &Truth,
+        number: usize,
+        now: Moment,
+    ) -> Result<(), Breach> {
         let known = &truth.events[number];
-        let Some(disturbances) = self.applied.get(&number).copied() else {
-            return self.applies(mode, truth, number);
+        let Some(applied) = self.applied.get(&number).copied() else {
+            return self.applies(mode, truth, number, now);
         };
-        if disturbances == self.disturbances {
+        if !self.disturbances.iter().any(|at| *at >= applied && at.since(applied) <= SOON) {
             let what = format!("the consumer applied {} a second time, and nothing had gone wrong", known.id);
             return Err(Breach::new(Rule::Once, what));
         }
-        self.applied.insert(number, self.disturbances);
+        self.applied.insert(number, now);
         let newest = known.key.as_ref().and_then(|key| self.latest.get(key));
         match newest {
             Some(&newer) if newer > number && mode != ConsumerMode::Once => {
@@ -99,7 +142,7 @@ impl Consumed {
     }
 
     /// An effect was committed. Says what is wrong with that.
-    fn applies(&mut self, mode: ConsumerMode, truth: &Truth, number: usize) -> Result<(), Breach> {
+    fn applies(&mut self, mode: ConsumerMode, truth: &Truth, number: usize, now: Moment) -> Result<(), Breach> {
         let known = &truth.events[number];
         let id = &known.id;
         let came =
@@ -107,7 +150,7 @@ impl Consumed {
         if !came {
             return Err(Breach::new(Rule::Atomic, format!("the consumer applied {id}, which never arrived")));
         }
-        if self.applied.insert(number, self.disturbances).is_some() {
+        if self.applied.insert(number, now).is_some() {
             return Err(Breach::new(Rule::Once, format!("the consumer applied {id} a second time")));
         }
         let newest = known.key.clone().map(|key| self.latest.entry(key).or_insert(number));

@@ -32,7 +32,9 @@ use crate::{
 };
 
 /// How long an event waits for its cause.
-const MAX_WAIT: Duration = Duration::from_secs(20);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(20);
+/// How often an event is tried.
+pub(super) const ATTEMPTS: u32 = 3;
 /// How long a handler may take whose effect is outside of the store.
 const TIMEOUT: Duration = Duration::from_secs(1);
 const CLAIMS: ClaimSettings = ClaimSettings { timeout: TIMEOUT, expiry: Duration::from_secs(3), concurrency: 2 };
@@ -57,8 +59,11 @@ impl Service {
                 Mode::AfterCause { producers: [PRODUCER.to_owned()].into(), max_wait: MAX_WAIT }
             }
         };
-        let retry =
-            InboxRetry { attempts: 3, base_delay: Duration::from_millis(100), max_delay: Duration::from_secs(2) };
+        let retry = InboxRetry {
+            attempts: ATTEMPTS,
+            base_delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(2),
+        };
         let store = Store { world: world.clone(), life: life.clone() };
         let settings = InboxSettings { retry, drain: 4, ..InboxSettings::new(mode) };
         let layer = InboxLayer::of(store, settings).clock(Arc::new(world.clock));
@@ -97,9 +102,13 @@ impl Service {
 /// What is to go wrong with the handler at this event, this time.
 fn fault(world: &World, number: usize) -> Option<AnswerFault> {
     let mut state = world.state();
+    state.consumer.handles(number);
     let (fault, times) = state.consumer.answers.get_mut(&number).filter(|(_, times)| *times > 0)?;
     *times -= 1;
     let fault = *fault;
+    if fault == AnswerFault::GivesUp {
+        state.consumer.gives_up(number);
+    }
     state.strikes(match fault {
         AnswerFault::Retries => Fault::HandlerRetries,
         AnswerFault::GivesUp => Fault::HandlerGivesUp,
@@ -153,7 +162,8 @@ impl ClaimHandler for Outside {
                 if effect {
                     self.take_effect(number).await;
                 }
-                self.world.state().consumer.is_disturbed();
+                let now = self.world.now();
+                self.world.state().consumer.is_disturbed(now);
                 pending::<()>().await;
             }
             None => self.take_effect(number).await,
@@ -168,7 +178,7 @@ impl Outside {
         let applied = {
             let mut state = self.world.state();
             let super::super::world::State { truth, consumer, .. } = &mut *state;
-            consumer.applies_outside(self.world.scene.consumer.mode, truth, number)
+            consumer.applies_outside(self.world.scene.consumer.mode, truth, number, self.world.now())
         };
         if let Err(breach) = applied {
             self.world.broken(breach);

@@ -38,7 +38,7 @@ impl Store {
         }
         let fault = *fault;
         state.armed.passes.remove(0);
-        state.consumer.is_disturbed();
+        state.consumer.is_disturbed(self.world.now());
         state.strikes(match fault {
             PassFault::KilledBefore => Fault::ConsumerKilledBefore,
             PassFault::KilledAfter => Fault::ConsumerKilledAfter,

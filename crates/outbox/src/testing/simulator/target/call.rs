@@ -61,9 +61,8 @@ impl Drop for Call {
             world.excuse(self.route, &self.numbers);
         }
         let mut state = world.state();
-        let doubted = &mut state.truth.routes[self.route].doubted;
         for number in std::mem::take(&mut self.events) {
-            doubted.entry(number).or_insert(now);
+            state.truth.routes[self.route].fails(number, now);
         }
     }
 }
@@ -73,7 +72,7 @@ impl Target {
     fn lanes_alone(&self, batch: &Batch) -> Vec<Lane> {
         let state = self.world().state();
         let route = &state.truth.routes[self.route];
-        let is_apart = |id: &str| state.truth.find(id).is_some_and(|number| route.passed_over.contains(&number));
+        let is_apart = |id: &str| state.truth.find(id).is_some_and(|number| route.is_passed_over(number));
         let in_turn = batch.events.iter().filter(|event| !is_apart(event.id())).map(|event| Lane::of(event));
         in_turn.collect::<BTreeSet<Lane>>().into_iter().collect()
     }
