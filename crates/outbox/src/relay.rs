@@ -58,6 +58,7 @@ impl Relay {
     /// # Errors
     /// [`RelayError`] if it cannot go on: another history, another owner of the store, tables of another version.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RelayError> {
+        self.parts.status.stand_by();
         let ended = self.own_again_and_again(shutdown).await;
         if let Err(error) = &ended {
             self.parts.status.stop(&error.to_string());
@@ -72,9 +73,9 @@ impl Relay {
             let acquired = lease::acquire(&self.parts, shutdown.as_mut()).await?;
             let Some(Acquired { guard, renewal }) = acquired else { return Ok(()) };
             tracing::info!(relay = %self.parts.name, epoch = guard.lease().epoch, "this relay owns the source");
-            self.parts.status.own(guard.lease().epoch);
+            let owning = self.parts.status.own(guard.lease().epoch);
             let ended = owner::run(&self.parts, &guard, renewal, shutdown.as_mut()).await;
-            self.parts.status.disown();
+            drop(owning);
             match ended {
                 Ok(Ended::Drained) => {
                     lease::release(&self.parts, &guard).await;

@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "relay/expiring.rs"]
+mod expiring;
 #[path = "relay/frail.rs"]
 mod frail;
 #[path = "relay/logged.rs"]
 mod logged;
+#[path = "relay/measured.rs"]
+mod measured;
 #[path = "relay/rig.rs"]
 mod rig;
 #[path = "relay/streams.rs"]
@@ -28,6 +32,8 @@ mod flow;
 mod health;
 #[path = "relay/lineage.rs"]
 mod lineage;
+#[path = "relay/metrics.rs"]
+mod metrics;
 #[path = "relay/observed.rs"]
 mod observed;
 #[path = "relay/operator.rs"]

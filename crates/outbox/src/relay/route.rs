@@ -124,6 +124,7 @@ pub(super) async fn run(
     loop {
         task.note_replayed().await?;
         if task.is_finished() {
+            task.report_end().await;
             return Ok(());
         }
         let wake = task.wake_at();
@@ -163,6 +164,14 @@ impl Task {
         let noted = self.replay.as_ref().is_some_and(|replay| replay.finished);
         let replayed = noted && self.keeper.lanes() == 0 && self.jobs.is_empty();
         self.given_up || self.partitions.is_empty() && (self.keeper_finished || replayed)
+    }
+
+    /// Nobody sets the gauges of a replay that is over any more: alarms would stay for as long as the relay runs.
+    async fn report_end(&mut self) {
+        if self.replay.is_some() && !self.draining {
+            self.look_for_stalls();
+            self.report().await;
+        }
     }
 
     /// The configured route: of a replay, the one that it replays.

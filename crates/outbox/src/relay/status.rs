@@ -170,12 +170,15 @@ impl Status {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn own(&self, epoch: u64) {
+    /// Shows the relay as the owner until what is given back is dropped, also by dropping the relay.
+    pub(super) fn own(&self, epoch: u64) -> Owning<'_> {
         self.epoch.store(epoch, Ordering::Relaxed);
         metrics::gauge!(metric::OWNER).set(1.0);
+        Owning(self)
     }
 
-    pub(super) fn disown(&self) {
+    /// Shows the relay as a standby.
+    pub(super) fn stand_by(&self) {
         self.epoch.store(0, Ordering::Relaxed);
         metrics::gauge!(metric::OWNER).set(0.0);
     }
@@ -183,6 +186,15 @@ impl Status {
     /// The counts of a route; a replay's temporary route has its own, which nobody sees.
     pub(super) fn route(&self, name: &RouteName) -> Arc<RouteCounts> {
         self.routes.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// A relay shown as the owner.
+pub(super) struct Owning<'a>(&'a Status);
+
+impl Drop for Owning<'_> {
+    fn drop(&mut self) {
+        self.0.stand_by();
     }
 }
 

@@ -160,7 +160,11 @@ impl<B: BusinessStore + ?Sized, H: Hook> BusinessStore for Hooked<B, H> {
         self.run(Io::Purge, self.inner.purge(passed, retention)).await
     }
 
-    fn status_interval(&self) -> Option<std::time::Duration> {
+    fn expires_after(&self) -> Option<Duration> {
+        self.inner.expires_after()
+    }
+
+    fn status_interval(&self) -> Option<Duration> {
         self.inner.status_interval()
     }
 
@@ -174,6 +178,10 @@ impl<B: BusinessStore + ?Sized, H: Hook> BusinessStore for Hooked<B, H> {
 
     async fn agreement(&self, witnesses: &[Witness]) -> Result<Agreement, StoreError> {
         self.run(Io::Agreement, self.inner.agreement(witnesses)).await
+    }
+
+    async fn entries_behind(&self, agreed: Option<&Position>) -> Result<Option<u64>, StoreError> {
+        self.inner.entries_behind(agreed).await
     }
 
     async fn raise_incarnation(&self, agreed: Option<&Position>, restamp: bool) -> Result<u32, StoreError> {

@@ -20,6 +20,7 @@ use outbox::{
 use tokio::time::sleep;
 
 use crate::{
+    measured::Measured,
     rig::{Rig, Running, arrived, eventually, key, keyless, millis, no_breach, route, run, seconds, settings},
     told::Told,
 };
@@ -136,6 +137,11 @@ impl Source for Stream {
     }
 }
 
+/// What was counted of the source, by the last words of the metric's name.
+fn counted<const N: usize>(measured: &Measured, names: [&str; N]) -> [u64; N] {
+    names.map(|name| measured.counter(&format!("outbox_source_{name}_total all")))
+}
+
 /// How often each event arrived.
 fn arrivals(sink: &MemorySink) -> BTreeMap<String, usize> {
     let mut arrivals = BTreeMap::new();
@@ -176,6 +182,7 @@ async fn doubled_and_reordered_records_arrive_once_and_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_stream_leaves_out_is_fetched_and_not_published_again_when_it_comes() {
+    let measured = Measured::begin();
     let rig = Rig::new();
     let written = rig.write("a", 3);
     let stream = Stream::new(&rig, [0, 2, 1]);
@@ -188,6 +195,7 @@ async fn what_the_stream_leaves_out_is_fetched_and_not_published_again_when_it_c
     rig.caught_up("all").await;
     relay.stop().await;
     assert_eq!(sink.ids(), written);
+    assert_eq!(counted(&measured, ["fetched", "duplicates", "inversions", "gaps"]), [1, 1, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,7 +244,7 @@ async fn nothing_is_lost_wherever_the_relay_is_killed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_comes_late_to_a_relay_that_has_just_begun_is_published_and_told_of() {
-    let told = Told::begin();
+    let (told, measured) = (Told::begin(), Measured::begin());
     let rig = Rig::new();
     rig.write("a", 4);
     let stream = Stream::new(&rig, [0, 2, 1, 3]);
@@ -257,11 +265,12 @@ async fn an_entry_that_comes_late_to_a_relay_that_has_just_begun_is_published_an
     assert_eq!(sink.ids(), ["a@1.1.0", "a@1.3.0", "a@1.2.0", "a@1.4.0"]);
     let [warning] = &told.lines("WARN", "after later ones of its key")[..] else { panic!("told once") };
     assert!(warning.contains("key=a") && warning.contains("place=1.2.0"), "{warning}");
+    assert_eq!(counted(&measured, ["inversions", "duplicates", "gaps"]), [1, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_is_nowhere_is_told_of_once_patience_has_passed_and_its_key_goes_on() {
-    let told = Told::begin();
+    let (told, measured) = (Told::begin(), Measured::begin());
     let rig = Rig::new();
     rig.write("a", 3);
     rig.write("b", 1);
@@ -279,6 +288,7 @@ async fn an_entry_that_is_nowhere_is_told_of_once_patience_has_passed_and_its_ke
     relay.stop().await;
     let [error] = &told.lines("ERROR", "entries are missing")[..] else { panic!("told once") };
     assert!(error.contains("key=a") && error.contains("sequences=[2]"), "{error}");
+    assert_eq!(counted(&measured, ["gaps", "fetched"]), [1, 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,7 +25,7 @@ const MEANWHILE: u64 = 3;
 
 /// A stream of two shards, read up to some point; then the relay is down for a day and a half, in which shards split and
 /// most of what came is forgotten.
-async fn behind(sink: &Arc<MemorySink>) -> StreamRig {
+pub(crate) async fn behind(sink: &Arc<MemorySink>) -> StreamRig {
     let rig = StreamRig::with(StreamSettings {
         shards: 2,
         slack: Duration::from_secs(600),

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A replay of everything up to `end`, to the route `name`.
-fn replay(id: &str, name: &str, end: Position) -> Replay {
+pub(crate) fn replay(id: &str, name: &str, end: Position) -> Replay {
     Replay {
         id: id.to_owned(),
         route: route(name),
@@ -35,7 +35,7 @@ fn replay(id: &str, name: &str, end: Position) -> Replay {
     }
 }
 
-async fn replayed(rig: &Rig, id: &str) {
+pub(crate) async fn replayed(rig: &Rig, id: &str) {
     eventually("the replay is finished", async || {
         rig.bookkeeping.replays().await.unwrap().iter().any(|replay| replay.id == id && replay.finished)
     })

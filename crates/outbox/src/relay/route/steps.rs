@@ -2,6 +2,8 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use jiff::Timestamp;
+
 use super::{Delivery, StoreError, Task, jobs::Machine, partitions::Progress};
 use crate::{
     bookkeeping::{Apart, Checkpoint, Keep, Settlement},
@@ -204,24 +206,33 @@ impl Task {
             count(metric::DEAD, kept.dead);
             count(metric::PARKED, kept.parked);
         }
-        let mut entries = 0;
-        let mut oldest = None;
-        for progress in self.partitions.iter() {
-            if let Ok(backlog) = self.parts.source.backlog(&progress.partition, &progress.stored).await {
-                entries += backlog.entries;
-                oldest = [oldest, backlog.oldest].into_iter().flatten().min();
-            }
-        }
+        // What cannot be looked at now is not nothing: its gauges stay as they are.
+        let Some((entries, oldest)) = self.backlog().await else { return };
         count(metric::BACKLOG, entries);
         let age = oldest.map_or(0.0, |oldest| self.parts.clock.wall().duration_since(oldest).as_secs_f64());
         gauge(metric::OLDEST_SECONDS, age.max(0.0));
         gauge(metric::EXPIRING, f64::from(self.is_expiring(age)));
     }
 
+    /// What is not behind the checkpoint of any partition that is read: how many entries, and when the oldest was recorded.
+    async fn backlog(&self) -> Option<(u64, Option<Timestamp>)> {
+        if self.partitions.is_empty() && self.turn.is_some() {
+            return None;
+        }
+        let (mut entries, mut oldest) = (0, None);
+        for progress in self.partitions.iter() {
+            let backlog = self.parts.source.backlog(&progress.partition, &progress.stored).await.ok()?;
+            entries += backlog.entries;
+            oldest = [oldest, backlog.oldest].into_iter().flatten().min();
+        }
+        Some((entries, oldest))
+    }
+
     /// Whether what waits for longest, `age` seconds by now, has lived for half of the time after which the store deletes it,
-    /// published or not. Said when it begins and when it ends.
+    /// published or not. Said when it begins and when it ends. What a replay reads was published before.
     fn is_expiring(&self, age: f64) -> bool {
-        let Some(expires) = self.parts.store.expires_after() else { return false };
+        let expires = self.parts.store.expires_after().filter(|_| self.replay.is_none());
+        let Some(expires) = expires else { return false };
         let is_expiring = age > expires.as_secs_f64() / 2.0;
         if self.counts.expiring.swap(is_expiring, Ordering::Relaxed) != is_expiring {
             let (route, oldest) = (&self.name, Duration::try_from_secs_f64(age).unwrap_or_default());
