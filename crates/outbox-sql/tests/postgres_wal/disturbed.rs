@@ -189,7 +189,12 @@ async fn ids_that_do_not_rise_within_a_transaction_lose_nothing_when_it_is_left_
     route.finish(&source).await;
     let ids: std::collections::BTreeSet<_> = route.events.iter().map(|event| event.id().to_owned()).collect();
     assert_eq!(ids.len(), 200, "nothing is lost");
-    assert!(route.events.len() <= 290, "and what was read of it comes again at most once: {}", route.events.len());
+    // Begun in the table, it is read from its first row once more when the log goes on with it.
+    assert!(
+        route.events.len() <= 490,
+        "and what was read of it comes again at most once a change: {}",
+        route.events.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
