@@ -65,6 +65,10 @@ impl Bug {
         Ok(Self { name, what: (*what).to_owned(), from: from.join(" "), path, files })
     }
 
+    fn number(&self) -> Option<u32> {
+        self.name.split_once('-').and_then(|(number, _)| number.parse().ok())
+    }
+
     /// Whether somebody means it by `name`: its whole name, or that without its number.
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || self.name.split_once('-').is_some_and(|(number, rest)| rest == name || number == name)

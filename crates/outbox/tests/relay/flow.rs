@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use outbox::{Filter, NewEvent, Position, RouteSettings, SinkLimits, memory::MemorySink};
+use outbox::{
+    Filter, NewEvent, Position, RouteSettings, SinkLimits, Source as _, memory::MemorySink, route::WindowLimits,
+};
 use tokio::time::Instant;
 
 use crate::{
-    rig::{Rig, arrived, event, keyless, millis, no_breach, route, run, seconds, settings},
+    rig::{Rig, arrived, event, keyless, millis, no_breach, partition, route, run, seconds, settings},
     watched::Watched,
 };
 
@@ -134,6 +136,41 @@ async fn a_route_that_takes_everything_says_that_it_is_gapless() {
     arrived(&sink, 2).await;
     relay.stop().await;
     assert!(sink.accepted().iter().all(|accepted| accepted.gapless && accepted.replay.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_whose_filter_was_changed_is_gapless_no_more_though_both_keep_keys_whole() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    let mut arrivals = 0;
+    for keys in ["a*", "*", "*"] {
+        rig.write("a", 2);
+        arrivals += 2;
+        let filter = Filter { keys: vec![keys.to_owned()], ..Filter::default() };
+        let relay = run(rig.relay().route(RouteSettings { filter, ..settings("all") }, sink.clone()));
+        arrived(&sink, arrivals).await;
+        rig.caught_up("all").await;
+        relay.stop().await;
+    }
+    let said: Vec<bool> = sink.accepted().iter().map(|accepted| accepted.gapless).collect();
+    assert_eq!(said, [true, true, false, false, false, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_bytes_are_under_way_than_the_window_holds_but_for_one_entry() {
+    let rig = Rig::new();
+    for number in 0..50 {
+        rig.write(&format!("key/{number:02}"), 1);
+    }
+    let one = outbox::source::Limit { events: 1, bytes: usize::MAX };
+    let first = rig.store.reopen().read(&partition(), &Position::new("0"), one).await.unwrap();
+    let window = WindowLimits { bytes: first.records[0].weight() * 10, ..WindowLimits::default() };
+    let watched = Watched::new(Arc::new(MemorySink::new(singly(50))), seconds(20));
+    let relay = run(rig.relay().route(RouteSettings { window, ..settings("all") }, watched.clone()));
+    tokio::time::sleep(seconds(10)).await;
+    let under_way = watched.calls().len();
+    assert!((9..=11).contains(&under_way), "{under_way} events in a window of ten");
+    relay.kill().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,6 +101,33 @@ async fn a_replay_goes_no_further_than_its_end_and_takes_only_what_it_was_asked_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_that_leaves_events_of_a_key_out_is_not_gapless() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    rig.write("a", 3);
+    let relay = rig.run(sink.clone());
+    arrived(&sink, 3).await;
+    rig.caught_up("all").await;
+    let of_key = Filter { keys: vec!["a".to_owned()], ..Filter::default() };
+    let of_type = Filter { types: vec!["test.*".to_owned()], ..Filter::default() };
+    let end = rig.end().await;
+    let asked = [
+        (Replay { filter: of_key, ..replay("key", "all", end.clone()) }, true),
+        (Replay { filter: of_type, ..replay("type", "all", end.clone()) }, false),
+        (Replay { event: Some("a@1.2.0".to_owned()), ..replay("one", "all", end) }, false),
+    ];
+    for (asked, gapless) in asked {
+        rig.bookkeeping.put_replay(&asked).await.unwrap();
+        replayed(&rig, &asked.id).await;
+        let brought: Vec<_> =
+            sink.accepted().into_iter().filter(|accepted| accepted.replay.as_deref() == Some(&asked.id)).collect();
+        assert!(!brought.is_empty() && brought.iter().all(|brought| brought.gapless == gapless), "{}", asked.id);
+    }
+    relay.stop().await;
+    assert_eq!(sink.ids().len(), 3 + 3 + 3 + 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_of_a_range_that_holds_nothing_is_finished_without_a_new_event() {
     let rig = Rig::new();
     let sink = Arc::new(MemorySink::default());

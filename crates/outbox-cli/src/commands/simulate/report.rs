@@ -13,6 +13,8 @@ use crate::{
 
 /// Below so many schedules a fault that never struck is no wonder.
 const EXERCISES_ALL: u64 = 5_000;
+/// The same of an I/O at which no relay was killed.
+const KILLS_EVERYWHERE: u64 = 20_000;
 
 /// What came of a run, and of how much of it.
 pub(super) struct Report {
@@ -30,7 +32,7 @@ impl Report {
     }
 
     fn is_exercised(&self) -> bool {
-        self.findings.schedules < EXERCISES_ALL || self.findings.tally.never().is_empty()
+        self.findings.schedules < EXERCISES_ALL || self.never().is_empty()
     }
 
     fn held(&self) -> bool {
@@ -99,7 +101,7 @@ impl Report {
     fn verdict(&self, paint: Paint) -> Vec<String> {
         let failures = &self.findings.failures;
         if failures.is_empty() && !self.is_exercised() {
-            let never = counted(self.findings.tally.never().len() as u64, "fault", "faults");
+            let never = counted(self.never().len() as u64, "fault", "faults");
             let text = format!("failed: nothing broke the contract, but {never} never struck in so many schedules");
             return wrapped(&text, WIDTH).iter().map(|text| paint.bad(text)).collect();
         }
@@ -136,8 +138,12 @@ impl Report {
         ]
     }
 
-    fn never(&self) -> Vec<&'static str> {
-        self.findings.tally.never().iter().map(|fault| fault.name()).collect()
+    /// What never struck: faults, and kills before and after an I/O once there should have been some at each.
+    fn never(&self) -> Vec<String> {
+        let Findings { tally, schedules, .. } = &self.findings;
+        let faults = tally.never().into_iter().map(|fault| fault.name().to_owned());
+        let points = tally.never_killed().filter(|_| *schedules >= KILLS_EVERYWHERE);
+        faults.chain(points.map(|(io, side)| format!("relay killed {side} {io}"))).collect()
     }
 
     /// As programs read it, with the smallest part of each that failed, where there is one.
@@ -267,5 +273,22 @@ mod tests {
         assert_eq!(report.exit(), Exit::Failed);
         let text = report.text(Paint::plain());
         assert!(text.contains("\nfailed: nothing broke the contract, but ") && !text.contains("held"), "{text}");
+    }
+
+    #[test]
+    fn an_io_at_which_no_relay_was_killed_in_very_many_schedules_never_struck() {
+        let mut report = report(1_100, Vec::new());
+        let named = |report: &Report| {
+            let json = report.json(&[]);
+            json["never"].as_array().unwrap().iter().any(|never| never == "relay killed after Settle")
+        };
+        report.findings.schedules = KILLS_EVERYWHERE - 1;
+        assert!(!named(&report));
+        report.findings.schedules = KILLS_EVERYWHERE;
+        assert!(named(&report));
+        let points = report.findings.tally.killed().count();
+        let never = format!("but {} faults never struck", Fault::ALL.len() + points);
+        let text = report.text(Paint::plain()).replace('\n', " ");
+        assert!(text.contains("relay killed after Settle") && text.contains(&never), "{text}");
     }
 }

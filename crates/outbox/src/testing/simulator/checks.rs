@@ -6,7 +6,7 @@ use super::{
     again::LARGEST_ENTRY,
     patience,
     rule::Rule,
-    schedule::SourceScene,
+    schedule::{RouteScene, SourceScene},
     worker::{DOUBT, FAILOVER, LEASE},
     world::World,
 };
@@ -97,29 +97,32 @@ fn dead_letters_have_a_reason(world: &World) {
     }
 }
 
-/// No event goes out that is further behind its route's checkpoint than the window is wide, but for one entry.
+/// No event goes out that is further behind its route's checkpoint than the window is wide, in events and in bytes, but for
+/// one entry.
 pub(super) fn window_is_bounded(world: &World, route: usize, batch: &Batch) {
-    if batch.replay.is_some() || world.scene.source != SourceScene::Table {
+    // In shards a record may stand at several positions, and a recovery be read beside them.
+    if batch.replay.is_some() || matches!(world.scene.source, SourceScene::Shards { .. }) {
         return;
     }
     let source = world.supply.watch();
     let stored = at_once(world.books.checkpoints(&world.routes[route])).pop();
+    let is_stored = |at: &Position| stored.as_ref().is_some_and(|stored| source.order(at, &stored.position).is_le());
+    let is_sent =
+        |record: &Record| record.events().iter().any(|own| batch.events.iter().any(|sent| sent.id() == own.id()));
     let state = world.state();
-    let truth = &state.truth;
-    let Some(read) = truth.read.values().next() else { return };
-    let known = batch.events.iter().filter_map(|event| Some(&truth.events[truth.find(event.id())?]));
-    // What is kept of a history that is gone stands at positions that were given again.
-    let positions = known.filter(|known| !known.lost).map(|known| &known.position);
-    let Some(furthest) = positions.max_by(|one, other| source.order(one, other)) else { return };
-    let is_between = |at: &Position| {
-        source.order(at, furthest).is_le()
-            && stored.as_ref().is_none_or(|stored| source.order(at, &stored.position).is_gt())
-    };
-    let held: usize = read.iter().filter(|(at, _)| is_between(at)).map(|(_, record)| record.len()).sum();
-    let window = world.scene.routes[route].window;
+    let Some(read) = state.truth.read.values().next() else { return };
+    let behind = &read[read.partition_point(|(at, _)| is_stored(at))..];
+    let held = &behind[..behind.iter().rposition(|(_, record)| is_sent(record)).map_or(0, |furthest| furthest + 1)];
+    let (events, bytes) =
+        held.iter().fold((0, 0), |(events, bytes), (_, record)| (events + record.len(), bytes + record.weight()));
+    let largest = held.iter().map(|(_, record)| record.weight()).max().unwrap_or_default();
     drop(state);
-    if held > window + LARGEST_ENTRY {
-        let what = format!("route `{}` holds {held} events in a window of {window}", world.routes[route]);
+    let RouteScene { window, window_bytes, .. } = world.scene.routes[route];
+    if events > window + LARGEST_ENTRY || bytes > window_bytes + largest {
+        let name = &world.routes[route];
+        let what = format!(
+            "route `{name}` holds {events} events of {bytes} bytes in a window of {window} events and {window_bytes} bytes"
+        );
         world.breach(Rule::Bounded, what);
     }
 }

@@ -55,22 +55,29 @@ faults! {
     StoreHangs = "a store hangs",
     IoOut = "a store refuses one kind of I/O for a while",
     StoreOut = "a store refuses everything for a while",
-    CallFails = "a call fails as a whole",
+    CallFails = "a call fails as a whole, for the target's sake",
+    CallFailsUnknown = "a call fails as a whole, and nobody says why",
+    CallTooFast = "a call is refused as a whole, as too much at a time",
     CallThrottled = "a call is throttled",
     CallAnswerLost = "a call's answer is lost",
     CallShortAnswer = "an answer lacks an outcome",
     CallHalfAccepted = "half of a call is accepted",
     CallHangs = "a call hangs",
     Outage = "the target is out for a while",
+    OutageUnknown = "the target fails for a while, and nobody says why",
+    OutageThrottled = "the target takes nothing for a while, as too much at a time",
     Refused = "an event is refused a few times",
     RefusedForGood = "an event is refused for good",
     Bomb = "an event makes its calls fail",
+    BombUnknown = "an event makes its calls fail, and nobody says that it does",
     Failing = "an event fails, and nobody says whose fault that is",
     Redriven = "an operator redrives",
     Discarded = "an operator discards",
     Erased = "an operator erases a key",
     Paused = "an operator pauses a route",
     Replayed = "an operator replays",
+    ReplayedInPart = "an operator replays one type or one event",
+    Refiltered = "an operator changes a route's filter",
     Retired = "an operator retires a route",
     Restored = "the store is put back from a backup",
     Noticed = "a relay notices that the store went back",
@@ -150,6 +157,11 @@ impl Tally {
         for (own, other) in self.killed.as_flattened_mut().iter_mut().zip(killed.as_flattened()) {
             *own += other;
         }
+    }
+
+    /// Before and after which I/Os no relay was killed.
+    pub fn never_killed(&self) -> impl Iterator<Item = (Io, Side)> {
+        self.killed().filter(|(_, _, times)| *times == 0).map(|(io, side, _)| (io, side))
     }
 
     /// Faults that never struck.

@@ -8,7 +8,15 @@ use futures_util::FutureExt as _;
 use tokio::time::sleep;
 
 pub(super) use self::replay::{Asked, within};
-use super::{checks::at_once, fault::Fault, play::Workers, rule::Rule, schedule::Operation, service, world::World};
+use super::{
+    checks::at_once,
+    fault::Fault,
+    play::Workers,
+    rule::Rule,
+    schedule::{FilterScene, Operation},
+    service,
+    world::World,
+};
 use crate::{
     bookkeeping::{Bookkeeping as _, Lane, Operator as _, Selector},
     clock::Clock as _,
@@ -44,7 +52,8 @@ pub(super) async fn operate(world: &Arc<World>, workers: &Workers, route: usize,
                 at_once(world.books.pause(&world.routes[route], false));
             });
         }
-        Operation::Replay { key } => replay::replay(world, route, key),
+        Operation::Replay(what) => replay::replay(world, route, what),
+        Operation::Refilter => refilter(world, workers, route).await,
         Operation::Retire => retire(world, workers, route).await,
     }
 }
@@ -104,7 +113,7 @@ pub(super) fn discard_rubbish(world: &World, route: usize) {
 fn note_discarded(world: &World, route: usize, id: &str) {
     world.note(|| format!("an operator discards {id} on `{}`", world.routes[route]));
     world.kept_is_changed();
-    let (gapless, now) = (is_gapless(world, route), world.now());
+    let (gapless, now) = (is_gapless(world, route, None), world.now());
     let mut state = world.state();
     let truth = &mut state.truth;
     let Some(number) = truth.find(id) else { return };
@@ -117,8 +126,15 @@ fn note_discarded(world: &World, route: usize, id: &str) {
     };
 }
 
-fn is_gapless(world: &World, route: usize) -> bool {
-    !world.scene.routes[route].filtered && !world.scene.routes[route].goes_on
+/// Whether the route's events, or those of its replay, come with nothing of their keys left out.
+pub(super) fn is_gapless(world: &World, route: usize, replay: Option<&str>) -> bool {
+    let scene = &world.scene.routes[route];
+    let state = world.state();
+    let replay = replay.and_then(|id| state.replays.iter().find(|asked| *asked.id == *id));
+    scene.filter != FilterScene::Kind
+        && !scene.goes_on
+        && !state.truth.routes[route].refiltered
+        && replay.is_none_or(Asked::keeps_keys_whole)
 }
 
 /// Erases the first key that the route keeps something of, in every route.
@@ -171,7 +187,7 @@ async fn retire(world: &Arc<World>, workers: &Workers, route: usize) {
     world.state().strikes(Fault::Retired);
     world.state().truth.routes[route].retired = true;
     // Before its first run the store knows nothing of it.
-    if at_once(world.store.routes()).iter().any(|known| known.route == *name) {
+    if is_registered(world, route) {
         at_once(world.store.retire_route(name));
     }
     at_once(world.books.forget_route(name));
@@ -179,6 +195,26 @@ async fn retire(world: &Arc<World>, workers: &Workers, route: usize) {
         asked.cut_off = true;
     }
     workers.start_all();
+}
+
+/// Writes a route's filter otherwise, which ends that it is gapless if a relay has run with the other.
+async fn refilter(world: &Arc<World>, workers: &Workers, route: usize) {
+    if workers.stop_all(world).await {
+        let name = &world.routes[route];
+        world.note(|| format!("an operator changes the filter of `{name}`"));
+        let registered = is_registered(world, route);
+        let mut state = world.state();
+        state.strikes(Fault::Refiltered);
+        let own = &mut state.truth.routes[route];
+        own.refiltered = registered;
+        // Whose markers have not come by now is left out.
+        own.erased.extend(own.given_up.clone());
+    }
+    workers.start_all();
+}
+
+fn is_registered(world: &World, route: usize) -> bool {
+    at_once(world.store.routes()).iter().any(|known| known.route == world.routes[route])
 }
 
 /// Stops everything, puts an older copy in the store's place, sees that every relay notices, and adopts it.
@@ -190,6 +226,11 @@ pub(super) async fn restore(world: &Arc<World>, workers: &Workers, backup: &Snap
     world.state().strikes(Fault::Restored);
     world.store.restore(backup);
     service::restored(world);
+    for route in 0..world.routes.len() {
+        // A store that has never heard of the route knows of no other filter.
+        let registered = is_registered(world, route);
+        world.state().truth.routes[route].refiltered &= registered;
+    }
     world.note(|| "the store is put back from a backup".to_owned());
     let found = match adoption::losses(&world.store, &world.store, &*world.books).now_or_never() {
         Some(Ok(found)) => found,

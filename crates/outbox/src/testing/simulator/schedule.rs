@@ -55,14 +55,25 @@ pub(super) struct RouteScene {
     pub(super) max_events: usize,
     pub(super) max_calls: usize,
     pub(super) window: usize,
+    pub(super) window_bytes: usize,
     pub(super) key_share: usize,
     pub(super) troubled_keys: usize,
     pub(super) attempts: u32,
     pub(super) quick_attempts: u32,
     pub(super) goes_on: bool,
     pub(super) rate_limit: Option<u32>,
-    /// Takes only events of the second type.
-    pub(super) filtered: bool,
+    pub(super) filter: FilterScene,
+}
+
+/// Which events a route takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum FilterScene {
+    #[default]
+    All,
+    /// Those of the second type.
+    Kind,
+    /// Those that have a key.
+    Key,
 }
 
 /// How the consumer behind the first route works.
@@ -167,8 +178,21 @@ pub(super) enum Operation {
     Discard,
     Erase,
     Pause(Duration),
-    Replay { key: Option<usize> },
+    Replay(ReplayScene),
+    /// Every relay stops, and the route's filter is written otherwise: it takes the same events.
+    Refilter,
     Retire,
+}
+
+/// What of a route is replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplayScene {
+    All,
+    Key(usize),
+    /// The events of the second type.
+    Kind,
+    /// The event that comes `nth`.
+    Event(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

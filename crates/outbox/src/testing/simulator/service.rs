@@ -5,10 +5,10 @@ use std::sync::Arc;
 use fastrand::Rng;
 use futures_util::FutureExt as _;
 
-use super::{fault::Fault, rule::Rule, truth::SECOND_KIND, world::World};
+use super::{checks, fault::Fault, rule::Rule, truth::SECOND_KIND, world::World};
 use crate::{
-    entry::{Position, Record},
-    event::{Key, NewEvent},
+    entry::{Content, Position, Record},
+    event::{Event, Key, NewEvent},
     memory::PARTITION,
     source::{Limit, PartitionId, Source as _},
     writer::WriteError,
@@ -23,7 +23,7 @@ pub(super) fn transaction(
     commits: bool,
     raced: bool,
 ) {
-    let events = events(world, rng, writes, keyless);
+    let mut events = events(world, rng, writes, keyless);
     let mut transaction = world.store.transaction();
     if let Err(error) = transaction.write(events.clone()) {
         world.breach(Rule::Atomic, format!("a transaction was refused: {error}"));
@@ -32,10 +32,12 @@ pub(super) fn transaction(
     if !commits {
         world.state().strikes(Fault::RolledBack);
         world.note(|| format!("a transaction on {writes:?} is rolled back"));
+        drop(transaction);
+        learn_written(world, Vec::new());
         return;
     }
     if raced && !writes.is_empty() {
-        race(world, rng, writes[0].0);
+        events = race(world, rng, writes[0].0);
         let lost = transaction.commit();
         if !matches!(lost, Err(WriteError::RetryTransaction { .. })) {
             world.breach(Rule::Atomic, format!("the transaction that came second on a key was answered {lost:?}"));
@@ -44,22 +46,28 @@ pub(super) fn transaction(
     } else if let Err(error) = transaction.commit() {
         world.breach(Rule::Atomic, format!("a transaction did not commit: {error}"));
     }
-    learn(world);
+    learn_written(world, events);
 }
 
-/// Another transaction on the key commits first.
-fn race(world: &World, rng: &mut Rng, key: usize) {
+/// Another transaction on the key commits first. Gives what it wrote.
+fn race(world: &World, rng: &mut Rng, key: usize) -> Vec<NewEvent> {
     let events = events(world, rng, &[(key, 1)], 0);
-    if let Err(error) = world.store.write(events) {
+    if let Err(error) = world.store.write(events.clone()) {
         world.breach(Rule::Atomic, format!("a transaction that came first was refused: {error}"));
     }
+    events
 }
 
 /// A row that somebody wrote who does not know the layout.
 pub(super) fn rubbish(world: &World, key: Option<usize>) {
     world.state().strikes(Fault::Rubbish);
-    world.store.write_undecodable(key.and_then(|key| Key::new(name(key)).ok()), "simulated: no entry", "rubbish");
-    learn(world);
+    let key = key.and_then(self::key);
+    world.store.write_undecodable(key.clone(), "simulated: no entry", "rubbish");
+    let found = learn(world);
+    let is_it = |record: &Arc<Record>| matches!(&record.content, Content::Undecodable(row) if row.key == key);
+    if found.len() != 1 || !found.iter().all(is_it) {
+        world.breach(Rule::Atomic, format!("a row that is no entry was written, and {} found", ids(&found)));
+    }
 }
 
 fn name(key: usize) -> String {
@@ -99,14 +107,41 @@ fn event(world: &World, rng: &mut Rng, key: Option<usize>) -> Option<NewEvent> {
     event.build().ok()
 }
 
-/// Takes over what was committed since the last look.
-pub(super) fn learn(world: &World) {
+/// Takes over what one transaction left, which has to be what it wrote: each event as it was, an entry for each key, and
+/// nothing if it was rolled back. Otherwise what a store loses, alters or brings back would be the truth.
+fn learn_written(world: &World, mut written: Vec<NewEvent>) {
+    let found = learn(world);
+    // Of one key in the order in which it was written.
+    written.sort_by(|one, other| one.key().cmp(&other.key()));
+    let mut events: Vec<&Event> = found.iter().flat_map(|record| record.events()).collect();
+    events.sort_by(|one, other| one.key().cmp(&other.key()));
+    let entries = written.chunk_by(|one, other| one.key().is_some() && one.key() == other.key()).count();
+    let is_whole = (found.len(), events.len()) == (entries, written.len());
+    if !is_whole || !events.iter().zip(&written).all(|(event, written)| is_of(event, written)) {
+        let (ids, all) = (ids(&found), written.len());
+        world.breach(Rule::Atomic, format!("a transaction wrote {all} events in {entries} entries, and left {ids}"));
+    }
+}
+
+/// Whether the event says what was written. The store adds its place, and its id if it was given none.
+fn is_of(event: &Event, written: &NewEvent) -> bool {
+    let NewEvent { id, kind, key, subject, time: _, content_type, schema: _, extensions, data } = written;
+    event.kind() == &**kind
+        && event.key() == key.as_ref()
+        && event.subject() == subject.as_deref()
+        && event.content_type() == content_type.as_deref()
+        && event.data() == data.as_ref()
+        && id.as_deref().is_none_or(|id| event.id() == id)
+        && extensions.iter().all(|(name, value)| event.extension(name) == Some(value))
+}
+
+/// Takes over what was committed since the last look, and gives it.
+fn learn(world: &World) -> Vec<Arc<Record>> {
     let after = world.state().learned.clone().unwrap_or_else(|| Position::new("0"));
     let records = read(world, &after);
-    world.note(|| {
-        let ids = records.iter().flat_map(|record| record.events()).map(crate::Event::id);
-        format!("committed: {}", ids.collect::<Vec<_>>().join(" "))
-    });
+    if !records.is_empty() {
+        world.note(|| format!("committed: {}", ids(&records)));
+    }
     let mut state = world.state();
     for record in &records {
         state.truth.committed(record);
@@ -114,6 +149,13 @@ pub(super) fn learn(world: &World) {
     if let Some(last) = records.last() {
         state.learned = Some(last.position.clone());
     }
+    drop(state);
+    records
+}
+
+fn ids(records: &[Arc<Record>]) -> String {
+    let ids = records.iter().flat_map(|record| checks::ids(record)).map(|(id, _)| id);
+    ids.collect::<Vec<_>>().join(" ")
 }
 
 /// Everything that retention has left.

@@ -71,7 +71,11 @@ impl Target {
         }
         let (_, _, fault) = state.armed.calls.remove(index);
         state.strikes(match fault {
-            CallFault::Fails(_) => Fault::CallFails,
+            CallFault::Fails(fault) => match fault {
+                sink::Fault::Sink | sink::Fault::Event => Fault::CallFails,
+                sink::Fault::Throttle => Fault::CallTooFast,
+                sink::Fault::Unknown => Fault::CallFailsUnknown,
+            },
             CallFault::Throttled(_) => Fault::CallThrottled,
             CallFault::AnswerLost => Fault::CallAnswerLost,
             CallFault::ShortAnswer => Fault::CallShortAnswer,
@@ -92,7 +96,11 @@ impl Target {
         }
         if !counted {
             state.targets[self.route].outage = Some((until, fault, true));
-            state.strikes(Fault::Outage);
+            state.strikes(match fault {
+                sink::Fault::Sink | sink::Fault::Event => Fault::Outage,
+                sink::Fault::Throttle => Fault::OutageThrottled,
+                sink::Fault::Unknown => Fault::OutageUnknown,
+            });
         }
         Some(fault)
     }
@@ -115,8 +123,8 @@ impl Target {
         {
             state.truth.routes[self.route].refuses(number, true);
         }
-        if found.is_some() {
-            state.strikes(Fault::Bomb);
+        if let Some((_, fault)) = found {
+            state.strikes(if fault == sink::Fault::Event { Fault::Bomb } else { Fault::BombUnknown });
         }
         found.map(|(_, fault)| fault)
     }

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     rule::{Breach, Rule},
-    schedule::{Scene, SourceScene},
+    schedule::{FilterScene, Scene, SourceScene},
 };
 use crate::{
     bookkeeping,
@@ -71,10 +71,12 @@ pub(super) struct Truth {
 /// What has become of events on a route.
 #[derive(Default)]
 pub(super) struct RouteTruth {
-    filtered: bool,
+    filter: FilterScene,
     goes_on: bool,
     /// How often an event is tried that is refused by name.
     attempts: u32,
+    /// Its filter is another than the one that it was registered with.
+    pub(super) refiltered: bool,
     pub(super) retired: bool,
     /// How often each event arrived, by its number; markers included.
     pub(super) arrivals: Vec<u32>,
@@ -126,7 +128,7 @@ struct Lane {
 impl Truth {
     pub(super) fn new(scene: &Scene) -> Self {
         let route = |route: &super::schedule::RouteScene| RouteTruth {
-            filtered: route.filtered,
+            filter: route.filter,
             goes_on: route.goes_on,
             attempts: route.attempts,
             ..RouteTruth::default()
@@ -364,7 +366,11 @@ impl Truth {
 
 impl RouteTruth {
     pub(super) fn takes(&self, known: &Known) -> bool {
-        known.event.as_ref().is_none_or(|event| !self.filtered || event.kind() == SECOND_KIND)
+        known.event.as_ref().is_none_or(|event| match self.filter {
+            FilterScene::All => true,
+            FilterScene::Kind => event.kind() == SECOND_KIND,
+            FilterScene::Key => event.key().is_some(),
+        })
     }
 
     /// Whether a checkpoint may be past the event, and nothing is kept of it.

@@ -15,7 +15,7 @@ use super::{
     checks::at_once,
     process::{Around, Life},
     rule::Rule,
-    schedule::RouteScene,
+    schedule::{FilterScene, RouteScene},
     source::Seen,
     target::Target,
     truth::SECOND_KIND,
@@ -205,17 +205,27 @@ fn relay(world: &Arc<World>, life: &Arc<Life>) -> Result<Relay, RelayError> {
         .clock(Arc::new(world.clock))
         .entropy(Arc::new(SeededEntropy::new(world.chance(("entropy", &life.name)).u64(..))));
     for (index, (name, scene)) in world.routes.iter().zip(&world.scene.routes).enumerate() {
-        if !world.state().truth.routes[index].retired {
-            relay = relay.route(settings(name, scene), Arc::new(Target::new(around.clone(), index)));
+        let (retired, refiltered) = {
+            let state = world.state();
+            (state.truth.routes[index].retired, state.truth.routes[index].refiltered)
+        };
+        if !retired {
+            relay = relay.route(settings(name, scene, refiltered), Arc::new(Target::new(around.clone(), index)));
         }
     }
     relay.build()
 }
 
-pub(super) fn settings(name: &RouteName, scene: &RouteScene) -> RouteSettings {
-    let types = if scene.filtered { vec![SECOND_KIND.to_owned()] } else { Vec::new() };
+fn settings(name: &RouteName, scene: &RouteScene, refiltered: bool) -> RouteSettings {
+    let (types, keys) = match scene.filter {
+        FilterScene::All => (None, None),
+        FilterScene::Kind => (Some(SECOND_KIND), None),
+        // There are no more keys than one digit tells apart: both take the same events.
+        FilterScene::Key => (None, Some(if refiltered { "key/?" } else { "key/*" })),
+    };
+    let patterns = |pattern: Option<&str>| pattern.into_iter().map(str::to_owned).collect();
     RouteSettings {
-        filter: Filter { types, ..Filter::default() },
+        filter: Filter { types: patterns(types), keys: patterns(keys), ..Filter::default() },
         retry: RetryPolicy {
             quick_attempts: scene.quick_attempts,
             attempts: scene.attempts,
@@ -226,7 +236,7 @@ pub(super) fn settings(name: &RouteName, scene: &RouteScene) -> RouteSettings {
         },
         window: WindowLimits {
             events: scene.window,
-            bytes: 1 << 20,
+            bytes: scene.window_bytes,
             key_share: scene.key_share,
             troubled_keys: scene.troubled_keys,
         },

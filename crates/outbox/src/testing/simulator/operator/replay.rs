@@ -6,8 +6,10 @@ use super::super::{
     checks::at_once,
     fault::Fault,
     rule::{Breach, Rule},
+    schedule::ReplayScene,
     service,
     source::Supply,
+    truth::{Known, SECOND_KIND},
     world::{State, World},
 };
 use crate::{
@@ -26,21 +28,64 @@ pub(in super::super) struct Asked {
     pub(in super::super) events: BTreeSet<usize>,
     /// Where it ends, by partition.
     ends: Vec<(PartitionId, Position)>,
-    /// The key that it is for, if it is for one.
-    key: Option<Key>,
+    wanted: Wanted,
     /// A restored backup cut it off.
     pub(in super::super) cut_off: bool,
+}
+
+/// What of the route it is to bring.
+enum Wanted {
+    All,
+    Key(Key),
+    Kind,
+    Event(Arc<str>),
+}
+
+impl Wanted {
+    /// `None` if there is nothing of the kind.
+    fn new(world: &World, what: ReplayScene) -> Option<Self> {
+        Some(match what {
+            ReplayScene::All => Self::All,
+            ReplayScene::Key(number) => Self::Key(service::key(number)?),
+            ReplayScene::Kind => Self::Kind,
+            ReplayScene::Event(nth) => Self::Event(world.state().truth.events.get(nth)?.id.clone()),
+        })
+    }
+
+    /// As the relay is asked for it: a filter, and an event's id.
+    fn asked(&self) -> (Filter, Option<String>) {
+        match self {
+            Self::All => (Filter::default(), None),
+            Self::Key(key) => (Filter { keys: vec![key.to_string()], ..Filter::default() }, None),
+            Self::Kind => (Filter { types: vec![SECOND_KIND.to_owned()], ..Filter::default() }, None),
+            Self::Event(id) => (Filter::default(), Some(id.to_string())),
+        }
+    }
+
+    fn takes(&self, known: &Known) -> bool {
+        match self {
+            Self::All => true,
+            Self::Key(key) => known.key.as_ref() == Some(key),
+            Self::Kind => known.event.as_ref().is_some_and(|event| event.kind() == SECOND_KIND),
+            Self::Event(id) => known.id == *id,
+        }
+    }
 }
 
 impl Asked {
     /// Whether it may bring something of `key`.
     pub(super) fn is_of(&self, key: &Key) -> bool {
-        self.key.as_ref().is_none_or(|own| own == key)
+        !matches!(&self.wanted, Wanted::Key(own) if own != key)
+    }
+
+    /// Whether it brings all of each key that it brings something of.
+    pub(super) fn keeps_keys_whole(&self) -> bool {
+        matches!(self.wanted, Wanted::All | Wanted::Key(_))
     }
 }
 
-/// Asks for all that is retained before the route's checkpoints.
-pub(super) fn replay(world: &World, route: usize, key: Option<usize>) {
+/// Asks for what is retained before the route's checkpoints, or for a part of that.
+pub(super) fn replay(world: &World, route: usize, what: ReplayScene) {
     let name = &world.routes[route];
     let ends: Vec<_> = at_once(world.books.checkpoints(name))
         .into_iter()
@@ -50,7 +95,7 @@ pub(super) fn replay(world: &World, route: usize, key: Option<usize>) {
     if ends.is_empty() {
         return;
     }
-    let key = key.and_then(service::key);
+    let Some(wanted) = Wanted::new(world, what) else { return };
     let retained = within_retention(world);
     let mut state = world.state();
     let id: Arc<str> = format!("replay-{}", state.replays.len()).into();
@@ -61,7 +106,7 @@ pub(super) fn replay(world: &World, route: usize, key: Option<usize>) {
         event.is_some()
             && !known.lost
             && truth.routes[route].takes(known)
-            && key.as_ref().is_none_or(|key| known.key.as_ref() == Some(key))
+            && wanted.takes(known)
             && retained.contains(&known.position)
     };
     let source = world.supply.watch();
@@ -71,17 +116,17 @@ pub(super) fn replay(world: &World, route: usize, key: Option<usize>) {
     });
     let numbers = read.flat_map(|(_, record)| record.events()).filter_map(|event| truth.find(event.id()));
     let events = numbers.filter(is_meant).collect();
-    let asked = Asked { route, id: id.clone(), events, ends: ends.clone(), key: key.clone(), cut_off: false };
+    let (filter, event) = wanted.asked();
+    let asked = Asked { route, id: id.clone(), events, ends: ends.clone(), wanted, cut_off: false };
+    state.strikes(if asked.keeps_keys_whole() { Fault::Replayed } else { Fault::ReplayedInPart });
     state.replays.push(asked);
-    state.strikes(Fault::Replayed);
     drop(state);
     world.note(|| format!("an operator replays `{name}` up to {ends:?}: {id}"));
-    let keys = key.iter().map(ToString::to_string).collect();
     at_once(world.books.put_replay(&Replay {
         id: id.to_string(),
         route: name.clone(),
-        filter: Filter { keys, ..Filter::default() },
-        event: None,
+        filter,
+        event,
         since: None,
         until: None,
         ends,
@@ -109,8 +154,7 @@ pub(in super::super) fn within(world: &World, state: &State, replay: &str, event
         // Where a stream has forgotten something, a recovery reads the table again, and brings more.
         Supply::Shards(_) => true,
     };
-    let is_of_its_key = asked.key.is_none() || asked.key == state.truth.events[number].key;
-    if is_before_its_end && is_of_its_key {
+    if is_before_its_end && asked.wanted.takes(&state.truth.events[number]) {
         return Ok(());
     }
     Err(Breach::new(Rule::Repeatable, format!("{replay} brought {}, which it was not asked for", event.id())))

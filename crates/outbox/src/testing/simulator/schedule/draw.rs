@@ -5,8 +5,8 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::{
-    AnswerFault, BUSY, CallFault, ConsumerMode, ConsumerScene, Incident, IoFault, Operation, PassFault, Resharding,
-    RouteScene, Scene, Schedule, SourceScene, Unwanted, What,
+    AnswerFault, BUSY, CallFault, ConsumerMode, ConsumerScene, FilterScene, Incident, IoFault, Operation, PassFault,
+    ReplayScene, Resharding, RouteScene, Scene, Schedule, SourceScene, Unwanted, What,
 };
 use crate::testing::{Doer, Io, simulator::fault::Fault};
 
@@ -25,8 +25,15 @@ impl Schedule {
                 incidents.push(draw_stream_fault(&mut rng));
             }
         }
+        if rng.bool() {
+            incidents.push(draw_seldom_killed(&mut rng, &scene));
+        }
         if rng.u8(0..8) == 0 {
             draw_discarded_behind(&mut rng, &scene, &mut incidents);
+        }
+        for (route, _) in scene.routes.iter().enumerate().filter(|(_, route)| route.filter == FilterScene::Key) {
+            let (at, what) = (millis(&mut rng, 0..BUSY), What::Operator { route, what: Operation::Refilter });
+            incidents.push(Incident { number: 0, at, what });
         }
         incidents.sort_by_key(|incident| incident.at);
         for (number, incident) in incidents.iter_mut().enumerate() {
@@ -92,13 +99,19 @@ impl RouteScene {
             max_events: rng.usize(1..=6),
             max_calls: rng.usize(1..=3),
             window: rng.usize(4..=32),
+            // Some are narrower by their bytes: an event has some hundreds.
+            window_bytes: if rng.bool() { rng.usize(2 << 10..8 << 10) } else { 1 << 20 },
             key_share: rng.usize(2..=8),
             troubled_keys: if rng.u8(0..4) == 0 { rng.usize(1..=2) } else { 100 },
             attempts: rng.u32(1..=4),
             quick_attempts: rng.u32(1..=3),
             goes_on: rng.u8(0..6) == 0,
             rate_limit: (rng.u8(0..8) == 0).then(|| rng.u32(5..50)),
-            filtered: second && rng.bool(),
+            filter: match rng.u8(0..6) {
+                0 | 1 if second => FilterScene::Kind,
+                2 if second => FilterScene::Key,
+                _ => FilterScene::All,
+            },
         }
     }
 }
@@ -145,7 +158,10 @@ fn draw_fault(rng: &mut Rng, scene: &Scene) -> Incident {
         },
         71..=74 => What::Kill { relay: rng.usize(..scene.relays) },
         75..=77 => What::Restart { relay: rng.usize(..scene.relays) },
-        78..=84 => What::Operator { route: rng.usize(..scene.routes.len()), what: draw_operation(rng, scene) },
+        78..=84 => {
+            let route = rng.usize(..scene.routes.len());
+            What::Operator { route, what: draw_operation(rng, scene, route) }
+        }
         85..=86 if scene.source == SourceScene::Table => What::Restore { since: millis(rng, 50..6000) },
         85..=91 => What::Pass {
             skip: skip(rng),
@@ -164,6 +180,27 @@ fn draw_io(rng: &mut Rng) -> Io {
     // The I/Os that write are the ones that matter, and there are few of them.
     let writes = [Io::Keep, Io::Settle, Io::Checkpoint, Io::Publish, Io::Kept];
     if rng.bool() { writes[rng.usize(..writes.len())] } else { all[rng.usize(..all.len())] }
+}
+
+/// A relay's death around an I/O that is seldom done, armed from the first moment on: otherwise it would hardly ever strike.
+fn draw_seldom_killed(rng: &mut Rng, scene: &Scene) -> Incident {
+    const SELDOM: [Io; 10] = [
+        Io::Start,
+        Io::Purge,
+        Io::Release,
+        Io::Trouble,
+        Io::ForgetCheckpoints,
+        Io::ForgetTombstones,
+        Io::NoteReplayed,
+        Io::Fetch,
+        Io::Recovery,
+        Io::AfterRecovery,
+    ];
+    let is_stream = matches!(scene.source, SourceScene::Shards { .. });
+    let ios: Vec<Io> = SELDOM.into_iter().filter(|io| is_stream || io.doer() != Doer::Streams).collect();
+    let fault = if rng.bool() { IoFault::KilledBefore } else { IoFault::KilledAfter };
+    let what = What::Io { io: ios[rng.usize(..ios.len())], skip: [0, 0, 1][rng.usize(..3)], fault };
+    Incident { number: 0, at: Duration::ZERO, what }
 }
 
 fn draw_stream_fault(rng: &mut Rng) -> Incident {
@@ -240,13 +277,24 @@ fn draw_answer(rng: &mut Rng, scene: &Scene) -> AnswerFault {
     }
 }
 
-fn draw_operation(rng: &mut Rng, scene: &Scene) -> Operation {
+fn draw_operation(rng: &mut Rng, scene: &Scene, route: usize) -> Operation {
     match rng.u32(0..12) {
         0..=2 => Operation::Redrive,
         3..=4 => Operation::Discard,
         5 => Operation::Erase,
         6..=7 => Operation::Pause(millis(rng, 10..9000)),
-        8..=10 => Operation::Replay { key: rng.bool().then(|| rng.usize(..scene.keys)) },
+        8..=10 => Operation::Replay(draw_replay(rng, scene, route)),
         _ => Operation::Retire,
+    }
+}
+
+fn draw_replay(rng: &mut Rng, scene: &Scene, route: usize) -> ReplayScene {
+    // A consumer that needs all events of a key stops at what a replay brings of a part of them.
+    let needs_all = route == 0 && matches!(scene.consumer.mode, ConsumerMode::InOrder | ConsumerMode::AfterCause);
+    match rng.u8(0..6) {
+        0 | 1 => ReplayScene::Key(rng.usize(..scene.keys)),
+        2 if !needs_all => ReplayScene::Kind,
+        3 if !needs_all => ReplayScene::Event(rng.usize(0..30)),
+        _ => ReplayScene::All,
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     super::{
-        patience,
+        operator, patience,
         process::Around,
         rule::{Breach, Rule},
         worker::{CALL_TIMEOUT, DRAIN_LIMIT, FAILOVER},
@@ -97,6 +97,9 @@ impl Target {
         }
         if !limits.ordered_calls && lanes.len() < batch.events.len() {
             breach(Rule::InOrder, "two events of a key in a call that keeps no order");
+        }
+        if batch.gapless != operator::is_gapless(self.world(), self.route, batch.replay.as_deref()) {
+            breach(Rule::Loud, &format!("a call that says that it is gapless: {}, which is not so", batch.gapless));
         }
         if let Some(Breach { rule, what }) = patience::begins(&self.around, self.route, batch) {
             breach(rule, &what);
