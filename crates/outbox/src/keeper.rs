@@ -8,8 +8,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::{
-    bookkeeping::{Kept, KeptContent, KeptId, Lane, SettleOutcome},
+    bookkeeping::{Front, FrontState, Kept, KeptContent, KeptId, Lane, SettleOutcome, Trouble},
     entry::EventRef,
     pipeline::{CallId, FrontDraft, Health, WriteId},
     sink::{Fault, Outcome},
@@ -29,7 +31,7 @@ pub use machine::{Keeper, Settings};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LoadId(pub u64);
 
-/// A lane in trouble as the keeper is told of it: [`Trouble`](crate::bookkeeping::Trouble) in durations.
+/// A lane in trouble as the keeper is told of it: [`Trouble`] in durations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TroubleDraft {
     /// The lane.
@@ -42,6 +44,27 @@ pub struct TroubleDraft {
     pub attempts: u32,
     /// Time since the front failed first.
     pub failed_for: Duration,
+}
+
+impl TroubleDraft {
+    /// `trouble` as it is stored, without the wall times: it is `wall` now.
+    pub fn at(trouble: &Trouble, wall: Timestamp) -> Self {
+        let Front { state, attempts, failed_since, .. } = &trouble.front;
+        let state = match state {
+            FrontState::Retrying { due } => {
+                FrontPlan::Retry(Duration::try_from(due.duration_since(wall)).unwrap_or_default())
+            }
+            FrontState::Dead => FrontPlan::Dead,
+            FrontState::Discarded { reason } => FrontPlan::Discard(reason.clone()),
+        };
+        Self {
+            lane: trouble.lane.clone(),
+            generation: trouble.generation,
+            state,
+            attempts: *attempts,
+            failed_for: Duration::try_from(wall.duration_since(*failed_since)).unwrap_or_default(),
+        }
+    }
 }
 
 /// What a front waits for.

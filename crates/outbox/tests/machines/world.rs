@@ -11,11 +11,11 @@ use futures_util::FutureExt;
 use outbox::{
     Bookkeeping, Clock, CommitId, Content, Event, EventRef, Fault, Key, Lane, NewEvent, Operator, Outcome, PartitionId,
     Place, Placing, Position, Record, RouteName, SinkLimits,
-    bookkeeping::{Checkpoint, Front, FrontState, Keep, KeepOutcome, Lease, Selector, Settlement, Trouble},
+    bookkeeping::{Checkpoint, Keep, KeepOutcome, Lease, Selector, Settlement, Trouble},
     event::Identity,
-    keeper::{self, FrontPlan, Keeper, TroubleDraft},
+    keeper::{self, Keeper, TroubleDraft},
     memory::{ManualClock, MemoryBookkeeping, SeededEntropy},
-    pipeline::{self, Disorder, FrontDraft, Observed, Pipeline, Resume, WriteId},
+    pipeline::{self, Disorder, Observed, Pipeline, Resume, WriteId},
     route::{RetryPolicy, WindowLimits},
 };
 
@@ -188,35 +188,11 @@ impl World {
     }
 
     fn draft(&self, trouble: &Trouble) -> TroubleDraft {
-        let wall = self.clock.wall();
-        let state = match &trouble.front.state {
-            FrontState::Retrying { due } => {
-                FrontPlan::Retry(Duration::try_from(due.duration_since(wall)).unwrap_or_default())
-            }
-            FrontState::Dead => FrontPlan::Dead,
-            FrontState::Discarded { reason } => FrontPlan::Discard(reason.clone()),
-        };
-        let failed_for = Duration::try_from(wall.duration_since(trouble.front.failed_since)).unwrap_or_default();
-        TroubleDraft {
-            lane: trouble.lane.clone(),
-            generation: trouble.generation,
-            state,
-            attempts: trouble.front.attempts,
-            failed_for,
-        }
-    }
-
-    fn front(&self, draft: &FrontDraft) -> Front {
-        let wall = self.clock.wall();
-        let state = draft
-            .retry_in
-            .map_or(FrontState::Dead, |delay| FrontState::Retrying { due: wall.checked_add(delay).unwrap() });
-        let failed_since = wall.checked_sub(draft.failed_for).unwrap();
-        Front { state, attempts: draft.attempts, failed_since, reason: draft.reason.clone() }
+        TroubleDraft::at(trouble, self.clock.wall())
     }
 
     fn pipeline(&mut self, input: pipeline::Input) {
-        let moment = self.clock.moment();
+        let (moment, wall) = (self.clock.moment(), self.clock.wall());
         let mut effects = Vec::new();
         self.m().pipeline.step(moment, input, &mut effects);
         for effect in effects {
@@ -227,7 +203,7 @@ impl World {
                     self.m().jobs.push_back(Job::Call { keeper: false, call, events });
                 }
                 pipeline::Effect::Keep { write, lane, front, events } => {
-                    let keep = Keep { lane, front: front.map(|front| self.front(&front)), events };
+                    let keep = Keep { lane, front: front.map(|front| front.at(wall)), events };
                     self.m().jobs.push_back(Job::Keep { write, keep });
                 }
                 pipeline::Effect::Checkpoint { write, position, .. } => {
@@ -246,7 +222,7 @@ impl World {
     }
 
     fn keeper(&mut self, input: keeper::Input) {
-        let moment = self.clock.moment();
+        let (moment, wall) = (self.clock.moment(), self.clock.wall());
         let mut effects = Vec::new();
         self.m().keeper.step(moment, input, &mut effects);
         for effect in effects {
@@ -260,7 +236,7 @@ impl World {
                 }
                 keeper::Effect::Settle { write, lane, generation, remove, apart, discarded, front } => {
                     assert!(apart.is_none(), "this route parks");
-                    let front = front.map(|front| self.front(&front));
+                    let front = front.map(|front| front.at(wall));
                     let settlement = Settlement { lane, generation, remove, apart: None, discarded, front };
                     self.m().jobs.push_back(Job::Settle { write, settlement });
                 }

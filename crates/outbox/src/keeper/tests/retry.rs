@@ -1,7 +1,12 @@
 //! Whose fault it was, and what follows for the front.
 
+use jiff::{Timestamp, ToSpan as _};
+
 use super::*;
-use crate::route::AfterDeadLetter;
+use crate::{
+    bookkeeping::{FrontState, Trouble},
+    route::AfterDeadLetter,
+};
 
 fn going_on() -> Settings {
     let retry = RetryPolicy { after_dead_letter: AfterDeadLetter::Continue, ..settings().retry };
@@ -56,6 +61,25 @@ fn a_wall_clock_that_was_set_back_holds_a_front_back_for_no_longer_than_the_long
     rig.store.get_mut(&lane("a")).unwrap().plan = FrontPlan::Retry(seconds(6 * 3600));
     rig.wait(settings().retry.max_delay);
     assert_eq!(rig.calls[0].1, ["a@1.2.0"]);
+}
+
+#[test]
+fn a_front_comes_back_from_the_store_with_its_attempts_and_as_much_older_as_the_wall_says() {
+    let wall = Timestamp::UNIX_EPOCH + 1000.hours();
+    let reason = "no".to_owned();
+    let draft = FrontDraft { retry_in: Some(seconds(100)), attempts: 2, failed_for: seconds(7), reason };
+    let trouble = |draft: &FrontDraft| Trouble { lane: lane("a"), generation: 5, front: draft.at(wall), kept: 3 };
+    let again = |later| TroubleDraft::at(&trouble(&draft), wall + later);
+    let told = again(30.seconds());
+    assert_eq!((told.lane, told.generation, told.attempts), (lane("a"), 5, 2));
+    assert_eq!((told.state, told.failed_for), (FrontPlan::Retry(seconds(70)), seconds(37)));
+    assert_eq!(again(101.seconds()).state, FrontPlan::Retry(Duration::ZERO), "it is due");
+    let earlier = again(-8.seconds());
+    assert_eq!((earlier.state, earlier.failed_for), (FrontPlan::Retry(seconds(108)), Duration::ZERO));
+    let mut dead = trouble(&FrontDraft { retry_in: None, ..draft.clone() });
+    assert_eq!(TroubleDraft::at(&dead, wall).state, FrontPlan::Dead);
+    dead.front.state = FrontState::Discarded { reason: "not needed".to_owned() };
+    assert_eq!(TroubleDraft::at(&dead, wall).state, FrontPlan::Discard("not needed".to_owned()));
 }
 
 #[test]

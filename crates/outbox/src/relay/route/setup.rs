@@ -9,9 +9,9 @@ use super::{
     partitions::Partitions,
 };
 use crate::{
-    bookkeeping::{FrontState, Trouble},
+    bookkeeping::Trouble,
     event::Event,
-    keeper::{self, FrontPlan, Keeper, TroubleDraft},
+    keeper::{self, Keeper, TroubleDraft},
     pipeline,
     relay::{builder::Parts, lease::Guard, reader::Delivery, watch},
     sink::Sink,
@@ -122,21 +122,7 @@ impl Task {
 
     /// What the keeper is told of a trouble: wall times become durations.
     pub(super) fn draft(&self, trouble: &Trouble) -> TroubleDraft {
-        let wall = self.parts.clock.wall();
-        let state = match &trouble.front.state {
-            FrontState::Retrying { due } => {
-                FrontPlan::Retry(Duration::try_from(due.duration_since(wall)).unwrap_or_default())
-            }
-            FrontState::Dead => FrontPlan::Dead,
-            FrontState::Discarded { reason } => FrontPlan::Discard(reason.clone()),
-        };
-        TroubleDraft {
-            lane: trouble.lane.clone(),
-            generation: trouble.generation,
-            state,
-            attempts: trouble.front.attempts,
-            failed_for: Duration::try_from(wall.duration_since(trouble.front.failed_since)).unwrap_or_default(),
-        }
+        TroubleDraft::at(trouble, self.parts.clock.wall())
     }
 
     /// Takes over what an operator or the owner wants.
