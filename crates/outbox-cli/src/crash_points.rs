@@ -3,16 +3,20 @@
 //!
 //! - `OUTBOX_CRASH_AT=Checkpoint:after:2` has a relay die, as by `kill -9`, after its second checkpoint is stored and
 //!   before it knows. Names are those of [`Io`]; `Transact` is the commit of a demo consumer's inbox.
+//! - `OUTBOX_HOLD=FILE` has it stand there instead of dying: it makes the file, and goes on once that is removed, with just
+//!   what it was about to do, whatever has become of its lease meanwhile.
 //! - `OUTBOX_WALL_SHIFT=FILE` names a file with a number of seconds, by which the wall clock is off. It is read anew each
 //!   time, so that the clock can be made to jump.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -28,6 +32,8 @@ use crate::{exit::Failure, wiring::Stores};
 
 /// Names the point to die at.
 const CRASH_AT: &str = "OUTBOX_CRASH_AT";
+/// Names the file that shows that the process stands at its point in place of dying, for as long as there is one.
+const HOLD: &str = "OUTBOX_HOLD";
 /// Names the file that says how far the wall clock is off.
 const WALL_SHIFT: &str = "OUTBOX_WALL_SHIFT";
 /// The commit of a consumer's inbox, which is no I/O of a relay.
@@ -64,6 +70,8 @@ impl FromStr for Point {
 struct Death {
     point: Point,
     passed: AtomicU64,
+    /// Where to stand instead.
+    hold: Option<PathBuf>,
 }
 
 /// The point of this process, shared by everything that comes by.
@@ -84,9 +92,10 @@ impl CrashPoints {
             let point = text.parse::<Point>();
             point.map_err(|why| Failure::usage(format!("{CRASH_AT} is not a point: {why}")))
         });
-        let points = points.transpose()?.map(|point| Self(Arc::new(Death { point, passed: AtomicU64::new(0) })));
+        let hold = std::env::var_os(HOLD).map(PathBuf::from);
+        let points = points.transpose()?.map(|point| Self(Arc::new(Death { point, passed: AtomicU64::new(0), hold })));
         if let Some(Self(death)) = &points {
-            tracing::warn!(point = ?death.point, "this process kills itself at a crash point");
+            tracing::warn!(point = ?death.point, hold = ?death.hold, "this process kills itself, or stands, at a crash point");
         }
         Ok(POINTS.get_or_init(|| points).clone())
     }
@@ -94,8 +103,24 @@ impl CrashPoints {
     fn reached(&self, io: &str, side: Side) {
         let Point { io: at, side: on, nth } = &self.0.point;
         if io == at && side == *on && self.0.passed.fetch_add(1, Ordering::SeqCst) + 1 == *nth {
-            die();
+            match &self.0.hold {
+                Some(file) => hold(file),
+                None => die(),
+            }
         }
+    }
+}
+
+/// Stands until `file`, which it makes, is removed. The thread is blocked on purpose: a task that only waited would be
+/// dropped with the lease, and what it was about to do would never be tried.
+fn hold(file: &Path) {
+    if let Err(error) = std::fs::write(file, "") {
+        // One that silently went on would prove nothing.
+        eprintln!("{HOLD}: {}: {error}", file.display());
+        std::process::abort();
+    }
+    while file.exists() {
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -264,6 +289,24 @@ mod tests {
         for wrong in ["", "Checkpoint", "Checkpoint:after", "Checkpoint:after:0", "Checkpoint:then:1", "Chek:after:1"] {
             assert!(wrong.parse::<Point>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_point_to_stand_at_is_passed_once_its_file_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("held");
+        let point = "Checkpoint:before:2".parse().unwrap();
+        let points = CrashPoints(Arc::new(Death { point, passed: AtomicU64::new(0), hold: Some(file.clone()) }));
+        points.reached("Checkpoint", Side::Before);
+        assert!(!file.exists(), "the first one passes");
+        thread::scope(|scope| {
+            let standing = scope.spawn(|| points.reached("Checkpoint", Side::Before));
+            while !file.exists() {
+                assert!(!standing.is_finished());
+                thread::yield_now();
+            }
+            std::fs::remove_file(&file).unwrap();
+        });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
-use outbox::NewEvent;
+use outbox::{NewEvent, Place};
 use outbox_sql::sqlite;
 use rusqlite::Connection;
 
@@ -11,6 +11,11 @@ use super::rig::Rig;
 
 /// Keys among which events flow.
 const KEYS: usize = 8;
+
+/// What an event carries: its id, as JSON.
+pub(super) fn payload(id: &str) -> Vec<u8> {
+    format!("\"{id}\"").into_bytes()
+}
 
 /// What was committed, and what was not.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(super) struct Ledger {
     number: u64,
     /// Ids in the order of their commits, by key; each event without a key by itself.
     committed: BTreeMap<String, Vec<String>>,
+    /// Where each of them stands within its key, if it has one.
+    places: BTreeMap<String, Place>,
     count: usize,
     rolled_back: BTreeSet<String>,
     discarded: BTreeSet<String>,
@@ -33,6 +40,7 @@ impl Ledger {
             rng: Rng::with_seed(seed),
             number: 0,
             committed: BTreeMap::new(),
+            places: BTreeMap::new(),
             count: 0,
             rolled_back: BTreeSet::new(),
             discarded: BTreeSet::new(),
@@ -52,6 +60,11 @@ impl Ledger {
     /// What was committed, by key; each event without a key by itself.
     pub(super) fn committed(&self) -> &BTreeMap<String, Vec<String>> {
         &self.committed
+    }
+
+    /// The places of those with a key, by id, as the writer was told them.
+    pub(super) fn places(&self) -> &BTreeMap<String, Place> {
+        &self.places
     }
 
     /// Ids of events that never came to be.
@@ -101,7 +114,7 @@ impl Ledger {
             let builder = if let Some(key) = key { builder.key(key) } else { builder };
             builder.build().unwrap()
         });
-        sqlite::write(&transaction, new.collect::<Vec<_>>()).unwrap();
+        let receipts = sqlite::write(&transaction, new.collect::<Vec<_>>()).unwrap();
         if !commits {
             transaction.rollback().unwrap();
             self.rolled_back.extend(events.iter().map(|(_, id)| id.clone()));
@@ -109,6 +122,13 @@ impl Ledger {
         }
         transaction.commit().unwrap();
         self.count += events.len();
+        for receipt in receipts {
+            let Some((key, first)) = receipt.key.zip(receipt.first) else { continue };
+            let of_key = events.iter().filter(|(of, _)| of.as_deref() == Some(key.as_str()));
+            for ((_, id), index) in of_key.zip(first.index..) {
+                self.places.insert(id.clone(), Place { index, ..first });
+            }
+        }
         for (key, id) in events {
             let lane = key.clone().unwrap_or_else(|| format!("without a key: {id}"));
             self.committed.entry(lane).or_default().push(id.clone());

@@ -2,13 +2,13 @@
 
 use std::{convert::Infallible, fs};
 
-use outbox::testing::Io;
+use outbox::testing::{Io, Side};
 
 use super::{
     plan::{Fault, Point},
     process::RelayProcess,
     proxy::Loss,
-    world::{Asked, CONCURRENCY, Died, World},
+    world::{AHEAD, Asked, CONCURRENCY, Died, World},
 };
 
 /// How an errand ends: never by itself.
@@ -23,6 +23,7 @@ impl World {
             Fault::Point(point) => self.die_at(point),
             Fault::Kill(after) => self.kill_after(*after),
             Fault::Pause(after) => self.pause_after(*after),
+            Fault::HoldBack(io) => self.hold_back(*io),
             Fault::Loss(loss, after) => self.lose(*loss, *after),
             Fault::Clock(hours, after) => self.jump(hours, *after),
         }
@@ -35,7 +36,7 @@ impl World {
             // It purges what every route is past, and looks at that when it starts.
             self.have_a_checkpoint();
         }
-        let (mut relay, _) = self.named_relay(Some(point), None);
+        let mut relay = self.relay_until(point);
         let Err(Died) = self.errand(&mut relay, point.io);
     }
 
@@ -143,17 +144,12 @@ impl World {
         }
     }
 
-    /// A relay that works undisturbed until it has published and stored something, and stops in order.
+    /// A relay that publishes all there is, something at least, and stops in order.
     fn have_a_checkpoint(&mut self) {
-        let mut relay = self.relay();
-        let before = self.target.count();
-        // What was sent first may have to be sent again, and holds the checkpoint back until then.
-        let done = self.until(&mut relay, "it publishes and has a checkpoint", true, |world| {
-            world.target.count() > before + CONCURRENCY && world.rig.books().is_some()
-        });
-        assert!(done.is_ok(), "nobody killed this relay");
-        assert_eq!(relay.stop().code, 0);
-        self.broke("stopped in order");
+        for _ in 0..AHEAD {
+            self.flow();
+        }
+        self.drain();
     }
 
     /// Lets a relay work until so much has arrived from now on; then kills it.
@@ -183,7 +179,7 @@ impl World {
     fn jump(&mut self, hours: &[i64], after: usize) {
         let file = self.rig.path("shift");
         fs::write(&file, "0").unwrap();
-        let (mut relay, _) = self.named_relay(None, Some(&file));
+        let (mut relay, _) = self.named_relay(&[("OUTBOX_WALL_SHIFT", file.to_str().unwrap())]);
         for hours in hours {
             let key = self.fresh("troubled");
             self.mood.refuse(&key);
@@ -203,11 +199,11 @@ impl World {
 
     /// The owner is stopped until another has taken over, and then goes on as if nothing had happened.
     fn pause_after(&mut self, after: usize) {
-        let (mut zombie, name) = self.named_relay(None, None);
+        let (mut zombie, name) = self.named_relay(&[]);
         let before = self.target.count();
         let publishes = self.until(&mut zombie, "it publishes", true, |world| world.target.count() >= before + after);
         assert!(publishes.is_ok(), "somebody else killed the relay");
-        let (mut successor, _) = self.named_relay(None, None);
+        let mut successor = self.relay();
         self.rig.stop_between_writes(&zombie);
         let epoch = self.rig.books().map_or(0, |books| books.epoch);
         self.broke(format!("{name} was stopped"));
@@ -231,5 +227,30 @@ impl World {
         assert!(late <= CONCURRENCY, "{late} publications of a relay that had lost its lease");
         zombie.kill();
         successor.kill();
+    }
+
+    /// The owner is stopped when it is about to write, and goes on with just that when another has taken the lease and died:
+    /// nothing is stored of it, nor of anything else that it does then, until it has taken the lease again.
+    fn hold_back(&mut self, io: Io) {
+        let (mut zombie, file) = self.relay_held_at(&Point { io, side: Side::Before, nth: 1 });
+        let Err(Died) = self.errand(&mut zombie, io);
+        self.rig.stop_between_writes(&zombie);
+        let owned = self.epoch();
+        self.broke(format!("stopped before {io}"));
+        // What it has under way when it goes on comes once more.
+        self.breaks.last_mut().unwrap().more = CONCURRENCY;
+        let mut successor = self.relay_until(&Point { io: Io::Take, side: Side::After, nth: 1 });
+        let Err(Died) = self.work(&mut successor);
+        let (taken, before) = (self.epoch(), self.watch.writes().len());
+        assert!(taken > owned, "nobody took the lease of epoch {owned}");
+        fs::remove_file(&file).unwrap();
+        zombie.signal("CONT");
+        // It writes in the order in which it was about to: what was held back comes before this.
+        let again = self.until(&mut zombie, "it takes the lease again", true, |world| world.epoch() > taken);
+        assert!(again.is_ok(), "somebody else killed the relay");
+        let writes = self.watch.writes();
+        let stale: Vec<_> = writes[before..].iter().filter(|(epoch, _)| *epoch <= taken).collect();
+        assert!(stale.is_empty(), "written by a relay that had lost its lease: {stale:?}");
+        zombie.kill();
     }
 }

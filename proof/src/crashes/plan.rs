@@ -11,6 +11,17 @@ use super::proxy::Loss;
 const LIVES: usize = 9;
 /// Deaths in a consumer world.
 const CONSUMER_LIVES: usize = 10;
+/// What a relay writes under its lease, and nobody may store for one that has lost it.
+pub const FENCED: [Io; 8] = [
+    Io::Renew,
+    Io::NoteClaims,
+    Io::Checkpoint,
+    Io::Keep,
+    Io::Settle,
+    Io::ForgetTombstones,
+    Io::NoteReplayed,
+    Io::NoteHealth,
+];
 
 /// Where a process kills itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +49,8 @@ pub enum Fault {
     Kill(usize),
     /// SIGSTOP past the lease after so many arrivals, while a standby takes over; SIGCONT; SIGKILL for both.
     Pause(usize),
+    /// SIGSTOP when it is about to write, until another has taken the lease and was killed; then it goes on with that.
+    HoldBack(Io),
     /// A proxy loses what is on its way to the target or back, then SIGKILL.
     Loss(Loss, usize),
     /// The wall clock jumps by so many hours, one after the other, then SIGKILL.
@@ -48,7 +61,7 @@ impl Fault {
     /// How many processes it kills.
     pub const fn deaths(&self) -> usize {
         match self {
-            Self::Pause(_) => 2,
+            Self::Pause(_) | Self::HoldBack(_) => 2,
             Self::Point(_) | Self::Kill(_) | Self::Loss(..) | Self::Clock(..) => 1,
         }
     }
@@ -60,6 +73,7 @@ impl fmt::Display for Fault {
             Self::Point(point) => write!(f, "killed at {point}"),
             Self::Kill(after) => write!(f, "killed after {after} arrivals"),
             Self::Pause(after) => write!(f, "stopped past the lease after {after} arrivals"),
+            Self::HoldBack(io) => write!(f, "stopped past the lease before {io}"),
             Self::Loss(loss, after) => write!(f, "{loss}, killed after {after} arrivals"),
             Self::Clock(hours, after) => write!(f, "wall clock off by {hours:?} hours, killed after {after} arrivals"),
         }
@@ -168,6 +182,7 @@ fn deck(rng: &mut Rng, deaths: usize) -> Vec<Fault> {
     for loss in Loss::ALL {
         deck.extend((0..2).map(|_| Fault::Loss(loss, rng.usize(30..90))));
     }
+    deck.extend(FENCED.map(Fault::HoldBack));
     deck.extend((0..4).map(|_| Fault::Pause(rng.usize(10..60))));
     deck.extend((0..4).map(|_| clock(rng)));
     while deck.iter().map(Fault::deaths).sum::<usize>() < deaths {
@@ -185,7 +200,8 @@ fn any(rng: &mut Rng) -> Fault {
             Fault::Point(Point { io, side: Side::BOTH[rng.usize(..2)], nth: rng.u64(1..=often(io)) })
         }
         10..15 => Fault::Kill(rng.usize(1..120)),
-        15..17 => Fault::Pause(rng.usize(5..60)),
+        15 => Fault::Pause(rng.usize(5..60)),
+        16 => Fault::HoldBack(FENCED[rng.usize(..FENCED.len())]),
         17..19 => Fault::Loss(Loss::ALL[rng.usize(..Loss::ALL.len())], rng.usize(20..120)),
         _ => clock(rng),
     }
@@ -239,6 +255,7 @@ mod tests {
                     assert!(faults.contains(&Fault::Point(Point { io, side, nth: 1 })), "{io} {side}");
                 }
             }
+            assert!(FENCED.iter().all(|io| faults.contains(&Fault::HoldBack(*io))));
             for loss in Loss::ALL {
                 assert!(faults.iter().any(|fault| matches!(fault, Fault::Loss(found, _) if *found == loss)), "{loss}");
             }

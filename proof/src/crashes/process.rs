@@ -15,6 +15,8 @@ use super::rig::{PATIENCE, Ran, now};
 pub struct RelayProcess {
     child: Child,
     log: PathBuf,
+    /// The file that there is for as long as it stands at a point.
+    hold: Option<PathBuf>,
 }
 
 impl RelayProcess {
@@ -22,7 +24,18 @@ impl RelayProcess {
     pub fn start(mut command: Command, log: PathBuf) -> Self {
         let errors = File::create(&log).unwrap();
         let child = command.stdout(Stdio::null()).stderr(errors).spawn().unwrap();
-        Self { child, log }
+        Self { child, log, hold: None }
+    }
+
+    /// The same, with the file by which it stands at its point.
+    pub fn standing_by(mut self, file: &Path) -> Self {
+        self.hold = Some(file.to_owned());
+        self
+    }
+
+    /// Whether it stands at its point.
+    pub fn stands(&self) -> bool {
+        self.hold.as_deref().is_some_and(Path::exists)
     }
 
     /// The same, with its standard output in a pipe.
@@ -30,7 +43,7 @@ impl RelayProcess {
         let errors = File::create(&log).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
         let output = child.stdout.take().unwrap();
-        (Self { child, log }, output)
+        (Self { child, log, hold: None }, output)
     }
 
     /// Where it logs.

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt};
 
 use outbox::testing::{Io, Side, crashes::exercised};
 
-use super::{plan::Fault, proxy::Loss};
+use super::{
+    plan::{FENCED, Fault},
+    proxy::Loss,
+};
 
 /// What was struck, and how much came of it.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +34,12 @@ pub struct Tally {
 fn kinds() -> Vec<String> {
     let losses = Loss::ALL.iter().map(ToString::to_string);
     let others = [KILL, PAUSE, CLOCK, BACKUP, BACKUP_RUNNING, FULL_DISK, COMMIT, CONSUMER];
-    others.into_iter().map(str::to_owned).chain(losses).collect()
+    others.into_iter().map(str::to_owned).chain(losses).chain(FENCED.map(held_back)).collect()
+}
+
+/// A relay was stopped past its lease when it was about to do this.
+fn held_back(io: Io) -> String {
+    format!("held back past the lease: {io}")
 }
 
 const POINT: &str = "relay killed at a named point";
@@ -60,6 +68,7 @@ impl Tally {
             }
             Fault::Kill(_) => self.note(KILL),
             Fault::Pause(_) => self.note(PAUSE),
+            Fault::HoldBack(io) => self.note(&held_back(*io)),
             Fault::Clock(..) => self.note(CLOCK),
             Fault::Loss(loss, _) => self.note(&loss.to_string()),
         }

@@ -2,46 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use outbox::event::SKIPPED;
-use rusqlite::Connection;
+use outbox::{Place, event::SKIPPED};
 
 use super::{
     arrivals::Arrival,
-    rig::{PATIENCE, Rig},
+    ledger::payload,
+    watch::Watch,
     world::{Break, World},
 };
-
-/// Notes every write of the route's checkpoint and of the lease in the bookkeeping itself, in their order.
-const WATCH: &str = "
-    CREATE TABLE seen_checkpoints (number INTEGER PRIMARY KEY, epoch INTEGER, position INTEGER);
-    CREATE TABLE seen_leases (number INTEGER PRIMARY KEY, epoch INTEGER, holder TEXT);
-    CREATE TRIGGER watch_insert AFTER INSERT ON checkpoints WHEN NEW.route = 'main' BEGIN
-        INSERT INTO seen_checkpoints (epoch, position) SELECT epoch, CAST(NEW.position AS INTEGER) FROM leases;
-    END;
-    CREATE TRIGGER watch_update AFTER UPDATE ON checkpoints WHEN NEW.route = 'main' BEGIN
-        INSERT INTO seen_checkpoints (epoch, position) SELECT epoch, CAST(NEW.position AS INTEGER) FROM leases;
-    END;
-    CREATE TRIGGER watch_take AFTER INSERT ON leases BEGIN
-        INSERT INTO seen_leases (epoch, holder) VALUES (NEW.epoch, NEW.holder);
-    END;
-    CREATE TRIGGER watch_renew AFTER UPDATE ON leases BEGIN
-        INSERT INTO seen_leases (epoch, holder) VALUES (NEW.epoch, NEW.holder);
-    END;";
-
-/// Has the bookkeeping of `rig` note who writes to it.
-pub(super) fn watch(rig: &Rig) {
-    bookkeeping(rig).execute_batch(WATCH).unwrap();
-}
-
-fn bookkeeping(rig: &Rig) -> Connection {
-    let connection = Connection::open(rig.path("orders.db.relay")).unwrap();
-    connection.busy_timeout(PATIENCE).unwrap();
-    connection
-}
 
 /// What a service did, as its ledger has it.
 struct Expected<'l> {
     committed: &'l BTreeMap<String, Vec<String>>,
+    places: &'l BTreeMap<String, Place>,
     rolled_back: &'l BTreeSet<String>,
     discarded: &'l BTreeSet<String>,
 }
@@ -51,12 +24,17 @@ pub(super) fn at_the_end(world: &mut World) -> Vec<String> {
     let mut breaches = Vec::new();
     let arrivals = world.target.arrivals();
     let ledger = &world.ledger;
-    let expected =
-        Expected { committed: ledger.committed(), rolled_back: ledger.rolled_back(), discarded: ledger.discarded() };
+    let expected = Expected {
+        committed: ledger.committed(),
+        places: ledger.places(),
+        rolled_back: ledger.rolled_back(),
+        discarded: ledger.discarded(),
+    };
     arrived(&expected, &arrivals, &mut breaches);
+    as_committed(&expected, &arrivals, &mut breaches);
     repeated(world, &arrivals, &mut breaches);
     replayed(world, &arrivals, &mut breaches);
-    fenced(&world.rig, &mut breaches);
+    owned(&world.watch, &mut breaches);
     let status = world.rig.status();
     if status["relay"]["released"] != true {
         breaches.push(format!("the lease is not given up: {}", status["relay"]));
@@ -92,6 +70,18 @@ fn arrived(expected: &Expected<'_>, arrivals: &[Arrival], breaches: &mut Vec<Str
     }
 }
 
+/// Whatever arrived, be it refused or come again, is at its place and is what was committed there; a marker has the place
+/// of what it stands for, and no payload.
+fn as_committed(expected: &Expected<'_>, arrivals: &[Arrival], breaches: &mut Vec<String>) {
+    for arrival in arrivals {
+        let data = (arrival.kind != SKIPPED).then(|| payload(&arrival.id));
+        let place = expected.places.get(&arrival.id).copied();
+        if (arrival.data.as_deref(), arrival.place) != (data.as_deref(), place) {
+            breaches.push(format!("committed at {place:?} with payload {data:?}, and arrived otherwise: {arrival:?}"));
+        }
+    }
+}
+
 /// No more came again after a crash than the status says.
 fn repeated(world: &mut World, arrivals: &[Arrival], breaches: &mut Vec<String>) {
     let status = world.rig.status();
@@ -107,23 +97,35 @@ fn repeated(world: &mut World, arrivals: &[Arrival], breaches: &mut Vec<String>)
 /// How often something came again before each break, and how often it might.
 fn repetitions(breaks: &[Break], arrivals: &[Arrival], bound: u64, breaches: &mut Vec<String>) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut first = BTreeMap::new();
     let mut from = 0;
     // A request that the proxy delivers late may come after the relay's end: what was lost before counts, too.
     let (mut doubled, mut doubled_before) = (0, 0);
-    let mut before = ("the beginning", 0);
+    let beginning = Break { arrivals: 0, doubled: 0, more: 0, whole: true, what: "the beginning".to_owned() };
+    let mut before = &beginning;
     for end in breaks {
-        let came = &arrivals[from..end.arrivals];
-        let published = came.iter().filter(|arrival| arrival.accepted && arrival.replay.is_none());
-        let again = published.filter(|arrival| !seen.insert((&arrival.id, &arrival.kind))).count();
-        let allowed = usize::try_from(bound).unwrap() + before.1 + (end.doubled - doubled_before);
+        let came = arrivals[..end.arrivals].iter().enumerate().skip(from);
+        let published = came.filter(|(_, arrival)| arrival.accepted && arrival.replay.is_none());
+        let seen: Vec<_> = published
+            .filter_map(|(number, arrival)| {
+                let first = *first.entry((&arrival.id, &arrival.kind)).or_insert(number);
+                (first < number).then_some(first)
+            })
+            .collect();
+        let again = seen.len();
+        let allowed = usize::try_from(bound).unwrap() + before.more + (end.doubled - doubled_before);
         if again > allowed {
-            breaches.push(format!("{again} came again between `{}` and `{}`, and {allowed} may", before.0, end.what));
+            breaches
+                .push(format!("{again} came again between `{}` and `{}`, and {allowed} may", before.what, end.what));
+        }
+        let settled = seen.iter().filter(|first| **first < from).count();
+        if before.whole && settled > 0 {
+            breaches.push(format!("{settled} came again behind `{}`, which had left nothing to send", before.what));
         }
         found.push((again, allowed));
         from = end.arrivals;
         (doubled, doubled_before) = (end.doubled, doubled);
-        before = (&end.what, end.more);
+        before = end;
     }
     let late = &arrivals[from..];
     if !late.is_empty() {
@@ -144,25 +146,24 @@ fn replayed(world: &World, arrivals: &[Arrival], breaches: &mut Vec<String>) {
     }
 }
 
-/// No write of a relay whose epoch is over, and no checkpoint that went back.
-fn fenced(rig: &Rig, breaches: &mut Vec<String>) {
-    let connection = bookkeeping(rig);
-    let seen = |sql: &str| -> Vec<(i64, i64)> {
-        let mut statement = connection.prepare(sql).unwrap();
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
-    };
-    let checkpoints = seen("SELECT epoch, position FROM seen_checkpoints ORDER BY number");
-    if let Some(pair) = checkpoints.windows(2).find(|pair| pair[0] > pair[1]) {
+/// No checkpoint went back, and no epoch had two owners.
+fn owned(watch: &Watch, breaches: &mut Vec<String>) {
+    if let Some(pair) = watch.checkpoints().windows(2).find(|pair| pair[0] > pair[1]) {
         breaches.push(format!("a checkpoint (epoch, position) went back: {pair:?}"));
     }
-    let owners = seen("SELECT epoch, count(DISTINCT holder) FROM seen_leases GROUP BY epoch");
-    for (epoch, holders) in owners.into_iter().filter(|(_, holders)| *holders > 1) {
-        breaches.push(format!("epoch {epoch} had {holders} owners"));
+    let mut owners: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
+    for (epoch, holder) in watch.leases() {
+        owners.entry(epoch).or_default().insert(holder);
+    }
+    for (epoch, holders) in owners.into_iter().filter(|(_, holders)| holders.len() > 1) {
+        breaches.push(format!("epoch {epoch} had several owners: {holders:?}"));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Bytes;
+
     use super::*;
 
     fn arrival(id: &str, kind: &str) -> Arrival {
@@ -175,7 +176,9 @@ mod tests {
         let named = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<BTreeSet<_>>();
         let committed = BTreeMap::from([("a".to_owned(), ["1", "2", "3"].map(str::to_owned).to_vec())]);
         let (rolled_back, discarded) = (named(&["4"]), named(&["2"]));
-        let expected = Expected { committed: &committed, rolled_back: &rolled_back, discarded: &discarded };
+        let places = BTreeMap::new();
+        let expected =
+            Expected { committed: &committed, places: &places, rolled_back: &rolled_back, discarded: &discarded };
         let arrivals: Vec<_> = arrivals.iter().map(|(id, kind)| arrival(id, kind)).collect();
         let mut breaches = Vec::new();
         arrived(&expected, &arrivals, &mut breaches);
@@ -198,15 +201,45 @@ mod tests {
     }
 
     #[test]
+    fn another_payload_another_place_and_a_marker_with_a_payload_are_wrong() {
+        let place = Place::new(1, 1, 0);
+        let (nothing, nobody, places) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::from([("1".to_owned(), place)]));
+        let expected = Expected { committed: &nothing, places: &places, rolled_back: &nobody, discarded: &nobody };
+        let wrong = |kind: &str, data: Option<&'static str>, place| {
+            let data = data.map(|data| Bytes::from_static(data.as_bytes()));
+            let mut breaches = Vec::new();
+            as_committed(&expected, &[Arrival { place, data, ..arrival("1", kind) }], &mut breaches);
+            breaches.len()
+        };
+        assert_eq!(wrong(PLAIN, Some("\"1\""), Some(place)), 0);
+        assert_eq!(wrong(SKIPPED, None, Some(place)), 0);
+        assert_eq!(wrong(PLAIN, Some("\"2\""), Some(place)), 1, "of another event");
+        assert_eq!(wrong(PLAIN, None, Some(place)), 1, "no payload");
+        assert_eq!(wrong(SKIPPED, Some("\"1\""), Some(place)), 1, "a marker with a payload");
+        assert_eq!(wrong(PLAIN, Some("\"1\""), Some(Place::new(1, 1, 1))), 1, "the next place");
+        assert_eq!(wrong(PLAIN, Some("\"1\""), None), 1, "no place");
+    }
+
+    #[test]
     fn more_repetitions_than_a_crash_may_make_are_wrong_and_so_is_what_comes_after_the_end() {
         let arrivals = ["1", "2", "3", "1", "2", "3"].map(|id| arrival(id, PLAIN));
-        let ends = |last| [3, last].map(|arrivals| Break { arrivals, doubled: 0, more: 0, what: String::new() });
-        let judge = |bound, last| {
+        let end = |arrivals, whole| Break { arrivals, doubled: 0, more: 0, whole, what: String::new() };
+        let judge = |bound, whole, last| {
             let mut breaches = Vec::new();
-            (repetitions(&ends(last), &arrivals, bound, &mut breaches), breaches.len())
+            (repetitions(&[end(3, whole), end(last, false)], &arrivals, bound, &mut breaches), breaches.len())
         };
-        assert_eq!(judge(3, 6), (vec![(0, 3), (3, 3)], 0));
-        assert_eq!(judge(2, 6).1, 1, "one too many");
-        assert_eq!(judge(3, 5).1, 1, "one after the end");
+        assert_eq!(judge(3, false, 6), (vec![(0, 3), (3, 3)], 0));
+        assert_eq!(judge(2, false, 6).1, 1, "one too many");
+        assert_eq!(judge(3, false, 5).1, 1, "one after the end");
+        assert_eq!(judge(3, true, 6).1, 1, "again, though all was done with");
+    }
+
+    #[test]
+    fn what_comes_twice_within_a_life_is_no_fault_of_the_orderly_end_before_it() {
+        let arrivals = ["1", "2", "2"].map(|id| arrival(id, PLAIN));
+        let end = |arrivals| Break { arrivals, doubled: 0, more: 0, whole: true, what: String::new() };
+        let mut breaches = Vec::new();
+        repetitions(&[end(1), end(3)], &arrivals, 1, &mut breaches);
+        assert_eq!(breaches, [""; 0]);
     }
 }

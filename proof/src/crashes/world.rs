@@ -1,7 +1,12 @@
 //! A database, relays that live on it one after the other, and a target that outlives them all.
 
 use std::{
-    collections::BTreeSet, os::unix::process::ExitStatusExt as _, path::Path, sync::Arc, thread, time::Duration,
+    collections::BTreeSet,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use fastrand::Rng;
@@ -18,6 +23,7 @@ use super::{
     tally::Tally,
     target::Target,
     verdict,
+    watch::Watch,
 };
 
 /// The relays' window: small, so that a kill finds it full.
@@ -27,15 +33,17 @@ pub(super) const CONCURRENCY: usize = 4;
 /// How many of the newest entries stay.
 const RETAINED: usize = 60;
 /// Events under way at most, so that writers do not run away from a relay that waits for a lease.
-const AHEAD: usize = 40;
+pub(super) const AHEAD: usize = 40;
 /// How long a life may last until its fault has struck.
 pub(super) const LIFE: Duration = Duration::from_secs(60);
+const CRASH_AT: &str = "OUTBOX_CRASH_AT";
+const HOLD: &str = "OUTBOX_HOLD";
 /// How often a condition is looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(3);
 /// How often one is looked at that takes a process.
 pub(super) const COMMAND: Duration = Duration::from_millis(25);
 
-/// The relay has died, as it was to.
+/// The relay has died, as it was to, or stands at its point.
 #[derive(Debug)]
 pub(super) struct Died;
 
@@ -48,6 +56,8 @@ pub(super) struct Break {
     pub(super) doubled: usize,
     /// Events that may come again besides those that come again after a crash.
     pub(super) more: usize,
+    /// Whether it had published everything, kept nothing, and was stopped in order: nothing of that comes again.
+    pub(super) whole: bool,
     /// What ended it.
     pub(super) what: String,
 }
@@ -61,6 +71,7 @@ pub(super) struct Asked {
 
 pub(super) struct World {
     pub(super) rig: Rig,
+    pub(super) watch: Watch,
     pub(super) target: Target,
     pub(super) proxy: Proxy,
     pub(super) mood: Arc<Mood>,
@@ -84,10 +95,11 @@ impl World {
         target.set_mood(move |event| answering.answer(event));
         let proxy = Proxy::new(target.address(), rng.u64(..));
         let rig = Rig::new(binary, folder, &config(&proxy, "status", relay));
-        verdict::watch(&rig);
+        let watch = Watch::new(&rig.path("orders.db.relay"));
         let ledger = Ledger::new(&rig, rng.u64(..));
         Self {
             rig,
+            watch,
             target,
             proxy,
             mood,
@@ -102,25 +114,32 @@ impl World {
         }
     }
 
-    /// A relay, and the name that its requests have.
-    pub(super) fn named_relay(&mut self, point: Option<&Point>, shift: Option<&Path>) -> (RelayProcess, String) {
+    /// A relay with these settings of `crates/outbox-cli/src/crash_points.rs`, and the name that its requests have.
+    pub(super) fn named_relay(&mut self, environment: &[(&str, &str)]) -> (RelayProcess, String) {
         self.lives += 1;
         let name = format!("relay-{}", self.lives);
         let file = format!("{name}.toml");
         self.rig.configure(&file, &config(&self.proxy, &name, ""));
         let mut command = self.rig.command(&["relay", "--config", &file]);
-        if let Some(point) = point {
-            command.env("OUTBOX_CRASH_AT", point.to_string());
-        }
-        if let Some(shift) = shift {
-            command.env("OUTBOX_WALL_SHIFT", shift);
-        }
+        command.envs(environment.iter().copied());
         (self.rig.start(command), name)
+    }
+
+    /// A relay that dies at a point.
+    pub(super) fn relay_until(&mut self, point: &Point) -> RelayProcess {
+        self.named_relay(&[(CRASH_AT, &point.to_string())]).0
+    }
+
+    /// A relay that stands at a point, and the file that has it stand there.
+    pub(super) fn relay_held_at(&mut self, point: &Point) -> (RelayProcess, PathBuf) {
+        let file = self.rig.path(&format!("held-{}", self.lives));
+        let (relay, _) = self.named_relay(&[(CRASH_AT, &point.to_string()), (HOLD, file.to_str().unwrap())]);
+        (relay.standing_by(&file), file)
     }
 
     /// A relay that nothing is going to happen to by itself.
     pub(super) fn relay(&mut self) -> RelayProcess {
-        self.named_relay(None, None).0
+        self.named_relay(&[]).0
     }
 
     /// A name that no key had before.
@@ -155,7 +174,7 @@ impl World {
         self.rig.status()
     }
 
-    /// Waits until `is_so`, or until the relay has died.
+    /// Waits until `is_so`, or until the relay has died or stands at its point.
     ///
     /// # Panics
     /// If the relay ends in another way, or neither comes.
@@ -172,6 +191,9 @@ impl World {
                 assert_eq!(status.signal(), Some(9), "the relay ended by itself, with {status}, until {what}");
                 return Err(Died);
             }
+            if relay.stands() {
+                return Err(Died);
+            }
             if is_so(self) {
                 return Ok(());
             }
@@ -183,11 +205,16 @@ impl World {
         }
     }
 
+    /// The lease's epoch.
+    pub(super) fn epoch(&self) -> i64 {
+        self.watch.leases().last().map_or(0, |(epoch, _)| *epoch)
+    }
+
     /// Notes that a relay ended now, and has the target be as at first.
     pub(super) fn broke(&mut self, what: impl Into<String>) {
         self.proxy.lose(None);
         self.mood.brighten();
-        self.end_of_life(what.into());
+        self.end_of_life(what.into(), false);
     }
 
     /// Has a relay publish all there is, and redrives what was given up; it is stopped in order.
@@ -208,12 +235,12 @@ impl World {
         assert!(done.is_ok(), "nobody killed this relay");
         let stopped = relay.stop();
         assert_eq!(stopped.code, 0, "a relay that has drained ends well: {}", stopped.err);
-        self.end_of_life("stopped in order".to_owned());
+        self.end_of_life("stopped in order".to_owned(), true);
     }
 
-    fn end_of_life(&mut self, what: String) {
+    fn end_of_life(&mut self, what: String, whole: bool) {
         let (arrivals, doubled) = (self.target.count(), self.proxy.doubled());
-        self.breaks.push(Break { arrivals, doubled, more: 0, what });
+        self.breaks.push(Break { arrivals, doubled, more: 0, whole, what });
     }
 
     /// Redrives what `selector` says; nothing may match.

@@ -2,6 +2,8 @@
 
 use std::{thread, time::Duration};
 
+use proof::crashes::watch::Watch;
+
 use crate::{
     arrivals::{assert_whole_and_in_order, duplicates},
     process::RelayProcess,
@@ -99,36 +101,12 @@ fn a_clean_end_with_nothing_left_to_send_leaves_nothing_to_be_published_again() 
     assert_whole_and_in_order(&target.arrivals(), &rig.committed());
 }
 
-/// Notes every write of a checkpoint and of the lease in the bookkeeping itself, in their order.
-const WATCH: &str = "
-    CREATE TABLE seen_checkpoints (number INTEGER PRIMARY KEY, epoch INTEGER, position INTEGER);
-    CREATE TABLE seen_leases (number INTEGER PRIMARY KEY, epoch INTEGER, holder TEXT);
-    CREATE TRIGGER watch_insert AFTER INSERT ON checkpoints BEGIN
-        INSERT INTO seen_checkpoints (epoch, position) SELECT epoch, CAST(NEW.position AS INTEGER) FROM leases;
-    END;
-    CREATE TRIGGER watch_update AFTER UPDATE ON checkpoints BEGIN
-        INSERT INTO seen_checkpoints (epoch, position) SELECT epoch, CAST(NEW.position AS INTEGER) FROM leases;
-    END;
-    CREATE TRIGGER watch_take AFTER INSERT ON leases BEGIN
-        INSERT INTO seen_leases (epoch, holder) VALUES (NEW.epoch, NEW.holder);
-    END;
-    CREATE TRIGGER watch_renew AFTER UPDATE ON leases BEGIN
-        INSERT INTO seen_leases (epoch, holder) VALUES (NEW.epoch, NEW.holder);
-    END;";
-
-fn seen<T: rusqlite::types::FromSql>(connection: &rusqlite::Connection, sql: &str) -> Vec<(i64, T)> {
-    let mut statement = connection.prepare(sql).unwrap();
-    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
-}
-
 #[test]
 fn an_owner_stopped_past_its_lease_writes_nothing_more_and_stands_by() {
     let target = Target::new();
     target.set_mood(|_| Answer::AcceptAfter(Duration::from_millis(3)));
     let rig = pair(&target, "1s");
-    let bookkeeping = rusqlite::Connection::open(rig.path("orders.db.relay")).unwrap();
-    bookkeeping.busy_timeout(crate::rig::PATIENCE).unwrap();
-    bookkeeping.execute_batch(WATCH).unwrap();
+    let watch = Watch::new(&rig.path("orders.db.relay"));
     let (zombie, successor) = start(&rig);
     rig.write(0..6_000, 40, 50);
     target.wait_count(500);
@@ -154,10 +132,10 @@ fn an_owner_stopped_past_its_lease_writes_nothing_more_and_stands_by() {
     assert_eq!(zombie.stop().code, 0);
     assert_whole_and_in_order(&target.arrivals(), &rig.committed());
 
-    let checkpoints = seen::<i64>(&bookkeeping, "SELECT epoch, position FROM seen_checkpoints ORDER BY number");
+    let checkpoints = watch.checkpoints();
     assert!(checkpoints.is_sorted(), "a checkpoint went back: {checkpoints:?}");
     assert!([1, 2, 3].iter().all(|epoch| checkpoints.iter().any(|(found, _)| found == epoch)), "{checkpoints:?}");
-    let leases = seen::<String>(&bookkeeping, "SELECT epoch, holder FROM seen_leases ORDER BY number");
+    let leases = watch.leases();
     assert!(leases.is_sorted_by_key(|(epoch, _)| *epoch), "an epoch went back: {leases:?}");
     let mut owners = leases;
     owners.dedup();
