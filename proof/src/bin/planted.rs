@@ -86,7 +86,7 @@ fn plant(cli: &Cli) -> Result<bool, String> {
 fn seek_all(cli: &Cli, tree: &Tree, bugs: &[Bug], found: &mut Found) -> Result<Vec<Finding>, String> {
     let bar = bar(bugs.len());
     bar.set_message("with no bug planted");
-    check_sound(tree, cli.schedules)?;
+    check_sound(tree, bugs, cli.schedules)?;
     let mut findings = Vec::new();
     for bug in bugs {
         bar.set_message(bug.name.clone());

@@ -5,6 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// What is in memory in place of a backend that ships: a defect in it says that the run would notice one like it.
+const STAND_INS: [&str; 3] =
+    ["crates/outbox/src/memory", "crates/outbox/src/inbox/memory.rs", "crates/outbox/src/testing/simulator/late.rs"];
+
 /// A patch that breaks something.
 #[derive(Clone, Debug)]
 pub struct Bug {
@@ -28,14 +32,9 @@ pub fn all(folder: &Path) -> Result<Vec<Bug>, String> {
     let listed = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut paths: Vec<PathBuf> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.retain(|path| path.extension().is_some_and(|ending| ending == "patch"));
-    paths.sort_by_key(|path| (number(path), path.clone()));
-    paths.into_iter().map(Bug::read).collect()
-}
-
-/// The number that its name begins with.
-fn number(path: &Path) -> Option<u32> {
-    let name = path.file_name()?.to_str()?;
-    name.split_once('-')?.0.parse().ok()
+    let mut bugs = paths.into_iter().map(Bug::read).collect::<Result<Vec<_>, _>>()?;
+    bugs.sort_by_key(|bug| (bug.number(), bug.name.clone()));
+    Ok(bugs)
 }
 
 impl Bug {
@@ -65,8 +64,19 @@ impl Bug {
         Ok(Self { name, what: (*what).to_owned(), from: from.join(" "), path, files })
     }
 
-    fn number(&self) -> Option<u32> {
-        self.name.split_once('-').and_then(|(number, _)| number.parse().ok())
+    /// What its name begins with.
+    pub fn number(&self) -> Option<u32> {
+        self.name.split('-').next()?.parse().ok()
+    }
+
+    /// The package that it is planted in.
+    pub fn package(&self) -> &str {
+        self.files[0].iter().nth(1).and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// Whether it changes only what stands in for a backend.
+    pub fn is_in_stand_in(&self) -> bool {
+        self.files.iter().all(|file| STAND_INS.iter().any(|stand_in| file.starts_with(stand_in)))
     }
 
     /// Whether somebody means it by `name`: its whole name, or that without its number.

@@ -16,7 +16,9 @@ pub fn markdown(findings: &[Finding], schedules: u64, made: &str) -> String {
         "# Planted bugs\n\n\
          Each line is a bug of a kind that others had, planted into Outbox by a patch of a few lines under \
          `proof/planted/`, and how it is noticed: by the simulator, which plays schedules from seed 0 on until one breaks \
-         the contract; where that sees nothing, by the quick tests. [proof.md](proof.md) says what that proves.\n\n\
+         the contract; where that sees nothing, by the quick tests. Some are planted in a stand-in, a store in memory in \
+         the place of one that ships: they show that the run would notice such a defect, not that what ships is looked at. \
+         [proof.md](proof.md) says what that proves.\n\n\
          ```console\n\
          cargo run -p proof --bin planted            # all of them: about an hour on two cores\n\
          cargo run -p proof --bin planted -- 9 10    # some, by number or name\n\
@@ -24,12 +26,13 @@ pub fn markdown(findings: &[Finding], schedules: u64, made: &str) -> String {
          ```\n\n",
     );
     let all = findings.len();
+    let stand_ins = findings.iter().filter(|finding| finding.bug.is_in_stand_in()).count();
     // Writing to a string cannot fail.
     let _ = write!(
         page,
-        "Of {all} bugs the simulator notices {by_simulator} within {} schedules, the quick tests {by_tests} more; {} are \
-         not noticed. {made}\n\n\
-         | bug | what is wrong | noticed by | after schedules | seconds |\n|---|---|---|--:|--:|\n",
+        "Of {all} bugs, {stand_ins} of them in a stand-in, the simulator notices {by_simulator} within {} schedules, the \
+         quick tests {by_tests} more; {} are not noticed. {made}\n\n\
+         | bug | in | what is wrong | noticed by | after schedules | seconds |\n|---|---|---|---|--:|--:|\n",
         grouped(schedules),
         all - by_simulator - by_tests
     );
@@ -40,7 +43,8 @@ pub fn markdown(findings: &[Finding], schedules: u64, made: &str) -> String {
             Caught::Not => ("**nothing**".to_owned(), "–".to_owned()),
         };
         let (name, what, seconds) = (&bug.name, in_cell(&bug.what), took.as_secs_f64());
-        let _ = writeln!(page, "| {name} | {what} | {how} | {after} | {seconds:.1} |");
+        let place = if bug.is_in_stand_in() { "stand-in" } else { bug.package() };
+        let _ = writeln!(page, "| {name} | {place} | {what} | {how} | {after} | {seconds:.1} |");
     }
     page.push_str("\n## Where they come from\n\n");
     for Finding { bug, .. } in findings {

@@ -1,6 +1,7 @@
 //! Looking for a planted bug: by the simulator, and where that sees nothing, by the quick tests.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     process::{Command, ExitStatus, Stdio},
     thread,
@@ -13,9 +14,16 @@ use serde_json::Value;
 
 use super::{bug::Bug, tree::Tree};
 
-/// The quick tests of the crate that bugs are planted in.
-const TESTS: [&str; 9] =
-    ["--lib", "--test", "machines", "--test", "relay", "--test", "conformance", "--test", "field_defects"];
+/// What the simulator plays.
+const SIMULATED: &str = "outbox";
+/// The quick tests of each package that bugs are planted in; none of them needs a server.
+const TESTS: [(&str, &[&str]); 2] = [
+    (
+        SIMULATED,
+        &["--lib", "--test", "machines", "--test", "relay", "--test", "conformance", "--test", "field_defects"],
+    ),
+    ("outbox-sql", &["--lib", "--test", "relay_side"]),
+];
 /// No build, and no run of tests, takes so long unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(1200);
 
@@ -49,46 +57,55 @@ pub struct Finding {
 }
 
 /// Plants `bug` in the copy, plays up to `schedules` of the simulator until one breaks the contract, and runs the quick
-/// tests if none does. `phase` is told what is being done.
+/// tests of its package if none does, or if that is none that the simulator plays. `phase` is told what is being done.
 ///
 /// # Errors
 /// If the patch does not apply any more, or what it makes does not compile.
 pub fn seek(tree: &Tree, bug: &Bug, schedules: u64, phase: impl Fn(&str)) -> Result<Finding, String> {
     let _planted = tree.plant(bug)?;
-    phase("compiling");
-    build(tree).map_err(|why| format!("{}: {why}", bug.name))?;
-    phase("playing schedules");
-    let began = System.moment();
-    let mut caught = simulate(tree, schedules)?;
-    let mut took = System.moment().since(began);
-    if caught == Caught::Not {
-        phase("compiling the tests");
-        test(tree, &["--no-run"])?;
-        phase("running the tests");
+    if bug.package() == SIMULATED {
+        phase("compiling");
+        build(tree).map_err(|why| format!("{}: {why}", bug.name))?;
+        phase("playing schedules");
         let began = System.moment();
-        caught = failed_tests(tree)?;
-        took = System.moment().since(began);
+        let caught = simulate(tree, schedules)?;
+        let took = System.moment().since(began);
+        if caught != Caught::Not {
+            return Ok(Finding { bug: bug.clone(), caught, took });
+        }
     }
-    Ok(Finding { bug: bug.clone(), caught, took })
+    phase("compiling the tests");
+    test(tree, bug.package(), &["--no-run"])?;
+    phase("running the tests");
+    let began = System.moment();
+    let caught = failed_tests(tree, bug.package())?;
+    Ok(Finding { bug: bug.clone(), caught, took: System.moment().since(began) })
 }
 
-/// Plays the schedules and runs the tests with no bug planted: what fails then would be taken for a bug that was noticed.
+/// Plays the schedules and runs the tests of what `bugs` are in, with none planted: what fails then would be taken for a
+/// bug that was noticed.
 ///
 /// # Errors
 /// If something does, or does not compile.
-pub fn check_sound(tree: &Tree, schedules: u64) -> Result<(), String> {
-    build(tree)?;
-    if let Caught::Simulator { rule, what, after } = simulate(tree, schedules)? {
-        return Err(format!(
-            "with no bug planted, schedule {after} of {schedules} breaks the contract ({rule}: {what}): mend that first"
-        ));
-    }
-    match failed_tests(tree)? {
-        Caught::Tests(failed) => {
-            Err(format!("with no bug planted, tests fail: {}: mend that first", failed.join(", ")))
+pub fn check_sound(tree: &Tree, bugs: &[Bug], schedules: u64) -> Result<(), String> {
+    let packages: BTreeSet<_> = bugs.iter().map(Bug::package).collect();
+    if packages.contains(SIMULATED) {
+        build(tree)?;
+        if let Caught::Simulator { rule, what, after } = simulate(tree, schedules)? {
+            return Err(format!(
+                "with no bug planted, schedule {after} of {schedules} breaks the contract ({rule}: {what}): mend that first"
+            ));
         }
-        Caught::Simulator { .. } | Caught::Not => Ok(()),
     }
+    for package in packages {
+        if let Caught::Tests(failed) = failed_tests(tree, package)? {
+            return Err(format!(
+                "with no bug planted, tests of {package} fail: {}: mend that first",
+                failed.join(", ")
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn build(tree: &Tree) -> Result<(), String> {
@@ -120,15 +137,17 @@ fn simulate(tree: &Tree, schedules: u64) -> Result<Caught, String> {
     Ok(Caught::Simulator { rule: text("rule"), what: text("what"), after: told["played"].as_u64().unwrap_or_default() })
 }
 
-fn test(tree: &Tree, more: &[&str]) -> Result<(Option<ExitStatus>, String), String> {
+fn test(tree: &Tree, package: &str, more: &[&str]) -> Result<(Option<ExitStatus>, String), String> {
+    let tests = TESTS.iter().find(|(of, _)| *of == package);
+    let (_, tests) = tests.ok_or_else(|| format!("no quick tests are known of `{package}`: name them in TESTS"))?;
     // Compiling them takes longer than running them.
-    let fixed = ["test", "--package", "outbox", "--no-fail-fast", "--profile", "mutants"];
-    let all: Vec<&str> = fixed.iter().chain(&TESTS).chain(more).copied().collect();
+    let fixed = ["test", "--package", package, "--no-fail-fast", "--profile", "mutants"];
+    let all: Vec<&str> = fixed.iter().chain(*tests).chain(more).copied().collect();
     cargo(tree, "tests.txt", &all)
 }
 
-fn failed_tests(tree: &Tree) -> Result<Caught, String> {
-    let (status, said) = test(tree, &[])?;
+fn failed_tests(tree: &Tree, package: &str) -> Result<Caught, String> {
+    let (status, said) = test(tree, package, &[])?;
     let mut failed: Vec<String> = said.lines().filter_map(failed_test).map(str::to_owned).collect();
     failed.sort();
     failed.dedup();

@@ -1,4 +1,4 @@
-//! The copy of the tree that bugs are planted in: the crate `outbox`, and what plays schedules of it.
+//! The copy of the tree that bugs are planted in: the crates `outbox` and `outbox-sql`, and what plays schedules.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,8 @@ use std::{
 use super::bug::Bug;
 
 /// What is compiled.
-const COMPILED: [&str; 5] = ["Cargo.lock", "Cargo.toml", "clippy.toml", "crates/outbox", "proof/src/bin/campaign.rs"];
+const COMPILED: [&str; 6] =
+    ["Cargo.lock", "Cargo.toml", "clippy.toml", "crates/outbox", "crates/outbox-sql", "proof/src/bin/campaign.rs"];
 /// The patches: copied too, so that a run is not disturbed by who works on them meanwhile.
 const PATCHES: &str = "proof/planted";
 /// A package of one program, so that nothing is compiled that plays no part.
@@ -197,12 +198,12 @@ impl Drop for Planted<'_> {
     }
 }
 
-/// The workspace of the copy: its two packages.
+/// The workspace of the copy: its packages.
 fn workspace(manifest: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(manifest);
     let lines = text.lines().filter(|line| !line.starts_with("exclude = ") && !line.starts_with("default-members = "));
-    let lines = lines
-        .map(|line| if line.starts_with("members = ") { "members = [\"campaign\", \"crates/outbox\"]" } else { line });
+    let members = r#"members = ["campaign", "crates/outbox", "crates/outbox-sql"]"#;
+    let lines = lines.map(|line| if line.starts_with("members = ") { members } else { line });
     lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes()
 }
 
