@@ -350,6 +350,7 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
         self.done.counts.superseded += 1;
         if let Some(trouble) = &mut record.trouble {
             trouble.kept = trouble.kept.saturating_sub(1);
+            wait_again(trouble);
         }
         if let KeptMessage::Event(event) = &kept.message {
             if Basis::of(&self.settings.mode, event, self.now).by_id() {
@@ -383,6 +384,13 @@ fn release(record: &mut LaneRecord) {
         return;
     }
     wait_again(trouble);
+}
+
+/// The trouble is over if nothing is kept any more.
+fn forget_empty(record: &mut LaneRecord) {
+    if record.trouble.as_ref().is_some_and(|trouble| trouble.kept == 0) {
+        record.trouble = None;
+    }
 }
 
 /// The lane has another front than before.

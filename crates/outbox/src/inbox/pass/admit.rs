@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Executor, Pass, Subject, UNORDERED, later, trouble_of, wait_again};
+use super::{Executor, Pass, Subject, UNORDERED, forget_empty, later, trouble_of, wait_again};
 use crate::{
     bookkeeping::{KeptId, Lane},
     error::{ErrorKind, StoreError},
@@ -287,6 +287,8 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
                     self.done.counts.superseded += 1;
                     return Ok(Applied::Superseded);
                 }
+                // What an older one makes of the key decides whether this one is to be ignored.
+                _ if *verdict == Verdict::Ignore => return self.park(subject, record).await,
                 _ => self.supersede(subject.lane, record, &first).await?,
             }
         }
@@ -389,13 +391,6 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
 fn all_judged(outcomes: Vec<Option<Applied>>) -> Result<Vec<Applied>, StoreError> {
     let missing = || StoreError::new(ErrorKind::Invalid, "the inbox did not judge every event: nothing was recorded");
     outcomes.into_iter().collect::<Option<_>>().ok_or_else(missing)
-}
-
-/// The trouble is over if nothing is kept any more.
-fn forget_empty(record: &mut LaneRecord) {
-    if record.trouble.as_ref().is_some_and(|trouble| trouble.kept == 0) {
-        record.trouble = None;
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use super::{Executor, Pass, Subject, later, release, wait_again};
+use super::{Executor, Pass, Subject, forget_empty, later, release, wait_again};
 use crate::{
     error::StoreError,
     event::Event,
@@ -12,9 +12,9 @@ use crate::{
         decision::{Basis, Verdict, judge},
         raw::RawMessage,
         service::Incoming,
-        settings::Mode,
+        settings::{Join, Mode},
     },
-    inbox_store::{Abort, InboxKept, InboxTx, KeptMessage, LaneId, LaneRecord, TroubleState},
+    inbox_store::{Abort, InboxKept, InboxTx, KeptMessage, LaneId, LaneRecord, Life, Trouble, TroubleState},
 };
 
 /// What can be done about the first kept event of a lane.
@@ -92,18 +92,8 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         let verdict = judge(self.settings, record, subject.basis, subject.event);
         match (state, &verdict) {
             (TroubleState::Claimed, _) if !due => Ok(Ready::No),
-            (_, Verdict::Duplicate | Verdict::Superseded) => {
-                self.supersede(subject.lane, record, first).await?;
-                self.end_wait(subject.lane, state).await?;
-                if let Some(trouble) = &mut record.trouble {
-                    // Its count was lowered already; what is left has another front.
-                    wait_again(trouble);
-                    if trouble.kept == 0 {
-                        record.trouble = None;
-                    }
-                }
-                Ok(Ready::Gone)
-            }
+            (_, Verdict::Duplicate | Verdict::Superseded) => self.leaves(subject.lane, record, first, state).await,
+            _ if self.is_outdated(trouble, record.life) => self.leaves(subject.lane, record, first, state).await,
             (TroubleState::Dead, _) => Ok(Ready::No),
             (TroubleState::Retrying, _) if !due => Ok(Ready::No),
             (_, Verdict::Wait(_)) => {
@@ -133,6 +123,33 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
                 self.ready_after_claim(subject, record, history_back).await
             }
         }
+    }
+
+    /// The front of a lane is superfluous.
+    async fn leaves(
+        &mut self,
+        lane: &LaneId,
+        record: &mut LaneRecord,
+        front: &InboxKept,
+        state: TroubleState,
+    ) -> Result<Ready, Abort> {
+        self.supersede(lane, record, front).await?;
+        self.end_wait(lane, state).await?;
+        forget_empty(record);
+        Ok(Ready::Gone)
+    }
+
+    /// Whether a front that failed is superfluous, for a newer state came while somebody had it in hand. A change says
+    /// nothing until its create is applied: where one may stand behind the front, that is needed.
+    fn is_outdated(&self, trouble: &Trouble, life: Life) -> bool {
+        let settings = self.settings;
+        let failed = trouble.attempts > 0 || matches!(trouble.state, TroubleState::Claimed | TroubleState::Dead);
+        let is_there = match life {
+            Life::Open => true,
+            Life::Unknown => settings.join == Join::FirstSeen,
+            Life::Removed => false,
+        };
+        settings.mode == Mode::Latest && failed && trouble.kept > 1 && (is_there || settings.kinds.change.is_empty())
     }
 
     /// A claim that expired is an attempt that failed: an event that takes its worker with it would be tried for ever.

@@ -1,6 +1,9 @@
 //! What a pass counts, and how an event fares that it keeps.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use tower::Layer;
 
@@ -8,7 +11,7 @@ use super::*;
 use crate::{
     event::SKIPPED,
     inbox::{
-        InboxLayer, Kinds,
+        Chosen, InboxLayer, Kinds,
         memory::{MemoryInbox, handler_fn},
     },
     memory::ManualClock,
@@ -43,6 +46,39 @@ async fn what_becomes_of_events_is_counted_each_time() {
         "number 5 was superseded by number 8"
     );
     assert_eq!(totals.lanes, 0, "nothing is kept any more");
+}
+
+#[tokio::test]
+async fn a_change_behind_a_create_that_failed_is_neither_ignored_nor_does_it_take_its_place() {
+    let only = |kind: &str| [kind.to_owned()].into();
+    let kinds = Kinds { create: only("made"), change: only("changed"), remove: only("gone") };
+    let broken = Arc::new(AtomicBool::new(true));
+    let breaks = broken.clone();
+    let third = handler_fn(move |(): &mut (), event: &Event| {
+        let is_third = event.placing().is_some_and(|placing| placing.place.sequence == 3);
+        if is_third && breaks.load(Relaxed) { Answer::give_up("no") } else { Answer::Done }
+    });
+    let service = InboxLayer::latest(MemoryInbox::new()).kinds(kinds).layer(third);
+    for (kind, sequence) in [("made", 1), ("gone", 2), ("made", 3), ("changed", 4)] {
+        service.apply(vec![testing_event(kind, Some("k"), sequence).into()]).await.unwrap();
+    }
+    let operator = service.operator();
+    assert_eq!(operator.totals().await.unwrap().counts.applied, 2, "it waits behind the dead letter");
+    broken.store(false, Relaxed);
+    operator.redrive(&Chosen::default()).await.unwrap();
+    service.sweep().await.unwrap();
+    let totals = operator.totals().await.unwrap();
+    assert_eq!((totals.counts.applied, totals.counts.superseded, totals.lanes), (4, 0, 0));
+}
+
+#[tokio::test]
+async fn a_newer_state_is_not_charged_with_the_attempts_of_the_one_whose_place_it_takes() {
+    let service =
+        InboxLayer::latest(MemoryInbox::new()).layer(handler_fn(|(): &mut (), _: &Event| Answer::retry("no")));
+    for sequence in 1..=3 {
+        let applied = service.apply(vec![testing_event("t", Some("k"), sequence).into()]).await.unwrap();
+        assert!(matches!(applied[..], [Applied::Retrying { attempts: 1, .. }]), "{applied:?}");
+    }
 }
 
 #[tokio::test]

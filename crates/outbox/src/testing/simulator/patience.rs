@@ -23,7 +23,7 @@ use crate::{
     sink::{Batch, Outcome},
 };
 
-/// How long a relay may go on before it notices that a route is paused: it looks for that every second.
+/// How long a relay may go on before it notices what an operator did: it looks for that every second.
 const NOTICED: Duration = Duration::from_secs(2);
 /// No delay between two attempts is shorter, whatever is drawn.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -35,6 +35,8 @@ const SECOND: Duration = Duration::from_millis(998);
 pub(super) struct Patience {
     /// Since when an operator has paused the route.
     pub(super) paused: Option<Moment>,
+    /// When operators last changed what is kept.
+    changed: Option<Moment>,
     /// Before when an event may not be tried again, by its number.
     not_before: BTreeMap<usize, Moment>,
     /// How often each was refused by name, what was stored of that included.
@@ -47,7 +49,8 @@ pub(super) struct Patience {
 
 impl Patience {
     /// Operators changed what is kept: who was given up on may be tried again.
-    pub(super) fn begins_anew(&mut self) {
+    pub(super) fn begins_anew(&mut self, now: Moment) {
+        self.changed = Some(now);
         self.not_before.clear();
         self.refused.clear();
         self.spent.clear();
@@ -55,15 +58,17 @@ impl Patience {
 
     /// `attempts` makes a dead letter of it.
     fn told(&mut self, now: Moment, number: usize, outcome: &Outcome, attempts: u32) {
+        // What it is told before it notices that, it forgets when it does.
+        let is_forgotten = self.changed.is_some_and(|changed| now.since(changed) <= NOTICED);
         match outcome {
             Outcome::Accepted => {
                 self.refused.remove(&number);
                 self.not_before.remove(&number);
             }
-            Outcome::Throttled { after: Some(after) } => {
+            Outcome::Throttled { after: Some(after) } if !is_forgotten => {
                 self.not_before.insert(number, now + *after);
             }
-            Outcome::Throttled { after: None } | Outcome::Failed { .. } => {}
+            Outcome::Throttled { .. } | Outcome::Failed { .. } => {}
             Outcome::Refused { permanent, .. } => {
                 let times = self.refused.entry(number).or_default();
                 *times += 1;

@@ -182,7 +182,8 @@ impl World {
 
     /// An operator changed what is kept.
     pub(super) fn kept_is_changed(&self) {
-        self.state().patience.iter_mut().for_each(Patience::begins_anew);
+        let now = self.now();
+        self.state().patience.iter_mut().for_each(|patience| patience.begins_anew(now));
     }
 
     /// The contract was broken.
