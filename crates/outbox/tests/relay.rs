@@ -1,5 +1,5 @@
 //! The relay in one process, on the backends in memory and on paused time: what flows, who owns the source, what an
-//! operator changes, what goes wrong.
+//! operator changes, what goes wrong; and what is counted, by the inbox, too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,6 +20,8 @@ mod told;
 #[path = "relay/watched.rs"]
 mod watched;
 
+#[path = "relay/consumed.rs"]
+mod consumed;
 #[path = "relay/dead_letters.rs"]
 mod dead_letters;
 #[path = "relay/erasing.rs"]

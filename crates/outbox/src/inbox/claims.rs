@@ -226,6 +226,7 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
         let mut swept = Swept { lanes: done.lanes, counts: done.passed.counts };
         let Carried { settled, failed } = self.carry_out_all(done.passed.claims).await;
         swept.counts.applied += settled.iter().filter(|(_, applied)| *applied == Applied::Applied).count() as u64;
+        self.core.swept(swept.counts.applied);
         failed.map_or(Ok(SweptSome { swept, after: done.after, more: done.more }), Err)
     }
 

@@ -111,6 +111,11 @@ impl<S: InboxStore> Core<S> {
         }
     }
 
+    /// Counts what a sweep has applied.
+    pub(crate) fn swept(&self, applied: u64) {
+        metrics::counter!(metric::SWEPT, "mode" => self.settings.mode.name()).increment(applied);
+    }
+
     pub(crate) fn failed(&self, error: StoreError) -> StoreError {
         metrics::counter!(metric::STORE_FAILURES, "mode" => self.settings.mode.name()).increment(1);
         error

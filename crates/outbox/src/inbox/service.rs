@@ -15,7 +15,6 @@ use super::{
     core::Core,
     handler::Handler,
     jobs::{ApplyJob, FailJob, Scope, SeedJob, Share, Sweep, SweepJob},
-    metric,
     operator::InboxOperator,
     pass::{Blame, Direct, failed_with},
     raw::RawMessage,
@@ -183,8 +182,7 @@ where
                 Err(error) => self.put_off(&blame, self.core.failed(error)).await?,
             }
         };
-        let mode = self.core.settings.mode.name();
-        metrics::counter!(metric::SWEPT, "mode" => mode).increment(done.passed.counts.applied);
+        self.core.swept(done.passed.counts.applied);
         swept.lanes += done.lanes;
         swept.counts.add(&done.passed.counts);
         Ok(done)

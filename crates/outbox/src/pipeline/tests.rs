@@ -300,6 +300,16 @@ fn the_sinks_fault_counts_no_attempts_and_condemns_nothing() {
 }
 
 #[test]
+fn a_sink_that_failed_is_tried_with_an_event_that_has_not_failed_before_one_that_has() {
+    let mut rig = rig(Settings { sink: SinkLimits { max_events: 1, max_calls: 1, ..settings().sink }, ..settings() });
+    rig.read([event("a", 1), event("b", 1)]);
+    rig.answer([refused(false)]);
+    rig.fail(Fault::Sink);
+    rig.wait(Duration::from_secs(120));
+    assert_eq!(rig.call().1, ["b@1.1.0"], "the refused one stands before it");
+}
+
+#[test]
 fn a_batch_rejected_as_a_whole_is_halved_until_the_culprit_stands_alone() {
     let mut rig = rig(settings());
     rig.read((0..64).map(|n| event(&format!("key/{n}"), 1)));
