@@ -36,6 +36,7 @@ mod advance;
 mod blame;
 mod drain;
 mod executor;
+mod overtaken;
 #[cfg(test)]
 mod tests;
 
@@ -228,6 +229,9 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
         record: &mut LaneRecord,
         answer: Answer,
     ) -> Result<Applied, Abort> {
+        if answer != Answer::Done && self.is_overtaken(subject, record).await? {
+            return Ok(Applied::Superseded);
+        }
         match answer {
             Answer::Done => {
                 self.done.counts.applied += 1;
@@ -347,6 +351,10 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
     /// Removes a kept event that another one made superfluous.
     async fn supersede(&mut self, lane: &LaneId, record: &mut LaneRecord, kept: &InboxKept) -> Result<(), Abort> {
         self.tx.remove(kept.id).await?;
+        self.superseded(lane, record, kept).await
+    }
+
+    async fn superseded(&mut self, lane: &LaneId, record: &mut LaneRecord, kept: &InboxKept) -> Result<(), Abort> {
         self.done.counts.superseded += 1;
         if let Some(trouble) = &mut record.trouble {
             trouble.kept = trouble.kept.saturating_sub(1);

@@ -50,7 +50,8 @@ pub enum Join {
 }
 
 /// Which event types create, change and remove what a key names. A change before its create waits; one after the
-/// removal does nothing; a later create opens the key again. Types in no list do none of it.
+/// removal does nothing; a later create opens the key again. Types in no list do none of it. In mode [`Mode::Latest`] a
+/// create or removal that fails gives way only to a later one of either; whatever else comes waits behind it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kinds {
     /// Types that create.

@@ -31,26 +31,3 @@ async fn a_sweep_of_what_is_due_applies_it_and_says_so() {
     let swept = service.sweep_due().await.unwrap();
     assert_eq!((swept.lanes, swept.counts.applied), (1, 1));
 }
-
-/// Gives the first of a key up.
-struct ButTheFirst;
-
-impl ClaimHandler for ButTheFirst {
-    async fn handle(&self, claimed: &Claimed) -> Answer {
-        if claimed.event.placing().is_some_and(|placing| placing.place.sequence == 1) {
-            Answer::give_up("broken")
-        } else {
-            Answer::Done
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_newest_state_takes_the_place_of_one_that_was_given_up_while_it_came() {
-    let service =
-        InboxLayer::latest(MemoryInbox::<()>::new()).claim(ClaimSettings::default()).unwrap().layer(ButTheFirst);
-    let states = [1, 2, 3].map(|number| testing_event("t", Some("k"), number).into());
-    service.apply(states.to_vec()).await.unwrap();
-    let totals = service.operator().totals().await.unwrap();
-    assert_eq!((totals.counts.applied, totals.counts.superseded, totals.dead), (2, 1, 0), "all but the first");
-}

@@ -287,8 +287,10 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
                     self.done.counts.superseded += 1;
                     return Ok(Applied::Superseded);
                 }
-                // What an older one makes of the key decides whether this one is to be ignored.
-                _ if *verdict == Verdict::Ignore => return self.park(subject, record).await,
+                // What becomes of this one depends on that.
+                _ if *verdict == Verdict::Ignore || !self.takes_the_place(subject.event, &first.message) => {
+                    return self.park(subject, record).await;
+                }
                 _ => self.supersede(subject.lane, record, &first).await?,
             }
         }

@@ -12,17 +12,17 @@ use crate::{
         decision::{Basis, Verdict, judge},
         raw::RawMessage,
         service::Incoming,
-        settings::{Join, Mode},
+        settings::Mode,
     },
-    inbox_store::{Abort, InboxKept, InboxTx, KeptMessage, LaneId, LaneRecord, Life, Trouble, TroubleState},
+    inbox_store::{Abort, InboxKept, InboxTx, KeptMessage, LaneId, LaneRecord, TroubleState},
 };
 
 /// What can be done about the first kept event of a lane.
 enum Ready {
     /// Nothing now.
     No,
-    /// It is done with; look at the next.
-    Gone,
+    /// Look again: it is done with, or in another state.
+    Again,
     /// It can be tried.
     Yes { history_back: bool },
 }
@@ -50,7 +50,7 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
             let subject = Subject { lane, event: &event, basis: &basis, kept: Some(first.id) };
             match self.ready(&subject, &mut record, &first).await? {
                 Ready::No => break,
-                Ready::Gone => {}
+                Ready::Again => {}
                 Ready::Yes { .. } if self.budget == 0 => {
                     self.leave_for_next(&mut record);
                     break;
@@ -60,7 +60,7 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
                     if history_back {
                         self.note_history(&subject, &record);
                     }
-                    if self.attempt(&subject, &mut record).await? != Applied::Applied {
+                    if !matches!(self.attempt(&subject, &mut record).await?, Applied::Applied | Applied::Superseded) {
                         break;
                     }
                 }
@@ -92,8 +92,12 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         let verdict = judge(self.settings, record, subject.basis, subject.event);
         match (state, &verdict) {
             (TroubleState::Claimed, _) if !due => Ok(Ready::No),
-            (_, Verdict::Duplicate | Verdict::Superseded) => self.leaves(subject.lane, record, first, state).await,
-            _ if self.is_outdated(trouble, record.life) => self.leaves(subject.lane, record, first, state).await,
+            (_, Verdict::Duplicate | Verdict::Superseded) => {
+                self.supersede(subject.lane, record, first).await?;
+                self.end_wait(subject.lane, state).await?;
+                forget_empty(record);
+                Ok(Ready::Again)
+            }
             (TroubleState::Dead, _) => Ok(Ready::No),
             (TroubleState::Retrying, _) if !due => Ok(Ready::No),
             (_, Verdict::Wait(_)) => {
@@ -105,7 +109,7 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
                 self.end_wait(subject.lane, state).await?;
                 self.done.counts.ignored += 1;
                 self.pass_by(subject, record).await?;
-                Ok(Ready::Gone)
+                Ok(Ready::Again)
             }
             (_, Verdict::Refuse(reason) | Verdict::Stop(reason)) => {
                 let reason = reason.clone();
@@ -118,47 +122,15 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
             }
             // A redriven event is tried even if its cause was never seen: that is the way out for a cause that is gone.
             (TroubleState::Retrying, Verdict::Try { history_back }) => Ok(Ready::Yes { history_back: *history_back }),
-            (TroubleState::Claimed, Verdict::Try { history_back }) => {
-                let history_back = *history_back;
-                self.ready_after_claim(subject, record, history_back).await
-            }
+            (TroubleState::Claimed, Verdict::Try { .. }) => self.ready_after_claim(subject, record).await,
         }
     }
 
-    /// The front of a lane is superfluous.
-    async fn leaves(
-        &mut self,
-        lane: &LaneId,
-        record: &mut LaneRecord,
-        front: &InboxKept,
-        state: TroubleState,
-    ) -> Result<Ready, Abort> {
-        self.supersede(lane, record, front).await?;
-        self.end_wait(lane, state).await?;
-        forget_empty(record);
-        Ok(Ready::Gone)
-    }
-
-    /// Whether a front that failed is superfluous, for a newer state came while somebody had it in hand. A change says
-    /// nothing until its create is applied: where one may stand behind the front, that is needed.
-    fn is_outdated(&self, trouble: &Trouble, life: Life) -> bool {
-        let settings = self.settings;
-        let failed = trouble.attempts > 0 || matches!(trouble.state, TroubleState::Claimed | TroubleState::Dead);
-        let is_there = match life {
-            Life::Open => true,
-            Life::Unknown => settings.join == Join::FirstSeen,
-            Life::Removed => false,
-        };
-        settings.mode == Mode::Latest && failed && trouble.kept > 1 && (is_there || settings.kinds.change.is_empty())
-    }
-
     /// A claim that expired is an attempt that failed: an event that takes its worker with it would be tried for ever.
-    async fn ready_after_claim(
-        &mut self,
-        subject: &Subject<'_>,
-        record: &mut LaneRecord,
-        history_back: bool,
-    ) -> Result<Ready, Abort> {
+    async fn ready_after_claim(&mut self, subject: &Subject<'_>, record: &mut LaneRecord) -> Result<Ready, Abort> {
+        if self.is_overtaken(subject, record).await? {
+            return Ok(Ready::Again);
+        }
         let reason = "its claim expired without an answer: its worker is gone, or was too slow";
         let trouble = super::trouble_of(record, self.now);
         let attempts = trouble.attempts + 1;
@@ -168,8 +140,10 @@ impl<T: InboxTx, X: Executor<T>> Pass<'_, T, X> {
         }
         trouble.since = if attempts == 1 { self.now } else { trouble.since };
         trouble.attempts = attempts;
+        trouble.state = TroubleState::Retrying;
+        trouble.due = Some(self.now);
         reason.clone_into(&mut trouble.reason);
-        Ok(Ready::Yes { history_back })
+        Ok(Ready::Again)
     }
 
     /// Whether an event whose turn has come has waited long enough for its cause.

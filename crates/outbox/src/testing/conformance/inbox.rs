@@ -272,6 +272,11 @@ macro_rules! inbox_conformance {
                 latest_applies_an_early_one_and_supersedes_what_comes_late
                 latest_lets_a_newer_event_take_the_place_of_a_failed_one
                 latest_replaces_a_dead_letter_by_what_is_newer
+                latest_lets_what_came_under_a_claim_take_the_place_of_what_was_given_up
+                latest_lets_a_newer_state_take_the_place_of_one_whose_worker_is_gone
+                latest_tries_a_removal_again_that_failed_before_a_change
+                latest_lets_a_later_create_take_the_place_of_one_that_was_given_up
+                latest_keeps_a_create_that_failed_for_the_changes_that_need_it
                 latest_lets_a_change_wait_for_its_create
                 latest_does_nothing_for_a_change_after_the_removal
                 latest_opens_a_key_again_by_a_later_create

@@ -9,8 +9,10 @@ use crate::{
     inbox_store::InboxStore,
 };
 
+mod overtaken;
 mod ties;
 
+pub use overtaken::*;
 pub use ties::*;
 
 fn with_kinds<S: InboxStore>(store: S) -> InboxLayer<S> {
