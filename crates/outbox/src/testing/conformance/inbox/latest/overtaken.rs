@@ -72,7 +72,7 @@ pub async fn latest_lets_a_newer_state_take_the_place_of_one_whose_worker_is_gon
     let worker = tokio::spawn(async move { take(&lost, vec![event("a", 1), event("a", 2)]).await });
     let handler = Scripted::default();
     let settings = ClaimSettings::default();
-    let layer = InboxLayer::latest(bench.open()).clock(clock.clone()).claim(settings.clone());
+    let layer = InboxLayer::latest(bench.open()).clock(clock.clone()).claim(settings);
     let inbox = layer.expect("valid settings").layer(handler.clone());
     while inbox.operator().totals().await.expect("read").parked == 0 {
         tokio::task::yield_now().await;
