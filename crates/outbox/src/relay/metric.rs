@@ -46,3 +46,7 @@ pub const OWNER: &str = "outbox_owner";
 pub const PURGED: &str = "outbox_purged_entries_total";
 /// Routes that are registered in the store but not configured; retention waits for them. Gauge without labels.
 pub const UNCONFIGURED_ROUTES: &str = "outbox_unconfigured_routes";
+
+/// Those that are set for each route, and for a replay while it is under way.
+pub(super) const GAUGES_OF_A_ROUTE: [&str; 9] =
+    [IN_FLIGHT, BACKLOG, OLDEST_SECONDS, EXPIRING, DEAD, PARKED, TROUBLED, BACKING_OFF, STALLED];

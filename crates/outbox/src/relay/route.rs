@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    builder::Parts, lease::Guard, limiter::Limiter, listing::Listed, owner::Control, reader::Delivery,
+    builder::Parts, lease::Guard, limiter::Limiter, listing::Listed, metric, owner::Control, reader::Delivery,
     readers::Readers, status::RouteCounts, watch,
 };
 use crate::{
@@ -81,7 +81,7 @@ struct Task {
     passed: discarded::Passed,
     /// The discarded events that were known when the last one was.
     buried: Vec<Tombstone>,
-    /// A replay that cannot be done.
+    /// A replay that cannot be done: it reads no more.
     given_up: bool,
     keeper: Keeper,
     keeper_wake: Option<Moment>,
@@ -124,7 +124,7 @@ pub(super) async fn run(
     loop {
         task.note_replayed().await?;
         if task.is_finished() {
-            task.report_end().await;
+            task.clear_gauges();
             return Ok(());
         }
         let wake = task.wake_at();
@@ -160,17 +160,20 @@ pub(super) async fn run(
 }
 
 impl Task {
+    /// A replay that reads no more lives on for what it keeps.
     fn is_finished(&self) -> bool {
-        let noted = self.replay.as_ref().is_some_and(|replay| replay.finished);
-        let replayed = noted && self.keeper.lanes() == 0 && self.jobs.is_empty();
-        self.given_up || self.partitions.is_empty() && (self.keeper_finished || replayed)
+        let reads_no_more = self.given_up || self.replay.as_ref().is_some_and(|replay| replay.finished);
+        let over = reads_no_more && self.keeper.lanes() == 0 && self.jobs.is_empty();
+        self.partitions.is_empty() && (self.keeper_finished || over)
     }
 
-    /// Nobody sets the gauges of a replay that is over any more: alarms would stay for as long as the relay runs.
-    async fn report_end(&mut self) {
+    /// Nobody sets the gauges of a replay that is over any more: alarms would stay for as long as the relay runs. Nothing is
+    /// looked at for it, for that could fail.
+    fn clear_gauges(&self) {
         if self.replay.is_some() && !self.draining {
-            self.look_for_stalls();
-            self.report().await;
+            for name in metric::GAUGES_OF_A_ROUTE {
+                metrics::gauge!(name, "route" => self.name.to_string()).set(0.0);
+            }
         }
     }
 

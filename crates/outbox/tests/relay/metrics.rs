@@ -8,15 +8,14 @@ use std::{
 
 use async_trait::async_trait;
 use outbox::{
-    Batch, BusinessStore as _, ErrorKind, Event, Operator as _, Outcome, RouteName, Sink, SinkError, SinkLimits,
-    Source,
-    bookkeeping::Selector,
+    Batch, BusinessStore as _, ErrorKind, Event, Operator, Outcome, RouteName, Sink, SinkError, SinkLimits, Source,
+    bookkeeping::{Replay, Selector},
     clock::Clock as _,
-    memory::MemorySink,
+    memory::{MemorySink, StreamSettings},
     relay::RetentionPolicy,
     testing::{
         Io,
-        faults::{FaultySource, SinkFault, StoreFault, StoreFaults},
+        faults::{FaultyBookkeeping, FaultySource, SinkFault, StoreFault, StoreFaults},
     },
 };
 use tokio::time::sleep;
@@ -28,13 +27,24 @@ use crate::{
     recovery::behind,
     replay::{replay, replayed},
     rig::{Rig, arrived, broken_sink, keyless, route, run, seconds, settings},
-    streams::{HOUR, StreamRig},
+    streams::{Bend, HOUR, StreamRig},
     told::Told,
 };
 
 /// Within this gauges are set anew.
 const REPORT: Duration = seconds(6);
 const NOTHING: Option<f64> = Some(0.0);
+/// A route's.
+const GAUGES: [&str; 8] = [
+    "backlog_entries",
+    "oldest_unpublished_seconds",
+    "in_flight",
+    "dead_letters",
+    "parked_events",
+    "troubled_keys",
+    "backing_off",
+    "stalled_partitions",
+];
 
 /// Within a second of `wanted`.
 fn is_about(measured: f64, wanted: f64) -> bool {
@@ -211,16 +221,6 @@ async fn unpublished_entries_that_have_lived_for_half_of_their_time_are_an_alarm
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_shows_nothing_any_more_once_it_is_over_and_does_not_alarm_for_old_entries() {
-    const GAUGES: [&str; 8] = [
-        "backlog_entries",
-        "oldest_unpublished_seconds",
-        "in_flight",
-        "dead_letters",
-        "parked_events",
-        "troubled_keys",
-        "backing_off",
-        "stalled_partitions",
-    ];
     let (measured, told) = (Measured::begin(), Told::begin());
     let rig = Rig::new();
     let sink = Arc::new(MemorySink::default());
@@ -250,6 +250,74 @@ async fn a_replay_shows_nothing_any_more_once_it_is_over_and_does_not_alarm_for_
     assert_eq!(shown(), [NOTHING; 8]);
     assert_eq!(measured.counter(&format!("outbox_published_total {name}")), 4);
     assert_eq!((measured.gauge(&format!("outbox_expiring {name}")), told.lines("ERROR", "").len()), (NOTHING, 0));
+    relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_is_over_shows_nothing_though_nothing_can_be_looked_at_just_then() {
+    let measured = Measured::begin();
+    let rig = Rig::new();
+    let (sink, faults) = (Arc::new(MemorySink::default()), StoreFaults::default());
+    let source = FaultySource::new(Arc::new(rig.store.reopen()) as Arc<dyn Source>, faults.clone());
+    let bookkeeping = FaultyBookkeeping::new(rig.bookkeeping.clone() as Arc<dyn Operator>, faults.clone());
+    let relay = rig.relay_on(Arc::new(source), Arc::new(rig.store.reopen())).bookkeeping(Arc::new(bookkeeping));
+    let relay = run(relay.route(settings("all"), sink.clone()));
+    rig.write("a", 4);
+    rig.caught_up("all").await;
+    let name: RouteName = route("all").replay("r1");
+    let shown = || GAUGES.map(|gauge| measured.gauge(&format!("outbox_{gauge} {name}")));
+    sink.refuse("a@1.2.0", true, "no");
+    rig.bookkeeping.put_replay(&replay("r1", "all", rig.end().await)).await.unwrap();
+    replayed(&rig, "r1").await;
+    sleep(REPORT).await;
+    assert_eq!(shown(), [0.0, 0.0, 0.0, 1.0, 2.0, 1.0, 0.0, 0.0].map(Some));
+    for io in [Io::Backlog, Io::KeptCounts] {
+        faults.always(io, StoreFault::Fail(ErrorKind::Unavailable));
+    }
+    sink.mend();
+    rig.bookkeeping.redrive(&name, &Selector::default(), rig.clock.wall()).await.unwrap();
+    arrived(&sink, 8).await;
+    sleep(seconds(60)).await;
+    assert_eq!(shown(), [NOTHING; 8]);
+    relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_cannot_be_done_tends_what_it_keeps_and_then_shows_nothing_any_more() {
+    let (measured, told) = (Measured::begin(), Told::begin());
+    let rig = StreamRig::with(StreamSettings { shards: 2, ..StreamSettings::default() });
+    let (sink, faults) = (Arc::new(MemorySink::default()), StoreFaults::default());
+    let bookkeeping = FaultyBookkeeping::new(rig.rig.bookkeeping.clone() as Arc<dyn Operator>, faults.clone());
+    let relay = run(rig.relay().bookkeeping(Arc::new(bookkeeping)).route(settings("all"), sink.clone()));
+    rig.write(&["a", "b"], 3);
+    rig.published(&sink).await;
+    let name: RouteName = route("all").replay("r1");
+    let shown = || GAUGES.map(|gauge| measured.gauge(&format!("outbox_{gauge} {name}")));
+    // It stays at its beginning, with a dead letter.
+    sink.break_down(outbox::Fault::Sink, "nobody listens");
+    let ends = rig.checkpoints("all").await.into_iter().map(|known| (known.partition, known.position)).collect();
+    let asked = Replay { ends, ..replay("r1", "all", rig.rig.end().await) };
+    rig.rig.bookkeeping.put_replay(&asked).await.unwrap();
+    sleep(seconds(60)).await;
+    faults.always(Io::Checkpoint, StoreFault::Fail(ErrorKind::Unavailable));
+    sink.mend();
+    sink.refuse("a@1.1.0", true, "no");
+    sleep(seconds(600)).await;
+    let [backlog, _, _, dead, parked, ..] = shown();
+    assert_eq!([backlog, dead, parked], [6.0, 1.0, 2.0].map(Some));
+    relay.kill().await;
+    // When the next one comes its range is forgotten.
+    sleep(36 * HOUR).await;
+    rig.trim();
+    let relay = run(rig.bent(Bend::NoRecovery).route(settings("all"), sink.clone()));
+    sleep(seconds(60)).await;
+    assert_eq!(told.lines("ERROR", "a replay cannot be done").len(), 1);
+    assert_eq!(shown(), [0.0, 0.0, 0.0, 1.0, 2.0, 1.0, 0.0, 0.0].map(Some), "it waits for its dead letter");
+    sink.mend();
+    rig.rig.bookkeeping.redrive(&name, &Selector::default(), rig.rig.clock.wall()).await.unwrap();
+    arrived(&sink, 12).await;
+    sleep(REPORT).await;
+    assert_eq!(shown(), [NOTHING; 8]);
     relay.stop().await;
 }
 

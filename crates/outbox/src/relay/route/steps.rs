@@ -216,7 +216,7 @@ impl Task {
 
     /// What is not behind the checkpoint of any partition that is read: how many entries, and when the oldest was recorded.
     async fn backlog(&self) -> Option<(u64, Option<Timestamp>)> {
-        if self.partitions.is_empty() && self.turn.is_some() {
+        if self.partitions.is_empty() && self.turn.is_some() && !self.given_up {
             return None;
         }
         let (mut entries, mut oldest) = (0, None);
