@@ -178,6 +178,29 @@ async fn a_replay_waits_while_its_route_is_paused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_route_and_its_replays_share_the_calls_that_the_sink_takes() {
+    let rig = Rig::new();
+    let keys: Vec<String> = (0..50).map(|number| format!("key/{number}")).collect();
+    keys.iter().for_each(|key| drop(rig.write(key, 1)));
+    let sink = Arc::new(MemorySink::new(singly(3)));
+    let watched = Watched::new(sink.clone(), millis(100));
+    let relay = run(rig.relay().route(settings("all"), watched.clone()));
+    arrived(&sink, 50).await;
+    rig.caught_up("all").await;
+    for id in ["r1", "r2"] {
+        rig.bookkeeping.put_replay(&replay(id, "all", rig.end().await)).await.unwrap();
+    }
+    eventually("a replay is under way", async || !by_replay(&sink, "r1").is_empty()).await;
+    keys.iter().for_each(|key| drop(rig.write(key, 1)));
+    arrived(&sink, 200).await;
+    relay.stop().await;
+    let brought: Vec<_> = sink.accepted()[50..].iter().map(|accepted| accepted.replay.clone()).collect();
+    let (first, last) = (brought.iter().position(Option::is_none), brought.iter().rposition(Option::is_some));
+    assert!(first < last, "beside each other: {brought:?}");
+    assert_eq!(watched.most_at_once(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_replay_cannot_deliver_is_kept_for_it_alone() {
     let rig = Rig::new();
     let sink = Arc::new(MemorySink::default());
