@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -49,33 +49,28 @@ impl Output {
         write_out(&serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}")));
     }
 
-    /// A progress bar of `total` steps, or a spinner if that is not known. On standard error, and only on a terminal.
-    pub(crate) fn progress(self, total: Option<u64>, doing: &str) -> ProgressBar {
-        if self.json || !std::io::stderr().is_terminal() {
-            return ProgressBar::hidden();
-        }
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
-        let template = match total {
-            Some(_) => "{msg} {bar:30} {human_pos}/{human_len} {rate} {eta}",
-            None => "{spinner} {msg} {human_pos}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
-                let _ = write!(text, "{:.0}/s", state.per_sec());
-            };
-            bar.set_style(style.with_key("rate", rate).progress_chars("━╸ "));
-        }
-        bar.set_message(doing.to_owned());
-        bar
+    /// A progress bar of `total` steps. On standard error, and only on a terminal.
+    pub(crate) fn progress(self, total: u64, doing: &str) -> ProgressBar {
+        self.bar(Some(total), "{msg} {human_pos}/{human_len} {eta} {wide_bar}", doing)
     }
 
     /// A spinner with a text and no numbers. On standard error, and only on a terminal.
     pub(crate) fn waiting(self, for_what: &str) -> ProgressBar {
-        let bar = self.progress(None, for_what);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
-            bar.set_style(style);
-        }
+        let bar = self.bar(None, "{spinner} {elapsed} {wide_msg}", for_what);
         bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    }
+
+    /// What is wide in the template takes what is left of the line, so that narrow terminals do not wrap it.
+    fn bar(self, total: Option<u64>, template: &str, message: &str) -> ProgressBar {
+        if self.json || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸ "));
+        }
+        bar.set_message(message.to_owned());
         bar
     }
 }

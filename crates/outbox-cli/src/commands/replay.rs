@@ -244,7 +244,7 @@ pub(super) async fn wait(config: &Config, stores: &Stores, out: Output, plans: &
     for plan in plans {
         total += standing::left_of_replay(stores, &plan.registration, &plan.replay).await?;
     }
-    let bar: ProgressBar = out.progress(Some(total), "replaying");
+    let bar: ProgressBar = out.progress(total, "replaying");
     if stores.bookkeeping.lease(&config.relay.name).await?.released && !out.json {
         let who = if config.forwarders.is_empty() {
             "no relay runs: it begins once one does"

@@ -114,7 +114,7 @@ pub(crate) fn run(out: Output, args: &Args) -> Outcome {
 
 fn play(out: Output, campaign: &Campaign, interrupt: &Interrupt) -> Result<Findings, Failure> {
     let all = campaign.seeds.end - campaign.seeds.start;
-    let bar = out.progress(Some(all), "schedules");
+    let bar = out.progress(all, "schedules");
     let mut milestones = Milestones::new(out, &System);
     let findings = campaign.run(|played| {
         bar.inc(played);

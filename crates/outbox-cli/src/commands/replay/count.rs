@@ -49,7 +49,7 @@ impl Plan {
 /// Reads what the replay would read.
 pub(in crate::commands) async fn count(stores: &Stores, out: Output, plan: &Plan) -> Result<Found, Failure> {
     let total = standing::left_of_replay(stores, &plan.registration, &plan.replay).await?;
-    let bar = out.progress(Some(total), &format!("reading for {}", plan.replay.route));
+    let bar = out.progress(total, &format!("reading for {}", plan.replay.route));
     let found = match in_partitions(stores, plan, &bar).await {
         Err(error) if error.kind() == ErrorKind::Trimmed => in_table(stores, plan, &bar, error).await,
         found => found,

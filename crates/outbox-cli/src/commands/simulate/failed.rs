@@ -33,8 +33,7 @@ impl Smallest {
             return Ok(None);
         }
         let whole = Schedule::draw(failed.seed);
-        let waiting =
-            out.waiting("looking for the smallest schedule that still goes wrong (Ctrl-C: show what there is)");
+        let waiting = out.waiting("looking for the smallest that still goes wrong (Ctrl-C: show what there is)");
         let shrunk = shrink(&whole, || !interrupt.came());
         waiting.finish_and_clear();
         let (kept, played) = shrunk.map_err(|error| no_runtime(&error))?;
