@@ -181,7 +181,9 @@ async fn a_replay_waits_while_its_route_is_paused() {
 async fn a_route_and_its_replays_share_the_calls_that_the_sink_takes() {
     let rig = Rig::new();
     let keys: Vec<String> = (0..50).map(|number| format!("key/{number}")).collect();
-    keys.iter().for_each(|key| drop(rig.write(key, 1)));
+    for key in &keys {
+        rig.write(key, 1);
+    }
     let sink = Arc::new(MemorySink::new(singly(3)));
     let watched = Watched::new(sink.clone(), millis(100));
     let relay = run(rig.relay().route(settings("all"), watched.clone()));
@@ -191,7 +193,9 @@ async fn a_route_and_its_replays_share_the_calls_that_the_sink_takes() {
         rig.bookkeeping.put_replay(&replay(id, "all", rig.end().await)).await.unwrap();
     }
     eventually("a replay is under way", async || !by_replay(&sink, "r1").is_empty()).await;
-    keys.iter().for_each(|key| drop(rig.write(key, 1)));
+    for key in &keys {
+        rig.write(key, 1);
+    }
     arrived(&sink, 200).await;
     relay.stop().await;
     let brought: Vec<_> = sink.accepted()[50..].iter().map(|accepted| accepted.replay.clone()).collect();
