@@ -134,17 +134,19 @@ fn checkpoints_pass_nothing(world: &World) {
             let passed = newly_passed(world, route, &checkpoint.partition, &checkpoint.position);
             for (number, lane) in passed {
                 let is_done = world.state().truth.routes[route].is_done(number);
-                if is_done && !world.may_come_again(route, number) || is_kept(world, route, number, &lane) {
+                if is_done && !world.may_come_again(route, number) {
                     continue;
                 }
-                if is_done {
-                    world.comes_no_more(route, number);
-                    continue;
+                match (is_kept(world, route, number, &lane), is_done) {
+                    (true, _) => {}
+                    (false, true) => world.comes_no_more(route, number),
+                    (false, false) => {
+                        let id = world.state().truth.events[number].id.clone();
+                        let at = &checkpoint.position;
+                        let what = format!("route `{name}`: checkpoint {at} is past {id}, neither delivered nor kept");
+                        world.breach(Rule::NothingLost, what);
+                    }
                 }
-                let id = world.state().truth.events[number].id.clone();
-                let at = &checkpoint.position;
-                let what = format!("route `{name}`: checkpoint {at} is past {id}, neither delivered nor kept");
-                world.breach(Rule::NothingLost, what);
             }
         }
     }
