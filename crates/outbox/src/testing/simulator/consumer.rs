@@ -2,6 +2,7 @@
 
 mod effects;
 mod handlers;
+mod letters;
 mod store;
 mod transport;
 

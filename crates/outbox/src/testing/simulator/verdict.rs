@@ -70,25 +70,22 @@ pub(super) async fn mend(world: &World) {
 
 /// Redrives the consumer's dead letters but for those whose cause is still to come: a redriven one goes without it.
 async fn redrive_consumer(world: &World) -> Result<(), StoreError> {
-    let claims = world.scene.consumer.claims;
     let inbox = InboxOperator::new(world.inbox.clone()).clock(Arc::new(world.clock));
     for letter in inbox.dead_letters(&Chosen::default(), usize::MAX).await? {
         let id = letter.first.message.id();
-        let found = world.state().truth.find(id);
-        if found.is_some_and(|number| !world.state().consumer.may_be_dead(number, &letter, claims)) {
-            let reason = letter.record.trouble.as_ref().map_or("", |trouble| &trouble.reason);
-            world.breach(Rule::Loud, format!("the consumer gave {id} up, which was not to blame: {reason}"));
-        }
+        let number = world.state().truth.find(id);
         let waits = {
             let state = world.state();
             let (truth, consumer) = (&state.truth, &state.consumer);
-            let number = found;
             let cause = number.and_then(|number| truth.events[number].cause);
             let cause = cause.filter(|_| world.scene.consumer.mode == ConsumerMode::AfterCause);
             cause.is_some_and(|cause| !truth.events[cause].lost && !consumer.is_over(truth, cause))
         };
         if !waits {
             inbox.redrive(&Chosen { id: Some(letter.first.id), ..Chosen::default() }).await?;
+            if let Some(number) = number {
+                world.state().consumer.blame.redriven(number, letter.first.id);
+            }
         }
     }
     Ok(())

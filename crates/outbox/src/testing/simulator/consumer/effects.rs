@@ -1,9 +1,6 @@
 //! What the handler has done, and what is wrong with that.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     super::{
@@ -13,9 +10,9 @@ use super::{
         truth::Truth,
         world::{State, World},
     },
-    handlers::{ATTEMPTS, MAX_WAIT},
+    letters::Blame,
 };
-use crate::{clock::Moment, event::Key, inbox_store::KeptLane};
+use crate::{clock::Moment, event::Key};
 
 /// By when it is stored that an effect outside of the store took place, if nothing goes wrong: the other handlers of its
 /// batch have their time limit.
@@ -37,11 +34,9 @@ pub(in super::super) struct Consumed {
     pub(in super::super) answers: BTreeMap<usize, (AnswerFault, u32)>,
     /// When it became uncertain whether an effect outside of the store took place: crashes, failures of the store, handlers
     /// that took too long.
-    disturbances: Vec<Moment>,
-    /// How often each event was handled.
-    handled: BTreeMap<usize, u32>,
-    /// Events that the handler gave up.
-    given_up: BTreeSet<usize>,
+    pub(super) disturbances: Vec<Moment>,
+    /// Why it may give events up.
+    pub(in super::super) blame: Blame,
 }
 
 /// Looks at what the handler has newly done.
@@ -68,32 +63,14 @@ impl Consumed {
         self.disturbances.push(now);
     }
 
-    /// The handler has an event in its hands.
-    pub(super) fn handles(&mut self, number: usize) {
-        *self.handled.entry(number).or_default() += 1;
-    }
-
-    pub(super) fn gives_up(&mut self, number: usize) {
-        self.given_up.insert(number);
-    }
-
-    /// Whether the inbox may rightly have made a dead letter of the event: its handler gave it up, or had it as often as it
-    /// is tried, or its cause was waited for.
-    pub(in super::super) fn may_be_dead(&self, number: usize, letter: &KeptLane, claims: bool) -> bool {
-        // A claim of which the consumer did not hear, or which it did not survive, is an attempt, too.
-        let claimed = if claims { self.disturbances.len() } else { 0 };
-        let tried = self.handled.get(&number).map_or(0, |&times| times as usize) + claimed >= ATTEMPTS as usize;
-        let waited = letter
-            .record
-            .trouble
-            .as_ref()
-            .is_some_and(|trouble| trouble.since.duration_since(letter.first.arrived).unsigned_abs() >= MAX_WAIT);
-        self.given_up.contains(&number) || tried || waited
-    }
-
     /// Whether the event has taken effect.
     pub(in super::super) fn has_applied(&self, number: usize) -> bool {
         self.applied.contains_key(&number)
+    }
+
+    /// Whether the event took effect before `now`.
+    pub(super) fn has_applied_before(&self, number: usize, now: Moment) -> bool {
+        self.applied.get(&number).is_some_and(|at| *at < now)
     }
 
     /// The mode that was exercised, if anything took effect.

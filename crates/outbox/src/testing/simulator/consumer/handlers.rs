@@ -102,13 +102,13 @@ impl Service {
 /// What is to go wrong with the handler at this event, this time.
 fn fault(world: &World, number: usize) -> Option<AnswerFault> {
     let mut state = world.state();
-    state.consumer.handles(number);
-    let (fault, times) = state.consumer.answers.get_mut(&number).filter(|(_, times)| *times > 0)?;
-    *times -= 1;
-    let fault = *fault;
-    if fault == AnswerFault::GivesUp {
-        state.consumer.gives_up(number);
-    }
+    let armed = state.consumer.answers.get_mut(&number).filter(|(_, times)| *times > 0);
+    let fault = armed.map(|(fault, times)| {
+        *times -= 1;
+        *fault
+    });
+    state.consumer.blame.answers(number, fault);
+    let fault = fault?;
     state.strikes(match fault {
         AnswerFault::Retries => Fault::HandlerRetries,
         AnswerFault::GivesUp => Fault::HandlerGivesUp,

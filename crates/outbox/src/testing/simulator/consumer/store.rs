@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     super::{fault::Fault, process::Life, schedule::PassFault, world::World},
-    effects::{Effects, look},
+    effects::{self, Effects},
+    letters,
 };
 use crate::{
     error::{ErrorKind, StoreError},
@@ -91,7 +92,8 @@ impl InboxStore for Store {
             store.life.alive().await;
             store.before().await?;
             let done = inbox.transact(job).await;
-            look(&store.world);
+            effects::look(&store.world);
+            letters::look(&store.world, done.is_ok());
             store.after().await?;
             done
         }
