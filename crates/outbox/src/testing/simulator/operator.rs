@@ -15,6 +15,7 @@ use super::{
     rule::Rule,
     schedule::{FilterScene, Operation},
     service,
+    truth::Rewritten,
     world::World,
 };
 use crate::{
@@ -133,7 +134,7 @@ pub(super) fn is_gapless(world: &World, route: usize, replay: Option<&str>) -> b
     let replay = replay.and_then(|id| state.replays.iter().find(|asked| *asked.id == *id));
     scene.filter != FilterScene::Kind
         && !scene.goes_on
-        && !state.truth.routes[route].refiltered
+        && state.truth.routes[route].rewritten != Rewritten::Registered
         && replay.is_none_or(Asked::keeps_keys_whole)
 }
 
@@ -206,9 +207,11 @@ async fn refilter(world: &Arc<World>, workers: &Workers, route: usize) {
         let mut state = world.state();
         state.strikes(Fault::Refiltered);
         let own = &mut state.truth.routes[route];
-        own.refiltered = registered;
-        // Whose markers have not come by now is left out.
-        own.erased.extend(own.given_up.clone());
+        own.rewritten = if registered { Rewritten::Registered } else { Rewritten::Unregistered };
+        if registered {
+            // Whose markers have not come by now is left out.
+            own.erased.extend(own.given_up.clone());
+        }
     }
     workers.start_all();
 }
@@ -229,7 +232,10 @@ pub(super) async fn restore(world: &Arc<World>, workers: &Workers, backup: &Snap
     for route in 0..world.routes.len() {
         // A store that has never heard of the route knows of no other filter.
         let registered = is_registered(world, route);
-        world.state().truth.routes[route].refiltered &= registered;
+        let rewritten = &mut world.state().truth.routes[route].rewritten;
+        if *rewritten == Rewritten::Registered && !registered {
+            *rewritten = Rewritten::Unregistered;
+        }
     }
     world.note(|| "the store is put back from a backup".to_owned());
     let found = match adoption::losses(&world.store, &world.store, &*world.books).now_or_never() {

@@ -75,8 +75,7 @@ pub(super) struct RouteTruth {
     goes_on: bool,
     /// How often an event is tried that is refused by name.
     attempts: u32,
-    /// Its filter is another than the one that it was registered with.
-    pub(super) refiltered: bool,
+    pub(super) rewritten: Rewritten,
     pub(super) retired: bool,
     /// How often each event arrived, by its number; markers included.
     pub(super) arrivals: Vec<u32>,
@@ -103,6 +102,17 @@ pub(super) struct RouteTruth {
     pub(super) checked: BTreeMap<PartitionId, usize>,
     /// What each replay brought, in order of first arrival.
     pub(super) replays: BTreeMap<Arc<str>, Vec<usize>>,
+}
+
+/// Whether an operator has written a route's filter otherwise.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Rewritten {
+    #[default]
+    No,
+    /// The store knows of no other.
+    Unregistered,
+    /// The route was registered with another: it is not gapless any more.
+    Registered,
 }
 
 /// What speaks against an event.

@@ -18,7 +18,7 @@ use super::{
     schedule::{FilterScene, RouteScene},
     source::Seen,
     target::Target,
-    truth::SECOND_KIND,
+    truth::{Rewritten, SECOND_KIND},
     world::World,
 };
 use crate::{
@@ -205,23 +205,23 @@ fn relay(world: &Arc<World>, life: &Arc<Life>) -> Result<Relay, RelayError> {
         .clock(Arc::new(world.clock))
         .entropy(Arc::new(SeededEntropy::new(world.chance(("entropy", &life.name)).u64(..))));
     for (index, (name, scene)) in world.routes.iter().zip(&world.scene.routes).enumerate() {
-        let (retired, refiltered) = {
+        let (retired, rewritten) = {
             let state = world.state();
-            (state.truth.routes[index].retired, state.truth.routes[index].refiltered)
+            (state.truth.routes[index].retired, state.truth.routes[index].rewritten != Rewritten::No)
         };
         if !retired {
-            relay = relay.route(settings(name, scene, refiltered), Arc::new(Target::new(around.clone(), index)));
+            relay = relay.route(settings(name, scene, rewritten), Arc::new(Target::new(around.clone(), index)));
         }
     }
     relay.build()
 }
 
-fn settings(name: &RouteName, scene: &RouteScene, refiltered: bool) -> RouteSettings {
+fn settings(name: &RouteName, scene: &RouteScene, rewritten: bool) -> RouteSettings {
     let (types, keys) = match scene.filter {
         FilterScene::All => (None, None),
         FilterScene::Kind => (Some(SECOND_KIND), None),
         // There are no more keys than one digit tells apart: both take the same events.
-        FilterScene::Key => (None, Some(if refiltered { "key/?" } else { "key/*" })),
+        FilterScene::Key => (None, Some(if rewritten { "key/?" } else { "key/*" })),
     };
     let patterns = |pattern: Option<&str>| pattern.into_iter().map(str::to_owned).collect();
     RouteSettings {
