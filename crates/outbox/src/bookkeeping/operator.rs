@@ -100,7 +100,8 @@ pub trait Operator: Bookkeeping {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError>;
 
-    /// Has dead letters published again, front first, with what is parked behind them. Gives how many.
+    /// Has dead letters published again, front first, with a full set of attempts, and what is parked behind them after them.
+    /// Gives how many.
     ///
     /// # Errors
     /// As the store gave it.

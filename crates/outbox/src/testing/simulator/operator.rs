@@ -81,7 +81,18 @@ async fn see_to_trouble(world: &World, route: usize, what: Operation) {
 
 /// Has every dead letter of a route, or of a replay's, published again. Gives how many there were.
 pub(super) fn redrive(world: &World, name: &RouteName) -> u64 {
+    let letters = at_once(world.books.dead_letters(name, &Selector::default(), None, usize::MAX));
     let redriven = at_once(world.books.redrive(name, &Selector::default(), world.clock.wall()));
+    let route = world.routes.iter().position(|route| route == name);
+    // What is said of another copy stays said.
+    if let Some(route) = route.filter(|_| !world.scene.source.comes_twice()) {
+        let truth = &mut world.state().truth;
+        for letter in letters {
+            if let Some(number) = truth.find(letter.kept.content.id()) {
+                truth.routes[route].redriven(number, letter.kept.id);
+            }
+        }
+    }
     if redriven > 0 {
         world.note(|| format!("an operator redrives {redriven} of `{name}`"));
         world.kept_is_changed();

@@ -13,7 +13,6 @@ use super::{
     checks::at_once,
     process::Around,
     rule::{Breach, Rule},
-    schedule::{RouteScene, SourceScene},
     world::{State, World},
 };
 use crate::{
@@ -140,22 +139,14 @@ pub(super) fn begins(around: &Around, route: usize, batch: &Batch) -> Option<Bre
     if reads_again || batch.replay.is_some() {
         return None;
     }
-    let comes_once = comes_once(world, scene);
+    // What goes on has a letter beside what its key brings.
+    let comes_once = !world.scene.source.comes_twice() && !scene.goes_on;
     let mut events = batch.events.iter().filter(|event| event.kind() != SKIPPED);
     let (id, why) = events.find_map(|event| {
         let why = own.too_early(now, truth.find(event.id())?, comes_once)?;
         Some((event.id(), why))
     })?;
     Some(Breach::new(Rule::Bounded, format!("{id} {why}")))
-}
-
-/// Whether there is one of each event: of two copies one can be a dead letter, and the other go out.
-fn comes_once(world: &World, scene: &RouteScene) -> bool {
-    let comes_twice = match world.scene.source {
-        SourceScene::Table | SourceScene::Late => false,
-        SourceScene::Shards { doubling, reordering, .. } => doubling || reordering,
-    };
-    !comes_twice && !scene.goes_on
 }
 
 /// A relay is told what became of its call.

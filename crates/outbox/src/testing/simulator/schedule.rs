@@ -40,6 +40,13 @@ pub(super) enum SourceScene {
     Shards { shards: u32, page: usize, doubling: bool, swapping: bool, empty_pages: bool, reordering: bool },
 }
 
+impl SourceScene {
+    /// Whether a record may come twice: of two copies one can be a dead letter, and the other go out.
+    pub(super) const fn comes_twice(self) -> bool {
+        matches!(self, Self::Shards { doubling, reordering, .. } if doubling || reordering)
+    }
+}
+
 /// What becomes of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resharding {

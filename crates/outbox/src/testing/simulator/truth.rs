@@ -87,7 +87,7 @@ pub(super) struct RouteTruth {
     /// or is one.
     passed_over: BTreeSet<usize>,
     lanes: BTreeMap<Key, Lane>,
-    /// What the target has said no to, and what failed.
+    /// What the target has said no to, and what failed, since it was last redriven.
     refused: BTreeMap<usize, Refusals>,
     /// When anything was accepted the last time.
     accepted: Option<Moment>,
@@ -412,6 +412,13 @@ impl RouteTruth {
     pub(super) fn is_condemned(&self, number: usize) -> bool {
         let spent = |refusals: &Refusals| refusals.named > 0 && refusals.named + refusals.unnamed >= self.attempts;
         self.refused.get(&number).is_some_and(|refusals| refusals.for_good || spent(refusals))
+    }
+
+    /// An operator had its dead letter published again: it has a full set of attempts.
+    pub(super) fn redriven(&mut self, number: usize, letter: bookkeeping::KeptId) {
+        self.refused.remove(&number);
+        self.doubted.remove(&number);
+        self.judged.remove(&letter);
     }
 
     /// The event is a dead letter.
