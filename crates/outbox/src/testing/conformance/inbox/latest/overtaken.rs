@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
 use tower::Layer;
 
 use super::{
@@ -23,12 +24,14 @@ use crate::{
 struct Scripted {
     script: Script,
     done: Arc<Mutex<Vec<String>>>,
-    hangs: bool,
+    /// Says so once it is asked, and never answers.
+    hangs: Option<Arc<Notify>>,
 }
 
 impl ClaimHandler for Scripted {
     async fn handle(&self, claimed: &Claimed) -> Answer {
-        if self.hangs {
+        if let Some(asked) = &self.hangs {
+            asked.notify_one();
             std::future::pending::<()>().await;
         }
         let answer = self.script.answer(&claimed.event);
@@ -68,15 +71,15 @@ pub async fn latest_lets_what_came_under_a_claim_take_the_place_of_what_was_give
 
 /// Nor is what a worker had in hand that is gone handled again.
 pub async fn latest_lets_a_newer_state_take_the_place_of_one_whose_worker_is_gone<B: InboxUnderTest>(bench: &B) {
-    let (lost, clock) = claiming(InboxLayer::latest(bench.open()), &Scripted { hangs: true, ..Scripted::default() });
+    let asked = Arc::new(Notify::new());
+    let hanging = Scripted { hangs: Some(asked.clone()), ..Scripted::default() };
+    let (lost, clock) = claiming(InboxLayer::latest(bench.open()), &hanging);
     let worker = tokio::spawn(async move { take(&lost, vec![event("a", 1), event("a", 2)]).await });
     let handler = Scripted::default();
     let settings = ClaimSettings::default();
     let layer = InboxLayer::latest(bench.open()).clock(clock.clone()).claim(settings);
     let inbox = layer.expect("valid settings").layer(handler.clone());
-    while inbox.operator().totals().await.expect("read").parked == 0 {
-        tokio::task::yield_now().await;
-    }
+    tokio::time::timeout(Duration::from_secs(20), asked.notified()).await.expect("the handler is asked");
     clock.advance(settings.expiry + Duration::from_secs(1));
     inbox.sweep().await.expect("the sweep works");
     assert_eq!(handler.done(), ["a@1.2.0"]);
