@@ -4,8 +4,8 @@
 //! Relays live on it one after the other. Each is killed: by itself at a point that is named by its I/O, for which the
 //! binary has to be built with the feature `crash-points`; by SIGKILL from outside; stopped past its lease, be it when it
 //! is about to write, and then killed; while a proxy loses what passes; while the wall clock jumps. Others have a full file
-//! system, or find an older backup in the place of the database; and in some a consumer with an inbox is killed, too. At
-//! the end all is drained and held against what was committed: every event arrived as it was committed, none that was
+//! system, or find an older backup in the place of the database; and in some a consumer with an inbox is killed, too, and
+//! its clock jumps. At the end all is drained and held against what was committed: every event arrived as it was committed, none that was
 //! rolled back, each key in the order of its commits, no more of them again than the status says and none behind an
 //! orderly end, nothing kept, no checkpoint that went back. What a relay that lost its lease was about to write is refused.
 //!
@@ -13,6 +13,7 @@
 //! takes the same blows, not to the instruction.
 
 pub mod arrivals;
+mod binary;
 mod consumer;
 mod full_disk;
 mod ledger;
@@ -31,4 +32,5 @@ mod verdict;
 pub mod watch;
 mod world;
 
-pub use run::{Breach, Progress, Settings, check_binary, run};
+pub use binary::{build, check_binary};
+pub use run::{Breach, Progress, Settings, run};

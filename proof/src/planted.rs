@@ -14,7 +14,7 @@ pub use bug::{Bug, all};
 pub use found::Found;
 pub use report::markdown;
 pub use run::{Caught, Finding, check_sound, seek};
-pub use tree::Tree;
+pub use tree::{Compiled, Tree};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
 use aws_sigv4::{
     http_request::{self, SignableBody, SignableRequest, SigningParams, SigningSettings},
     sign::v4,
@@ -14,7 +14,10 @@ use outbox::{Clock, ErrorKind, StoreError, System};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use crate::Settings;
+use crate::{
+    Settings,
+    said::{is_without_credentials, said},
+};
 
 /// A mapping, as the service describes it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -163,7 +166,8 @@ pub struct Request {
 /// The request that lists the mappings of `function`: its name or ARN. Needs the right `lambda:ListEventSourceMappings`.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] if no region is known, [`ErrorKind::NotPermitted`] if there are no credentials.
+/// [`ErrorKind::Invalid`] if no region is known, [`ErrorKind::NotPermitted`] if there are no credentials,
+/// [`ErrorKind::Unavailable`] if whoever gives them out does not just now.
 pub async fn list(settings: &Settings, function: &str) -> Result<Request, StoreError> {
     let name = utf8_percent_encode(function, NON_ALPHANUMERIC);
     ask(settings, &format!("event-source-mappings/?FunctionName={name}"), &System).await
@@ -178,18 +182,30 @@ pub async fn describe(settings: &Settings, function: &str) -> Result<Request, St
     ask(settings, &format!("functions/{name}/configuration"), &System).await
 }
 
+fn missing() -> StoreError {
+    let message =
+        "there are no credentials to ask for the functions' mappings with: give some in the environment or a profile";
+    StoreError::new(ErrorKind::NotPermitted, message)
+}
+
+/// What it means that no credentials were given.
+fn without(error: CredentialsError) -> StoreError {
+    if is_without_credentials(&error) {
+        return missing().because(error);
+    }
+    let message =
+        format!("the credentials to ask for the functions' mappings with cannot be had just now: {}", said(&error));
+    StoreError::new(ErrorKind::Unavailable, message).because(error)
+}
+
 async fn ask(settings: &Settings, what: &str, clock: &dyn Clock) -> Result<Request, StoreError> {
     let config = settings.load().await;
     let Some(region) = config.region().cloned() else {
         let message = "no region is known in which the functions are: write `region` in `[store]`, or set AWS_REGION";
         return Err(StoreError::new(ErrorKind::Invalid, message));
     };
-    let missing = || {
-        let message = "there are no credentials to ask for the functions' mappings with: give some in the environment or a profile";
-        StoreError::new(ErrorKind::NotPermitted, message)
-    };
     let provider = config.credentials_provider().ok_or_else(missing)?;
-    let credentials = provider.provide_credentials().await.map_err(|error| missing().because(error))?;
+    let credentials = provider.provide_credentials().await.map_err(without)?;
     let default = format!("https://lambda.{region}.amazonaws.com");
     let base = config.endpoint_url().map_or(default, |url| url.trim_end_matches('/').to_owned());
     let url = format!("{base}/2015-03-31/{what}");
@@ -235,6 +251,14 @@ mod tests {
         mapping[setting] = value;
         let mapping: Mapping = serde_json::from_value(mapping).unwrap();
         mapping.unsafe_settings().into_iter().map(|found| found.setting).collect()
+    }
+
+    #[test]
+    fn credentials_that_nobody_gives_are_told_apart_from_those_that_cannot_be_had_just_now() {
+        assert_eq!(without(CredentialsError::not_loaded("there is none")).kind(), ErrorKind::NotPermitted);
+        let later = without(CredentialsError::provider_error("the role is not given out: 503"));
+        assert_eq!(later.kind(), ErrorKind::Unavailable);
+        assert!(later.to_string().contains("503"), "{later}");
     }
 
     #[test]

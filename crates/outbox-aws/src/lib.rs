@@ -22,7 +22,7 @@ pub mod eventbridge;
 pub mod iam;
 #[cfg(feature = "rds")]
 pub mod rds;
-#[cfg(any(feature = "dynamodb", feature = "eventbridge"))]
+#[cfg(any(feature = "dynamodb", feature = "eventbridge", feature = "lambda"))]
 mod said;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -21,12 +21,26 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// Whether there were no credentials to sign with.
-pub(crate) fn is_credentials(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(<dyn Error>::is::<CredentialsError>)
+/// Whether a request could not be signed, for want of credentials, and so was not sent.
+#[cfg(any(feature = "dynamodb", feature = "eventbridge"))]
+pub(crate) fn is_unsigned(error: &(dyn Error + 'static)) -> bool {
+    credentials_errors(error).next().is_some()
+}
+
+/// The same, and nobody will have any: there is nowhere to take them from, or what says where is wrong. Whoever is there and
+/// gave none, as a role that could not be assumed just now, may do so later.
+#[cfg(any(feature = "dynamodb", feature = "lambda"))]
+pub(crate) fn is_without_credentials(error: &(dyn Error + 'static)) -> bool {
+    use CredentialsError::{CredentialsNotLoaded, InvalidConfiguration};
+    credentials_errors(error).any(|error| matches!(error, CredentialsNotLoaded(_) | InvalidConfiguration(_)))
+}
+
+fn credentials_errors<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a CredentialsError> {
+    chain(error).filter_map(|link| link.downcast_ref())
 }
 
 /// Whether nobody was there to take the request.
+#[cfg(any(feature = "dynamodb", feature = "eventbridge"))]
 pub(crate) fn is_refused_connection(error: &(dyn Error + 'static)) -> bool {
     chain(error)
         .filter_map(|link| link.downcast_ref::<std::io::Error>())

@@ -22,6 +22,17 @@ use crate::exit::Failure;
 /// The width that everything printed fits into, as long as names are not longer than usual.
 pub(crate) const WIDTH: usize = 80;
 
+/// The columns of the terminal that standard output is; none if it is something else.
+fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Where text is broken into lines: a terminal that is narrower would break them in the middle of a word.
+pub(crate) fn width() -> usize {
+    columns().unwrap_or(WIDTH).min(WIDTH)
+}
+
 /// How to print.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {

@@ -4,8 +4,7 @@
 use std::io;
 
 use async_trait::async_trait;
-use outbox::cloudevents::json;
-use outbox::{Batch, Event, Fault, Outcome, Sink, SinkError, SinkLimits};
+use outbox::{Batch, Event, Fault, Outcome, Sink, SinkError, SinkLimits, cloudevents::json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::{net::TcpStream, sync::Mutex};
 
@@ -28,7 +27,9 @@ impl RedisList {
     /// are not its own.
     async fn call(&self, commands: &[u8], known: &[&str], count: usize) -> Result<Vec<String>, SinkError> {
         let answered = async {
-            let mut connection = match self.idle.lock().await.pop() {
+            // A statement of its own: within the `match` the lock would be held until the connection is made.
+            let idle = self.idle.lock().await.pop();
+            let mut connection = match idle {
                 Some(connection) => connection,
                 None => BufStream::new(TcpStream::connect(&self.address).await?),
             };

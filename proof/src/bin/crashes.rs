@@ -1,26 +1,19 @@
 //! Kills real processes until it has killed as many as asked for, or for hours, and looks whether the contract was kept.
 
-use std::{
-    io::IsTerminal as _,
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    thread,
-    time::Duration,
-};
+use std::{io::IsTerminal as _, num::NonZeroUsize, path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use outbox::{Clock as _, Entropy as _, System};
 use proof::crashes::{
-    Breach, Settings, check_binary,
+    Breach, Settings, build, check_binary,
     plan::{Plan, round},
     run,
     tally::Tally,
 };
 
 const AFTER_HELP: &str = "\
-The binary needs crash points: cargo build -p outbox-cli --features crash-points
+The binary is built first, of the tree as it is now and with crash points, unless one is named that was.
 
 Every point that a relay passes and every kind of fault strikes at least once, however few crashes are asked for. One that \
 never struck, or a broken promise, ends the run with exit code 1; the folder of the broken world stays, and what is \
@@ -45,7 +38,7 @@ struct Cli {
     /// Only this world of the round
     #[arg(long, value_name = "NUMBER", requires = "seed")]
     world: Option<usize>,
-    /// The binary [default: `outbox` beside this program]
+    /// A binary with crash points [default: one that is built now]
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
     /// How many worlds at a time
@@ -92,7 +85,10 @@ fn silence_worlds() {
 
 /// Gives whether the contract was kept, and everything struck.
 fn crash(cli: &Cli, first: u64) -> Result<bool, String> {
-    let binary = binary(cli)?;
+    let binary = match &cli.binary {
+        Some(named) => named.canonicalize().map_err(|error| format!("--binary {}: {error}", named.display()))?,
+        None => build()?,
+    };
     check_binary(&binary)?;
     let folder = std::env::temp_dir().join(format!("outbox-crashes-{:08x}", System.seed() >> 32));
     let settings = Settings { binary, folder: folder.clone(), at_a_time: cli.at_a_time.get() };
@@ -136,15 +132,6 @@ fn a_round(cli: &Cli, settings: &Settings, seed: u64) -> (Tally, Vec<Breach>) {
     let done = run(settings, &plans, &|tally| bar.set_position(tally.deaths));
     bar.finish_and_clear();
     done
-}
-
-/// The binary: as asked for, or the one that was built beside this program.
-fn binary(cli: &Cli) -> Result<PathBuf, String> {
-    if let Some(binary) = &cli.binary {
-        return binary.canonicalize().map_err(|error| format!("--binary {}: {error}", binary.display()));
-    }
-    let own = std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
-    Ok(own.parent().unwrap_or(Path::new("")).join("outbox"))
 }
 
 fn bar(deaths: usize) -> ProgressBar {

@@ -1,6 +1,7 @@
 //! Plants bugs into a copy of the tree, one after the other, and looks whether each is noticed.
 
 use std::{
+    collections::BTreeSet,
     io::IsTerminal as _,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -82,26 +83,40 @@ fn plant(cli: &Cli) -> Result<bool, String> {
     Ok(missed.is_empty())
 }
 
-/// Tries each of them that no run of the same tree has tried yet.
+/// Tries each of them that no run of the same tree has tried yet; one that cannot be tried holds up no other.
 fn seek_all(cli: &Cli, tree: &Tree, bugs: &[Bug], found: &mut Found) -> Result<Vec<Finding>, String> {
+    let known = bugs.iter().map(|bug| if cli.again { Ok(None) } else { found.of(bug) });
+    let known = known.collect::<Result<Vec<_>, _>>()?;
     let bar = bar(bugs.len());
-    bar.set_message("with no bug planted");
-    check_sound(tree, bugs, cli.schedules)?;
-    let mut findings = Vec::new();
-    for bug in bugs {
+    let sought = bugs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(bug, _)| bug.package());
+    let unproven: BTreeSet<_> = sought.filter(|package| !found.is_sound(package)).collect();
+    if !unproven.is_empty() {
+        bar.set_message("with no bug planted");
+        check_sound(tree, &unproven, cli.schedules)?;
+        found.keep_sound(&unproven)?;
+    }
+    let (mut findings, mut untried) = (Vec::new(), Vec::new());
+    for (bug, known) in bugs.iter().zip(known) {
         bar.set_message(bug.name.clone());
-        let known = if cli.again { None } else { found.of(bug)? };
         let finding = match known {
-            Some(finding) => finding,
-            None => seek(tree, bug, cli.schedules, |phase| bar.set_message(format!("{}: {phase}", bug.name)))?,
+            Some(finding) => Ok(finding),
+            None => seek(tree, bug, cli.schedules, |phase| bar.set_message(format!("{}: {phase}", bug.name))),
         };
-        found.keep(&finding)?;
-        bar.suspend(|| println!("{}", line(&finding)));
         bar.inc(1);
-        findings.push(finding);
+        match finding {
+            Ok(finding) => {
+                found.keep(&finding)?;
+                bar.suspend(|| println!("{}", line(&finding)));
+                findings.push(finding);
+            }
+            Err(why) => {
+                bar.suspend(|| println!("{}: NOT TRIED: {why}", bug.name));
+                untried.push(bug.name.as_str());
+            }
+        }
     }
     bar.finish_and_clear();
-    Ok(findings)
+    if untried.is_empty() { Ok(findings) } else { Err(format!("could not be tried: {}", untried.join(", "))) }
 }
 
 /// The repository that this program was built from.

@@ -18,7 +18,7 @@ use super::{
     plan::ConsumerFault,
     process::RelayProcess,
     rig::{PATIENCE, Rig, eventually},
-    tally::{COMMIT, CONSUMER, Tally},
+    tally::{COMMIT, CONSUMER, CONSUMER_CLOCK, Tally},
     world::LOOK,
 };
 
@@ -50,26 +50,36 @@ pub(super) fn play(binary: &Path, folder: &Path, seed: u64, faults: &[ConsumerFa
     let mut shop = Shop::new(binary, folder, seed);
     let mut tally = Tally { worlds: 1, ..Tally::default() };
     let mut relay = shop.relay();
-    let mut consumer = shop.consumer(None);
+    let mut consumer = shop.consumer(&[]);
     for fault in faults {
         match fault {
             ConsumerFault::Commit(side, nth) => {
                 // At its first commits, whatever they are: events, or what was kept.
                 consumer.kill();
-                consumer = shop.consumer(Some(&format!("Transact:{side}:{nth}")));
+                consumer = shop.consumer(&[("OUTBOX_CRASH_AT", &format!("Transact:{side}:{nth}"))]);
                 shop.until("the consumer has died", |_| consumer.has_ended().is_some());
                 let status = consumer.has_ended().unwrap();
                 assert_eq!(status.signal(), Some(9), "the consumer ended by itself: {}", consumer.log());
-                consumer = shop.consumer(None);
+                consumer = shop.consumer(&[]);
                 tally.note(COMMIT);
                 tally.deaths += 2;
             }
             ConsumerFault::Consumer(after) => {
                 shop.apply(*after);
                 consumer.kill();
-                consumer = shop.consumer(None);
+                consumer = shop.consumer(&[]);
                 tally.note(CONSUMER);
                 tally.deaths += 1;
+            }
+            ConsumerFault::Clock(hours) => {
+                consumer.kill();
+                let file = shop.rig.shift(0);
+                consumer = shop.consumer(&[("OUTBOX_WALL_SHIFT", file.to_str().unwrap())]);
+                shop.jump(*hours);
+                consumer.kill();
+                consumer = shop.consumer(&[]);
+                tally.note(CONSUMER_CLOCK);
+                tally.deaths += 2;
             }
             ConsumerFault::Relay(after) => {
                 shop.apply(*after);
@@ -108,19 +118,17 @@ impl Shop {
         self.rig.relay()
     }
 
-    /// The consumer's process, which kills itself at a point.
-    fn consumer(&mut self, point: Option<&str>) -> RelayProcess {
+    /// The consumer's process, with these variables.
+    fn consumer(&mut self, variables: &[(&str, &str)]) -> RelayProcess {
         self.consumers += 1;
         let mut command = Command::new(self.rig.binary());
         command
             .args(["demo-process", CONSUMER_NAME, "--port", &self.port.to_string(), "--folder"])
             .arg(self.rig.folder())
             .env("OUTBOX_DEMO_SECRET", SECRET)
+            .envs(variables.iter().copied())
             // It ends with its standard input.
             .stdin(Stdio::piped());
-        if let Some(point) = point {
-            command.env("OUTBOX_CRASH_AT", point);
-        }
         RelayProcess::start(command, self.rig.path(&format!("consumer-{}.log", self.consumers)))
     }
 
@@ -139,6 +147,28 @@ impl Shop {
     fn apply(&mut self, more: usize) {
         let before = self.applied().len();
         self.until("the consumer applies", |shop| shop.applied().len() >= before + more);
+    }
+
+    /// The consumer's clock jumps while an order waits for another attempt at its effect.
+    fn jump(&mut self, hours: i64) {
+        self.apply(1);
+        let order = format!("order-{}", self.count + 1);
+        let refusing = format!(
+            "CREATE TRIGGER not_yet BEFORE INSERT ON applied WHEN NEW.order_id = '{order}' \
+             BEGIN SELECT RAISE(ABORT, 'not yet'); END"
+        );
+        self.ledger().unwrap().execute_batch(&refusing).unwrap();
+        self.place();
+        self.until("an order waits for another attempt", |shop| shop.inbox()["retrying"] != 0);
+        self.rig.shift(hours);
+        self.ledger().unwrap().execute_batch("DROP TRIGGER not_yet").unwrap();
+        let what = format!("it is applied, the clock being off by {hours} hours");
+        self.until(&what, |shop| shop.applied().contains(&order));
+    }
+
+    /// What the inbox holds.
+    fn inbox(&self) -> serde_json::Value {
+        self.rig.json(&["inbox", "status", "--db", self.rig.path("ledger.db").to_str().unwrap()])
     }
 
     fn settle(&self) {
@@ -185,8 +215,7 @@ impl Shop {
         let counted: i64 =
             self.ledger().unwrap().query_row("SELECT sum(orders) FROM accounts", [], |row| row.get(0)).unwrap();
         assert_eq!(counted.unsigned_abs(), self.count as u64, "orders in the accounts");
-        let database = self.rig.path("ledger.db");
-        let status = self.rig.json(&["inbox", "status", "--db", database.to_str().unwrap()]);
+        let status = self.inbox();
         assert_eq!((&status["parked"], &status["dead"]), (&0.into(), &0.into()), "nothing is kept: {status:#}");
     }
 }

@@ -14,8 +14,6 @@ use super::{
 /// How an errand ends: never by itself.
 type Errand = Result<Infallible, Died>;
 
-const HOUR: i64 = 3600;
-
 impl World {
     /// One life of a relay, until `fault` has struck.
     pub(super) fn live(&mut self, fault: &Fault) {
@@ -177,17 +175,14 @@ impl World {
 
     /// The clock jumps about, while events flow and while one waits for another attempt.
     fn jump(&mut self, hours: &[i64], after: usize) {
-        let file = self.rig.path("shift");
-        fs::write(&file, "0").unwrap();
+        let file = self.rig.shift(0);
         let (mut relay, _) = self.named_relay(&[("OUTBOX_WALL_SHIFT", file.to_str().unwrap())]);
         for hours in hours {
             let key = self.fresh("troubled");
             self.mood.refuse(&key);
             let ids = self.ledger.commit(Some(&key), 1);
             let dead = self.until(&mut relay, "an event is a dead letter", true, |world| world.is_dead(&key));
-            let next = self.rig.path("shift.next");
-            fs::write(&next, (hours * HOUR).to_string()).unwrap();
-            fs::rename(&next, &file).unwrap();
+            self.rig.shift(*hours);
             self.mood.welcome(&key);
             self.redrive(&["--key", &key]);
             let what = format!("it has gone out, the clock being off by {hours} hours");

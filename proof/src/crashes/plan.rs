@@ -89,6 +89,8 @@ pub enum ConsumerFault {
     Consumer(usize),
     /// SIGKILL for the relay, after so many applied events.
     Relay(usize),
+    /// The consumer's wall clock jumps by so many hours while an event waits for another attempt, then SIGKILL.
+    Clock(i64),
 }
 
 impl fmt::Display for ConsumerFault {
@@ -97,6 +99,7 @@ impl fmt::Display for ConsumerFault {
             Self::Commit(side, nth) => write!(f, "consumer killed at Transact:{side}:{nth}"),
             Self::Consumer(after) => write!(f, "consumer killed after {after} effects"),
             Self::Relay(after) => write!(f, "relay killed after {after} effects"),
+            Self::Clock(hours) => write!(f, "consumer's wall clock off by {hours} hours, killed"),
         }
     }
 }
@@ -213,11 +216,12 @@ fn clock(rng: &mut Rng) -> Fault {
 }
 
 fn consumer(rng: &mut Rng) -> Story {
-    let fault = |number: usize| match number % 4 {
+    let fault = |number: usize| match number % 5 {
         0 => ConsumerFault::Commit(Side::Before, rng.u64(1..8)),
         1 => ConsumerFault::Commit(Side::After, rng.u64(1..8)),
         2 => ConsumerFault::Consumer(rng.usize(1..60)),
-        _ => ConsumerFault::Relay(rng.usize(1..60)),
+        3 => ConsumerFault::Relay(rng.usize(1..60)),
+        _ => ConsumerFault::Clock(if number < 5 { -rng.i64(1..=72) } else { rng.i64(1..=72) }),
     };
     Story::Consumer((0..CONSUMER_LIVES).map(fault).collect())
 }
@@ -255,6 +259,8 @@ mod tests {
                     assert!(faults.contains(&Fault::Point(Point { io, side, nth: 1 })), "{io} {side}");
                 }
             }
+            let back = |plan: &Plan| matches!(&plan.story, Story::Consumer(faults) if faults.iter().any(|fault| matches!(fault, ConsumerFault::Clock(..0))));
+            assert!(plans.iter().any(back), "a consumer's clock is set back");
             assert!(FENCED.iter().all(|io| faults.contains(&Fault::HoldBack(*io))));
             for loss in Loss::ALL {
                 assert!(faults.iter().any(|fault| matches!(fault, Fault::Loss(found, _) if *found == loss)), "{loss}");

@@ -103,6 +103,14 @@ impl Rig {
         &self.folder
     }
 
+    /// Sets how far the wall clocks are off of processes that go by the file that is given back.
+    pub fn shift(&self, hours: i64) -> PathBuf {
+        let (file, next) = (self.path("shift"), self.path("shift.next"));
+        std::fs::write(&next, (hours * 3600).to_string()).unwrap();
+        std::fs::rename(&next, &file).unwrap();
+        file
+    }
+
     /// The binary.
     pub fn binary(&self) -> &Path {
         &self.binary

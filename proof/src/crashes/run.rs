@@ -6,7 +6,6 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -50,20 +49,6 @@ pub struct Breach {
 
 /// Told of each world that is done.
 pub type Progress<'p> = &'p (dyn Fn(&Tally) + Sync);
-
-/// Checks that `binary` has crash points.
-///
-/// # Errors
-/// What is wrong with it, and what to do.
-pub fn check_binary(binary: &Path) -> Result<(), String> {
-    let build = "build it with `cargo build -p outbox-cli --features crash-points`";
-    let output = Command::new(binary).arg("--version").output();
-    let output = output.map_err(|error| format!("{} does not run ({error}): {build}", binary.display()))?;
-    if String::from_utf8_lossy(&output.stdout).contains("crash points") {
-        return Ok(());
-    }
-    Err(format!("{} has no crash points: {build}", binary.display()))
-}
 
 /// Runs `plans`. Stops early at the first breach: the worlds under way are finished.
 pub fn run(settings: &Settings, plans: &[Plan], progress: Progress<'_>) -> (Tally, Vec<Breach>) {

@@ -33,7 +33,7 @@ pub struct Tally {
 /// What strikes besides the points.
 fn kinds() -> Vec<String> {
     let losses = Loss::ALL.iter().map(ToString::to_string);
-    let others = [KILL, PAUSE, CLOCK, BACKUP, BACKUP_RUNNING, FULL_DISK, COMMIT, CONSUMER];
+    let others = [KILL, PAUSE, CLOCK, BACKUP, BACKUP_RUNNING, FULL_DISK, COMMIT, CONSUMER, CONSUMER_CLOCK];
     others.into_iter().map(str::to_owned).chain(losses).chain(FENCED.map(held_back)).collect()
 }
 
@@ -56,6 +56,8 @@ pub(super) const FULL_DISK: &str = "file system full";
 pub(super) const COMMIT: &str = "consumer killed at a commit of its inbox";
 /// The consumer was killed.
 pub(super) const CONSUMER: &str = "consumer killed from outside";
+/// The consumer's wall clock jumped.
+pub(super) const CONSUMER_CLOCK: &str = "wall clock of a consumer jumped";
 
 impl Tally {
     /// Notes a fault that struck.

@@ -1,7 +1,7 @@
 //! What earlier runs found, kept so that a run that was ended goes on where it was.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     bug::Bug,
     run::{Caught, Finding},
+    tree::Compiled,
 };
 
 /// The findings of one tree and one number of schedules, in a file that is written after each.
@@ -23,9 +24,14 @@ pub struct Found {
 
 #[derive(Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
-    /// The number that changes with what is compiled.
-    compiled: u64,
+    /// The number that changes with what plays schedules.
+    played: u64,
+    /// The number that changes with the tests.
+    tested: u64,
     schedules: u64,
+    /// The packages in which nothing fails with no bug planted.
+    #[serde(default)]
+    sound: BTreeSet<String>,
     by_name: BTreeMap<String, KeptFinding>,
 }
 
@@ -38,11 +44,18 @@ struct KeptFinding {
 }
 
 impl Found {
-    /// What the file at `path` holds, if that is of the same tree and of as many schedules; else nothing yet.
-    pub fn read(path: &Path, compiled: u64, schedules: u64) -> Self {
+    /// What the file at `path` holds, if that is of the same tree and of as many schedules; else nothing yet. Where only tests
+    /// are others, what the simulator noticed stands.
+    pub fn read(path: &Path, compiled: Compiled, schedules: u64) -> Self {
+        let Compiled { played, tested } = compiled;
         let stored = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
-        let kept = stored.filter(|kept| kept.compiled == compiled && kept.schedules == schedules);
-        let kept = kept.unwrap_or(Kept { compiled, schedules, by_name: BTreeMap::new() });
+        let kept = stored.filter(|kept| kept.played == played && kept.schedules == schedules);
+        let mut kept = kept.unwrap_or(Kept { played, tested, schedules, ..Kept::default() });
+        if kept.tested != tested {
+            kept.tested = tested;
+            kept.sound.clear();
+            kept.by_name.retain(|_, found| matches!(found.caught, Caught::Simulator { .. }));
+        }
         Self { path: path.to_path_buf(), kept }
     }
 
@@ -63,6 +76,24 @@ impl Found {
     pub fn keep(&mut self, finding: &Finding) -> Result<(), String> {
         let kept = KeptFinding { patch: number_of(&finding.bug)?, caught: finding.caught.clone(), took: finding.took };
         self.kept.by_name.insert(finding.bug.name.clone(), kept);
+        self.write()
+    }
+
+    /// Whether nothing fails in `package` with no bug planted, as far as that is known.
+    pub fn is_sound(&self, package: &str) -> bool {
+        self.kept.sound.contains(package)
+    }
+
+    /// Keeps that nothing fails in `packages` with no bug planted.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn keep_sound(&mut self, packages: &BTreeSet<&str>) -> Result<(), String> {
+        self.kept.sound.extend(packages.iter().map(|package| (*package).to_owned()));
+        self.write()
+    }
+
+    fn write(&self) -> Result<(), String> {
         let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", self.path.display());
         let text = serde_json::to_vec_pretty(&self.kept).map_err(|error| wrong(&error))?;
         fs::write(&self.path, text).map_err(|error| wrong(&error))

@@ -65,7 +65,7 @@ pub fn seek(tree: &Tree, bug: &Bug, schedules: u64, phase: impl Fn(&str)) -> Res
     let _planted = tree.plant(bug)?;
     if bug.package() == SIMULATED {
         phase("compiling");
-        build(tree).map_err(|why| format!("{}: {why}", bug.name))?;
+        build(tree)?;
         phase("playing schedules");
         let began = System.moment();
         let caught = simulate(tree, schedules)?;
@@ -82,13 +82,12 @@ pub fn seek(tree: &Tree, bug: &Bug, schedules: u64, phase: impl Fn(&str)) -> Res
     Ok(Finding { bug: bug.clone(), caught, took: System.moment().since(began) })
 }
 
-/// Plays the schedules and runs the tests of what `bugs` are in, with none planted: what fails then would be taken for a
-/// bug that was noticed.
+/// Plays the schedules and runs the tests of `packages` with no bug planted: what fails then would be taken for a bug that
+/// was noticed.
 ///
 /// # Errors
 /// If something does, or does not compile.
-pub fn check_sound(tree: &Tree, bugs: &[Bug], schedules: u64) -> Result<(), String> {
-    let packages: BTreeSet<_> = bugs.iter().map(Bug::package).collect();
+pub fn check_sound(tree: &Tree, packages: &BTreeSet<&str>, schedules: u64) -> Result<(), String> {
     if packages.contains(SIMULATED) {
         build(tree)?;
         if let Caught::Simulator { rule, what, after } = simulate(tree, schedules)? {

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Bug, Caught, Finding, Found, all, markdown, run::failed_test};
+use super::{Bug, Caught, Compiled, Finding, Found, all, markdown, run::failed_test};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
@@ -87,17 +87,45 @@ fn the_report_counts_what_was_noticed_and_what_was_not() {
     assert!(page.contains("| **nothing** | – | 1.5 |"), "{page}");
 }
 
+/// A file for what was found, of a test alone.
+fn found_of(test: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("outbox-planted-{test}-{}.json", std::process::id()))
+}
+
+fn noticed(bug: &Bug, caught: &Caught) -> Finding {
+    Finding { bug: bug.clone(), caught: caught.clone(), took: Duration::from_millis(1500) }
+}
+
 #[test]
 fn a_run_goes_on_with_what_was_found_in_the_same_tree_only() {
-    let bug = bugs().remove(0);
-    let path = std::env::temp_dir().join(format!("outbox-planted-{}.json", std::process::id()));
-    let caught = Caught::Tests(vec!["a::b".to_owned()]);
-    let finding = Finding { bug: bug.clone(), caught: caught.clone(), took: Duration::from_millis(1500) };
-    Found::read(&path, 7, 100).keep(&finding).unwrap();
+    let (bug, path) = (bugs().remove(0), found_of("tree"));
+    let caught = Caught::Simulator { rule: "in order".to_owned(), what: "it".to_owned(), after: 1 };
+    let tree = |played| Compiled { played, tested: 1 };
+    Found::read(&path, tree(7), 100).keep(&noticed(&bug, &caught)).unwrap();
     let known =
-        |compiled, schedules| Found::read(&path, compiled, schedules).of(&bug).unwrap().map(|known| known.caught);
+        |played, schedules| Found::read(&path, tree(played), schedules).of(&bug).unwrap().map(|known| known.caught);
     assert_eq!(known(7, 100), Some(caught));
     assert_eq!(known(8, 100), None, "another tree");
     assert_eq!(known(7, 200), None, "more schedules");
+    let mut found = Found::read(&path, tree(7), 100);
+    assert!(!found.is_sound("outbox"));
+    found.keep_sound(&["outbox"].into()).unwrap();
+    let sound = |played, package| Found::read(&path, tree(played), 100).is_sound(package);
+    assert!(sound(7, "outbox") && !sound(7, "outbox-sql") && !sound(8, "outbox"));
+    assert!(known(7, 100).is_some(), "beside what was found");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn where_only_tests_are_others_what_the_simulator_noticed_stands() {
+    let (bugs, path) = (bugs(), found_of("tests"));
+    let caught = Caught::Simulator { rule: "in order".to_owned(), what: "it".to_owned(), after: 1 };
+    let mut found = Found::read(&path, Compiled { played: 7, tested: 1 }, 100);
+    found.keep(&noticed(&bugs[0], &caught)).unwrap();
+    found.keep(&noticed(&bugs[1], &Caught::Tests(vec!["a::b".to_owned()]))).unwrap();
+    found.keep_sound(&["outbox"].into()).unwrap();
+    let found = Found::read(&path, Compiled { played: 7, tested: 2 }, 100);
+    assert!(found.of(&bugs[0]).unwrap().is_some() && found.of(&bugs[1]).unwrap().is_none());
+    assert!(!found.is_sound("outbox"), "tests that are others have to pass anew");
     std::fs::remove_file(&path).unwrap();
 }

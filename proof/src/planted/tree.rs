@@ -32,6 +32,15 @@ name = "campaign"
 path = "../proof/src/bin/campaign.rs"
 "#;
 
+/// What the copy is, in numbers that change with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// With what plays schedules.
+    pub played: u64,
+    /// With what the tests alone are made of.
+    pub tested: u64,
+}
+
 /// A copy of the tree, under the repository's `target/planted/tree`.
 pub struct Tree {
     /// The repository.
@@ -88,14 +97,14 @@ impl Tree {
         }
     }
 
-    /// Makes the copy what the repository is now, and gives a number that changes with what is compiled. What is the same
-    /// already is not touched, so that it is not compiled again.
+    /// Makes the copy what the repository is now, and tells it apart from what it was. What is the same already is not touched,
+    /// so that it is not compiled again.
     ///
     /// # Errors
     /// What cannot be read or written.
-    pub fn renew(&self) -> Result<u64, String> {
+    pub fn renew(&self) -> Result<Compiled, String> {
         let mut wanted = BTreeSet::new();
-        let mut compiled = DefaultHasher::new();
+        let (mut played, mut tested) = (DefaultHasher::new(), DefaultHasher::new());
         for name in self.listed()? {
             let contents = match fs::read(self.root.join(&name)) {
                 Ok(contents) => contents,
@@ -105,7 +114,8 @@ impl Tree {
             };
             let contents = if name == Path::new("Cargo.toml") { workspace(&contents) } else { contents };
             if !name.starts_with(PATCHES) {
-                (&name, &contents).hash(&mut compiled);
+                let compiled = if is_played(&name) { &mut played } else { &mut tested };
+                (&name, &contents).hash(compiled);
             }
             // Cargo takes out what the copy does not need.
             if name != Path::new("Cargo.lock") || !self.folder().join(&name).exists() {
@@ -116,7 +126,7 @@ impl Tree {
         self.write(Path::new("campaign/Cargo.toml"), PACKAGE.as_bytes())?;
         remove_others(&self.folder().join("crates"), &wanted)?;
         remove_others(&self.patches(), &wanted)?;
-        Ok(compiled.finish())
+        Ok(Compiled { played: played.finish(), tested: tested.finish() })
     }
 
     /// What of the repository belongs in the copy, as git lists it: nothing that was built.
@@ -205,6 +215,12 @@ fn workspace(manifest: &[u8]) -> Vec<u8> {
     let members = r#"members = ["campaign", "crates/outbox", "crates/outbox-sql"]"#;
     let lines = lines.map(|line| if line.starts_with("members = ") { members } else { line });
     lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes()
+}
+
+/// Whether what plays schedules is made of the file too, and not the tests alone.
+fn is_played(name: &Path) -> bool {
+    let is_test = |part: &std::ffi::OsStr| part == "tests" || part == "tests.rs";
+    !name.starts_with("crates/outbox-sql") && !name.iter().any(is_test)
 }
 
 /// Removes what the repository does not have any more: it would be compiled.

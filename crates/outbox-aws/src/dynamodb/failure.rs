@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::{
 };
 use outbox::{ErrorKind, StoreError};
 
-use crate::said::{is_credentials, is_refused_connection, said, shown};
+use crate::said::{is_refused_connection, is_unsigned, is_without_credentials, said, shown};
 
 /// A call that gave no result, in the terms of what the caller can do.
 #[derive(Clone, Debug)]
@@ -37,14 +37,16 @@ impl Failure {
                 Self::answered(answer.err().code(), answer.err().message(), status)
             }
             SdkError::TimeoutError(_) => Self::unanswered("no answer in time".to_owned(), true),
-            SdkError::DispatchFailure(_) if is_credentials(error) => Self {
+            SdkError::DispatchFailure(_) if is_without_credentials(error) => Self {
                 kind: ErrorKind::NotPermitted,
                 uncertain: false,
                 code: None,
                 said: said(error),
                 remedy: "; check the credentials: environment, profile, or the role of container or instance",
             },
-            SdkError::DispatchFailure(_) => Self::unanswered(said(error), !is_refused_connection(error)),
+            SdkError::DispatchFailure(_) => {
+                Self::unanswered(said(error), !is_refused_connection(error) && !is_unsigned(error))
+            }
             SdkError::ConstructionFailure(_) => Self {
                 kind: ErrorKind::Invalid,
                 uncertain: false,

@@ -10,7 +10,7 @@ use aws_sdk_eventbridge::{
 use outbox::{Fault, Outcome, SinkError};
 
 use super::meaning::Meaning;
-use crate::said::{is_credentials, is_refused_connection, said, shown};
+use crate::said::{is_refused_connection, is_unsigned, said, shown};
 
 /// A call for `count` entries failed. Alone, an entry that the service does not want is refused; of several, one is meant.
 pub(super) fn of_put(
@@ -42,7 +42,7 @@ where
         SdkError::TimeoutError(_) => {
             SinkError::new(Fault::Unknown, format!("{whom} gave no answer in time")).uncertain()
         }
-        SdkError::DispatchFailure(_) if is_credentials(error) => {
+        SdkError::DispatchFailure(_) if is_unsigned(error) => {
             let remedy = "check the credentials: environment, profile, or the role of container or instance";
             SinkError::new(Fault::Sink, format!("{whom} was not asked: {}; {remedy}", said(error)))
         }

@@ -38,36 +38,88 @@ fn a_keeper_may_do_to_its_sinks_what_a_relay_may() {
     }
 }
 
-/// The statements of a function in the template, each with its actions.
-fn in_template(function: &str) -> BTreeMap<&'static str, Vec<&'static str>> {
-    let template = include_str!("../../../../deploy/carts/template.yaml");
-    let (_, after) = template.split_once(&format!("\n  {function}:\n")).unwrap();
-    let (mut statements, mut sid, mut lists) = (BTreeMap::<_, Vec<_>>::new(), "", false);
-    for line in after.lines().take_while(|line| line.starts_with("    ")).map(str::trim) {
+const TEMPLATE: &str = include_str!("../../../../deploy/carts/template.yaml");
+
+/// The lines of a resource in the template.
+fn resource(name: &str) -> impl Iterator<Item = &'static str> {
+    let (_, after) = TEMPLATE.split_once(&format!("\n  {name}:\n")).unwrap();
+    after.lines().take_while(|line| line.starts_with("    ")).map(str::trim)
+}
+
+/// What a role of the template may do, and to what, by the names of its statements.
+fn in_template(role: &str) -> BTreeMap<&'static str, (Vec<&'static str>, &'static str)> {
+    let (mut statements, mut sid, mut lists) = (BTreeMap::<_, (Vec<_>, _)>::new(), "", false);
+    for line in resource(role) {
         let item = line.strip_prefix("- ").filter(|_| lists);
         lists = line == "Action:" || item.is_some();
         if let Some(named) = line.strip_prefix("- Sid: ") {
             (sid, lists) = (named, false);
         } else if let Some(actions) = line.strip_prefix("Action: ").or(item) {
-            statements.entry(sid).or_default().extend(actions.trim_matches(['[', ']']).split(", "));
+            statements.entry(sid).or_default().0.extend(actions.trim_matches(['[', ']']).split(", "));
+        } else if let Some(on) = line.strip_prefix("Resource: ") {
+            statements.entry(sid).or_default().1 = on;
         }
     }
     statements
 }
 
-#[test]
-fn the_functions_of_the_template_have_the_rights_of_their_roles() {
-    for (function, role) in [("ForwarderFunction", Role::Forwarder), ("KeeperFunction", Role::Keeper)] {
-        // There is no claim check, no role is assumed, and the forwarder's stream is SAM's affair, which makes the mapping.
-        let is_there = |thing| match thing {
-            Thing::Entries | Thing::Heads | Thing::Bookkeeping | Thing::Bus => true,
-            Thing::Stream => role == Role::Keeper,
-            _ => false,
-        };
-        let rights = RIGHTS.iter().filter(|right| right.role == role && is_there(right.thing));
-        let rights: BTreeMap<_, _> = rights.map(|right| (right.thing.sid(), right.actions.to_vec())).collect();
-        assert_eq!(in_template(function), rights, "{function}");
+/// What the template calls it; none for what its functions do not use.
+fn called_in_template(thing: Thing) -> Option<&'static str> {
+    match thing {
+        Thing::Entries => Some("!GetAtt EntriesTable.Arn"),
+        Thing::Stream => Some("!Sub \"${EntriesTable.Arn}/stream/*\""),
+        Thing::Heads => Some("!GetAtt HeadsTable.Arn"),
+        Thing::Bookkeeping => Some("!GetAtt BookkeepingTable.Arn"),
+        Thing::Bus => Some("!GetAtt Bus.Arn"),
+        _ => None,
     }
+}
+
+#[test]
+fn the_functions_of_the_template_have_the_rights_of_their_roles_and_that_to_write_their_logs() {
+    let writes_log = |log| ("Log", (vec!["logs:CreateLogStream", "logs:PutLogEvents"], log));
+    for (name, role, log) in [
+        ("ForwarderRole", Role::Forwarder, "!GetAtt ForwarderLog.Arn"),
+        ("KeeperRole", Role::Keeper, "!GetAtt KeeperLog.Arn"),
+    ] {
+        let rights = RIGHTS.iter().filter(|right| right.role == role);
+        let mut rights: BTreeMap<_, _> = rights
+            .filter_map(|right| Some((right.thing.sid(), (right.actions.to_vec(), called_in_template(right.thing)?))))
+            .collect();
+        rights.extend([writes_log(log)]);
+        if role == Role::Forwarder {
+            // Where the mapping puts a batch that it gave up.
+            rights.insert("FailedBatches", (vec!["sqs:SendMessage"], "!GetAtt FailedBatches.Arn"));
+        }
+        assert_eq!(in_template(name), rights, "{name}");
+    }
+}
+
+#[test]
+fn the_api_of_the_template_has_a_writer_s_rights_and_those_to_its_own_tables_and_its_log() {
+    let mut rights = in_template("CartsRole");
+    for thing in [Thing::Entries, Thing::Heads] {
+        let (actions, on) = rights.remove(thing.sid()).unwrap();
+        assert_eq!(Some(on), called_in_template(thing));
+        assert!(actions.iter().all(|action| allows(Role::Writer, thing, action)), "{thing:?}: {actions:?}");
+    }
+    let own = (vec!["dynamodb:GetItem", "dynamodb:PutItem"], "[!GetAtt CartsTable.Arn, !GetAtt RequestsTable.Arn]");
+    let log = (vec!["logs:CreateLogStream", "logs:PutLogEvents"], "!GetAtt CartsLog.Arn");
+    assert_eq!(rights, BTreeMap::from([("Carts", own), ("Log", log)]));
+}
+
+/// SAM adds managed policies, on everything there is, to roles that it makes itself.
+#[test]
+fn each_function_of_the_template_has_a_role_of_the_template() {
+    for (function, role) in [
+        ("CartsFunction", "Role: !GetAtt CartsRole.Arn"),
+        ("ForwarderFunction", "Role: !GetAtt ForwarderRole.Arn"),
+        ("KeeperFunction", "Role: !GetAtt KeeperRole.Arn"),
+    ] {
+        assert!(resource(function).any(|line| line == role), "{function}");
+    }
+    assert_eq!(TEMPLATE.matches("Type: AWS::Serverless::Function").count(), 3);
+    assert!(!TEMPLATE.contains("ManagedPolicyArns"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::{
     Client,
     config::{Region, SharedCredentialsProvider},
 };
-use outbox::{ErrorKind, WriteError};
+use outbox::{ErrorKind, StoreError, WriteError};
 use outbox_aws::{
     Settings,
     dynamodb::{CommitError, Tables, Writer, connect, schema},
@@ -19,27 +19,50 @@ use crate::{
     server,
 };
 
-/// A machine that has none.
+/// A machine that has none, for this reason.
 #[derive(Debug)]
-struct NoCredentials;
+struct NoCredentials(fn() -> CredentialsError);
 
 impl ProvideCredentials for NoCredentials {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("there is none")))
+        future::ProvideCredentials::ready(Err(self.0()))
     }
+}
+
+/// What comes of a call that cannot be signed, for this reason.
+async fn unsigned(reason: fn() -> CredentialsError) -> StoreError {
+    let loaded = Settings { endpoint: server::endpoint().map(str::to_owned), ..Settings::default() }.load().await;
+    let config = aws_sdk_dynamodb::config::Builder::from(&loaded).region(Region::new("eu-west-1"));
+    let config = config.credentials_provider(SharedCredentialsProvider::new(NoCredentials(reason)));
+    schema::check(&Client::from_conf(config.build()), &Tables::with_prefix("any")).await.unwrap_err()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_credentials_stop_and_name_the_remedy() {
-    let loaded = Settings { endpoint: server::endpoint().map(str::to_owned), ..Settings::default() }.load().await;
-    let config = aws_sdk_dynamodb::config::Builder::from(&loaded).region(Region::new("eu-west-1"));
-    let config = config.credentials_provider(SharedCredentialsProvider::new(NoCredentials));
-    let error = schema::check(&Client::from_conf(config.build()), &Tables::with_prefix("any")).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotPermitted, "{error}");
-    assert!(error.to_string().contains("check the credentials"), "{error}");
+    for reason in [
+        || CredentialsError::not_loaded("there is none"),
+        || CredentialsError::invalid_configuration("a role that assumes itself"),
+        || CredentialsError::provider_error(CredentialsError::not_loaded("none to assume the role with")),
+    ] {
+        let error = unsigned(reason).await;
+        assert_eq!(error.kind(), ErrorKind::NotPermitted, "{error}");
+        assert!(error.to_string().contains("check the credentials"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_cannot_be_had_just_now_are_waited_for() {
+    for reason in [
+        || CredentialsError::provider_error("the role is not given out: 503"),
+        || CredentialsError::provider_timed_out(Duration::from_secs(5)),
+        || CredentialsError::unhandled("an answer cut short"),
+    ] {
+        let error = unsigned(reason).await;
+        assert_eq!((error.kind(), error.is_uncertain()), (ErrorKind::Unavailable, false), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +81,7 @@ async fn a_service_that_is_not_there_may_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_service_refuses_is_told_by_its_code() {
-    let endpoint = server::endpoint().expect("faults are scripted before an emulator: name one by OUTBOX_TEST_AWS");
+    let Some(endpoint) = server::emulator() else { return };
     let proxy = Proxy::before(endpoint).await;
     let client = server::client_at(Some(proxy.url())).await;
     for (code, kind) in [

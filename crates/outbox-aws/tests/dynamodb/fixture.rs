@@ -72,23 +72,7 @@ impl Drop for Store {
             return;
         }
         let names = [self.tables.entries().to_owned(), self.tables.heads().to_owned(), self.carts.clone()];
-        drop_tables(names.to_vec());
-    }
-}
-
-/// Removes tables, on a thread of its own: a runtime within a runtime is not allowed.
-pub(crate) fn drop_tables(names: Vec<String>) {
-    let dropped = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let client = server::client().await;
-            for name in names {
-                client.delete_table().table_name(name).send().await.unwrap();
-            }
-        });
-    });
-    if !std::thread::panicking() {
-        dropped.join().unwrap();
+        server::drop_tables(names.to_vec());
     }
 }
 

@@ -20,7 +20,7 @@ use outbox_aws::{
 };
 
 use crate::{
-    fixture::{drop_tables, make_table, unused_prefix},
+    fixture::{make_table, unused_prefix},
     rights::client_as,
     server,
 };
@@ -60,7 +60,7 @@ fn put_effect(table: &str, number: u64, effect: &str) -> TransactWriteItem {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        drop_tables(vec![self.inboxes.clone(), self.effects.clone()]);
+        server::drop_tables(vec![self.inboxes.clone(), self.effects.clone()]);
     }
 }
 

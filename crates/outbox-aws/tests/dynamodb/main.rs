@@ -3,6 +3,7 @@
 #![cfg(feature = "dynamodb")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod asked;
 mod bookkeeping;
 mod connecting;
 mod fixture;
@@ -14,6 +15,7 @@ mod python;
 mod rights;
 mod scan;
 mod schema;
+#[allow(dead_code, reason = "others use all of it")]
 mod server;
 mod store;
 mod store_conformance;

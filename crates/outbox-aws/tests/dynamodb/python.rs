@@ -1,6 +1,9 @@
 //! A writer in another language: Python with boto3, by `docs/dynamodb.md` alone.
 
-use std::process::Command;
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use outbox::Place;
 
@@ -34,12 +37,30 @@ except Conflict:
     pass
 "#;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn entries_written_from_python_are_read_as_ours() {
-    let store = Store::new().await;
-    let program = format!("{}\n{CALLS}", example());
+/// Goes on until it has written 20 entries of a key after it saw that somebody else writes there, too, and says how many.
+const MEANWHILE: &str = r#"
+import sys
+
+connection = dict(endpoint_url=sys.argv[1]) if sys.argv[1] else {}
+client = boto3.client("dynamodb", **connection)
+tables = Tables(entries=sys.argv[2], heads=sys.argv[3])
+written = since = 0
+while since < 20:
+    try:
+        write(client, tables, "cart/1", [{"type": {"S": "from-python"}}])
+    except (Conflict, client.exceptions.TransactionCanceledException):
+        continue
+    written += 1
+    # Others get a turn.
+    time.sleep(0.02)
+    since += int(read(client, tables.heads, "k:cart/1")["sequence"]["N"]) > written
+print(written)
+"#;
+
+/// A process that runs the page's code, and then `calls`.
+fn python(store: &Store, calls: &str) -> Command {
     let mut python = Command::new(server::python());
-    python.args(["-c", &program, server::endpoint().unwrap_or("")]);
+    python.args(["-c", &format!("{}\n{calls}", example()), server::endpoint().unwrap_or("")]);
     python.args([store.tables.entries(), store.tables.heads(), &store.carts]);
     if server::endpoint().is_some() {
         for (name, value) in
@@ -50,7 +71,40 @@ async fn entries_written_from_python_are_read_as_ours() {
             }
         }
     }
-    let ran = python.output().unwrap();
+    python
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_that_write_one_key_at_once_leave_no_gap_and_overwrite_nothing() {
+    let store = Store::new().await;
+    let mut meanwhile = python(&store, MEANWHILE);
+    let meanwhile = meanwhile.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = async {
+        while store.source().all().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), begun).await.expect("Python writes something within a minute");
+    let writer = store.writer().patience(Duration::from_mins(2));
+    for _ in 0..20 {
+        let mut transaction = writer.transaction();
+        transaction.write([crate::fixture::event("cart/1")]);
+        transaction.commit().await.unwrap();
+    }
+    let ran = meanwhile.wait_with_output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let theirs: u64 = String::from_utf8(ran.stdout).unwrap().trim().parse().unwrap();
+    let records = store.source().all().await;
+    let events = records.iter().flat_map(|record| record.events());
+    let places: Vec<_> = events.clone().map(|event| event.placing().unwrap().place).collect();
+    assert_eq!(places, (1..=theirs + 20).map(|number| Place::new(1, number, 0)).collect::<Vec<_>>());
+    assert_eq!(events.filter(|event| event.kind() == "cart.changed").count(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_written_from_python_are_read_as_ours() {
+    let store = Store::new().await;
+    let ran = python(&store, CALLS).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     assert!(store.cart("1").await.is_some(), "the item of the same transaction");
 

@@ -7,7 +7,7 @@ use outbox::ErrorKind;
 use outbox_aws::dynamodb::{InitOptions, Tables, schema};
 
 use crate::{
-    fixture::{PRODUCER, Store, drop_tables, make_table, unused_prefix},
+    fixture::{PRODUCER, Store, make_table, unused_prefix},
     server,
 };
 
@@ -56,7 +56,7 @@ async fn a_table_with_another_key_is_refused() {
     let error = schema::init(&client, &tables, &InitOptions::new(PRODUCER)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incompatible);
     assert!(error.to_string().contains("`id` of type S as its partition key, not `key`"), "{error}");
-    drop_tables(vec![tables.entries().to_owned()]);
+    server::drop_tables(vec![tables.entries().to_owned()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

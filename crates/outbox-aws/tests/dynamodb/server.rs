@@ -28,6 +28,15 @@ pub(crate) fn endpoint() -> Option<&'static str> {
     SERVER.get_or_init(Server::find).endpoint.as_deref()
 }
 
+/// The emulator's URL. At AWS itself there is none, and a test that needs one is left out; it says so.
+pub(crate) fn emulator() -> Option<&'static str> {
+    let emulator = endpoint();
+    if emulator.is_none() {
+        eprintln!("left out at AWS itself: this does what only an emulator allows; OUTBOX_TEST_AWS may name one");
+    }
+    emulator
+}
+
 /// A client of it.
 pub(crate) async fn client() -> Client {
     client_at(endpoint()).await
@@ -48,6 +57,45 @@ pub(crate) async fn client_at(endpoint: Option<&str>) -> Client {
         config = config.region(Region::new("eu-west-1"));
     }
     Client::from_conf(config.build())
+}
+
+/// Removes tables.
+pub(crate) fn drop_tables(names: Vec<String>) {
+    apart(async move {
+        let client = client().await;
+        for name in names {
+            client.delete_table().table_name(name).send().await.unwrap();
+        }
+    });
+}
+
+/// Removes all tables whose names begin with `prefix` and a hyphen.
+pub(crate) fn drop_tables_of(prefix: &str) {
+    let begin = format!("{prefix}-");
+    apart(async move {
+        let (client, mut names) = (client().await, Vec::new());
+        loop {
+            let listed =
+                client.list_tables().set_exclusive_start_table_name(names.last().cloned()).send().await.unwrap();
+            names.extend(listed.table_names.unwrap_or_default());
+            if listed.last_evaluated_table_name.is_none() {
+                break;
+            }
+        }
+        for name in names.into_iter().filter(|name| name.starts_with(&begin)) {
+            client.delete_table().table_name(name).send().await.unwrap();
+        }
+    });
+}
+
+/// On a thread of its own: a runtime within a runtime is not allowed. A test that fails already does not wait for it.
+fn apart(work: impl Future<Output = ()> + Send + 'static) {
+    let working = std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
+    });
+    if !std::thread::panicking() {
+        working.join().unwrap();
+    }
 }
 
 impl Server {

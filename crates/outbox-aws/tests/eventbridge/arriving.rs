@@ -12,7 +12,7 @@ use crate::scene::{aws, emulator, event_of, eventually, make_bus, publish, sink_
 /// Asks the emulator's SQS, which needs no library for three calls.
 async fn sqs(operation: &str, body: Value) -> Value {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let authority = emulator().strip_prefix("http://").unwrap();
+    let authority = emulator().unwrap().strip_prefix("http://").unwrap();
     let mut stream = tokio::net::TcpStream::connect(authority).await.unwrap();
     let body = body.to_string();
     let credential =
@@ -34,7 +34,7 @@ async fn queue_behind(bus: &str) -> String {
     let url = sqs("CreateQueue", json!({ "QueueName": bus })).await["QueueUrl"].as_str().unwrap().to_owned();
     let asked = json!({ "QueueUrl": url, "AttributeNames": ["QueueArn"] });
     let arn = sqs("GetQueueAttributes", asked).await["Attributes"]["QueueArn"].as_str().unwrap().to_owned();
-    let client = aws_sdk_eventbridge::Client::new(&aws(emulator()).await);
+    let client = aws_sdk_eventbridge::Client::new(&aws(emulator().unwrap()).await);
     let pattern = json!({ "detail-type": [{ "prefix": "cart." }], "detail": { "data": { "units": [3] } } });
     let rule = client.put_rule().name(bus).event_bus_name(bus).event_pattern(pattern.to_string());
     rule.send().await.unwrap();
@@ -45,7 +45,8 @@ async fn queue_behind(bus: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_comes_out_of_the_bus_as_the_cloud_event_it_is_and_rules_see_its_payload() {
-    let (bus, proxy) = (unused_name(), Proxy::before(emulator()).await);
+    let Some(_) = emulator() else { return };
+    let (bus, proxy) = (unused_name(), Proxy::before(emulator().unwrap()).await);
     make_bus(&bus).await;
     let queue = queue_behind(&bus).await;
     let sink = sink_through(&proxy, EventBridgeSettings::new(&bus)).await;

@@ -26,15 +26,10 @@ use outbox_aws::{
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::server;
+pub(crate) use crate::server::emulator;
 
 /// How long what has to happen may take.
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// The endpoint of the emulator.
-pub(crate) fn emulator() -> &'static str {
-    server::endpoint().expect("faults are scripted before an emulator: name one by OUTBOX_TEST_AWS")
-}
 
 /// AWS at `endpoint`, with the environment's credentials or any.
 pub(crate) async fn aws(endpoint: &str) -> SdkConfig {
@@ -59,7 +54,7 @@ pub(crate) fn unused_name() -> String {
 
 /// Makes a bus in the emulator.
 pub(crate) async fn make_bus(name: &str) {
-    let client = aws_sdk_eventbridge::Client::new(&aws(emulator()).await);
+    let client = aws_sdk_eventbridge::Client::new(&aws(emulator().unwrap()).await);
     client.create_event_bus().name(name).send().await.unwrap();
 }
 

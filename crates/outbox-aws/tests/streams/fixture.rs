@@ -36,19 +36,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         let names = [self.tables.entries().to_owned(), self.tables.heads().to_owned()];
-        // On a thread of its own: a runtime within a runtime is not allowed.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let client = server::client().await;
-                for name in names {
-                    client.delete_table().table_name(name).send().await.unwrap();
-                }
-            });
-        });
-        if !std::thread::panicking() {
-            dropped.join().unwrap();
-        }
+        server::drop_tables(names.to_vec());
     }
 }
 

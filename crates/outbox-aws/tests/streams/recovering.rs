@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use outbox::{
     Clock as _, ErrorKind, PartitionId, Position, Source, bookkeeping::Checkpoint, memory::MemorySink,
-    relay::RelayError, route::Start,
+    relay::RelayError, route::Start, source::Limit,
 };
 use outbox_aws::{
     dynamodb::{SourceOptions, TableSource},
@@ -137,9 +137,9 @@ async fn a_recovery_goes_on_where_it_was_when_its_relay_died() {
     }
     rig.clock.pass(HOUR);
     rig.server.enable();
-    // A page of ten a second: the share of 40 units.
+    // A page of ten in two and a half seconds, the share of 16 units: there is time to kill it before all is read.
     rig.server.habits(Habits { items: 10, ..Habits::default() });
-    rig.server.say_capacity(40, 80, 80 * 400);
+    rig.server.say_capacity(16, 80, 80 * 400);
     let relay = rig.run(&sink).await;
     eventually("a part of it is behind a checkpoint", async || {
         let checkpoints = rig.checkpoints().await;
@@ -190,6 +190,23 @@ async fn a_recovery_takes_its_share_of_the_read_capacity_and_no_more() {
     let other = source.recovery(&registration(Start::Beginning, Timestamp::UNIX_EPOCH), &[]).await.unwrap().unwrap();
     source.read(&other.partition, &other.position, PLENTY).await.unwrap();
     assert!(rig.clock.moment().since(began) >= Duration::from_millis(3500), "{:?}", rig.clock.moment().since(began));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_for_a_recovery_that_nobody_reads_on_is_let_go() {
+    let rig = Rig::new().await;
+    for number in 1..=10 {
+        rig.server.put(&rig.server.entry("cart/1", number));
+    }
+    let source = rig.source().await;
+    let recovery = source.recovery(&registration(Start::Beginning, Timestamp::UNIX_EPOCH), &[]).await.unwrap().unwrap();
+    let (partition, one) = (recovery.partition, Limit { events: 1, ..PLENTY });
+    let first = source.read(&partition, &recovery.position, one).await.unwrap();
+    let second = source.read(&partition, &first.next, one).await.unwrap();
+    assert_eq!(rig.server.calls("Scan"), 1, "the rest of the page waits");
+    rig.clock.pass(HOUR);
+    let third = source.read(&partition, &second.next, one).await.unwrap();
+    assert_eq!((ids(&third), rig.server.calls("Scan")), (vec![crate::rig::id("cart/1", 3)], 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -149,6 +149,26 @@ impl Rig {
         .await;
     }
 
+    /// How long it took until the shards were asked so many times more, while `meanwhile` goes on.
+    pub(crate) async fn asked(&self, times: usize, mut meanwhile: impl AsyncFnMut()) -> Duration {
+        let (before, began) = (self.server.calls("GetRecords"), System.moment());
+        soon("the shards are asked again", async {
+            while self.server.calls("GetRecords") < before + times {
+                meanwhile().await;
+            }
+        })
+        .await;
+        System.moment().since(began)
+    }
+
+    /// Checks that the only shard, in which nothing happens, is asked no more than four times a second.
+    pub(crate) async fn assert_asked_seldom(&self, mut meanwhile: impl AsyncFnMut()) {
+        // Behind so many the pauses are as long as they get within a minute.
+        self.asked(20, &mut meanwhile).await;
+        let took = self.asked(9, &mut meanwhile).await;
+        assert!(took > Duration::from_millis(1900), "nine requests within {took:?}");
+    }
+
     /// Everything came once, each key in its order.
     pub(crate) fn assert_once(&self, sink: &MemorySink) {
         assert_eq!(by_key(sink.ids()), by_key(self.written()));
@@ -290,6 +310,11 @@ impl Running {
     }
 }
 
+/// A moment in which others go on.
+pub(crate) async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
 /// Awaits what has to happen.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("never: {what}"))
@@ -299,7 +324,7 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     soon(what, async {
         while !holds().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            a_moment().await;
         }
     })
     .await;

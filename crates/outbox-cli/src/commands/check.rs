@@ -214,14 +214,15 @@ async fn belonging(stores: &Stores, identity: &StoreIdentity, lease: &str) -> Re
 
 /// Says whether a relay owns the lease; `true` if one may be running.
 async fn relay(config: &Config, stores: &Stores, findings: &mut Findings) -> bool {
+    let who = if config.forwarders.is_empty() { "relay" } else { "keeper" };
     match stores.bookkeeping.lease(&config.relay.name).await {
-        Ok(lease) if lease.epoch == 0 => findings.ok("relay", "none has run yet"),
-        Ok(lease) if lease.released => findings.ok("relay", "none runs; the last one stopped cleanly"),
+        Ok(lease) if lease.epoch == 0 => findings.ok(who, "none has run yet"),
+        Ok(lease) if lease.released => findings.ok(who, "none runs; the last one stopped cleanly"),
         Ok(lease) => {
-            findings.ok("relay", format!("the lease is held by {}, epoch {}", plain(&lease.holder), lease.epoch));
+            findings.ok(who, format!("the lease is held by {}, epoch {}", plain(&lease.holder), lease.epoch));
             return true;
         }
-        Err(error) => findings.failure("relay", &error.into()),
+        Err(error) => findings.failure(who, &error.into()),
     }
     false
 }

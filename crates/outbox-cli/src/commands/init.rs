@@ -9,7 +9,7 @@ use crate::{
     cli::Global,
     config::{Config, DatabaseConfig, SinkConfig},
     exit::{Exit, Failure, Outcome},
-    output::{Align, Cell, Output, Paint, Table, WIDTH, wrapped},
+    output::{Align, Cell, Output, Paint, Table, width, wrapped},
     wiring,
 };
 
@@ -231,7 +231,7 @@ fn report(
     if !prepared.statements.is_empty() {
         out.line("\nTo be run by the owner of the mapped table, each statement by itself:");
         out.line(prepared.sql());
-        for line in wrapped(&prepared.caution(), WIDTH) {
+        for line in wrapped(&prepared.caution(), width()) {
             out.line(out.paint.faint(&line));
         }
     }
@@ -240,39 +240,41 @@ fn report(
     } else {
         format!(" --config {}", global.config.display())
     };
-    match &config.store.database {
+    how_to_write(&config.store.database, out);
+    out.line(format!("\nThen:\n  outbox check{other}"));
+    // Functions publish by themselves.
+    if config.forwarders.is_empty() {
+        out.line(format!("  outbox relay{other}"));
+    }
+    if config.routes.iter().any(|route| matches!(route.sink, SinkConfig::Stdout)) {
+        let next = "The first route prints events; the configuration shows how to send them to a webhook.";
+        for line in wrapped(next, width()) {
+            out.line(out.paint.faint(&line));
+        }
+    }
+}
+
+/// Says how events are written.
+fn how_to_write(database: &DatabaseConfig, out: Output) {
+    let sql = match database {
         DatabaseConfig::Postgres(database) if database.mapping.is_some() => {
             out.line("\nEvents are the rows that your service writes into its own table, as before.");
-        }
-        DatabaseConfig::Sqlite(_) | DatabaseConfig::Postgres(_) => {
-            out.line("\nWrite an event in your own transaction, from any language:");
+            return;
         }
         #[cfg(feature = "aws")]
         DatabaseConfig::Dynamo(_) => {
             let how = "Write an event in your own TransactWriteItems: docs/dynamodb.md shows how, from Rust and from other languages.";
             out.line(String::new());
-            for line in wrapped(how, WIDTH) {
+            for line in wrapped(how, width()) {
                 out.line(line);
             }
+            return;
         }
-    }
-    match &config.store.database {
-        DatabaseConfig::Postgres(database) if database.mapping.is_some() => {}
         DatabaseConfig::Sqlite(_) => {
-            out.line("  INSERT INTO outbox (key, type, data)");
-            out.line(r#"  VALUES ('order/1', 'order.placed', '{"units": 3}');"#);
+            "  INSERT INTO outbox (key, type, data)\n  VALUES ('order/1', 'order.placed', '{\"units\": 3}');"
         }
-        #[cfg(feature = "aws")]
-        DatabaseConfig::Dynamo(_) => {}
-        DatabaseConfig::Postgres(_) => {
-            out.line(r#"  SELECT outbox.write('order/1', 'order.placed', '{"units": 3}');"#);
-        }
-    }
-    out.line(format!("\nThen:\n  outbox check{other}\n  outbox relay{other}"));
-    if config.routes.iter().any(|route| matches!(route.sink, SinkConfig::Stdout)) {
-        let next = "The first route prints events; the configuration shows how to send them to a webhook.";
-        for line in wrapped(next, WIDTH) {
-            out.line(out.paint.faint(&line));
-        }
-    }
+        DatabaseConfig::Postgres(_) => "  SELECT outbox.write('order/1', 'order.placed', '{\"units\": 3}');",
+    };
+    out.line("\nWrite an event in your own transaction, from any language:");
+    out.line(sql);
 }

@@ -132,10 +132,8 @@ fn no_runtime(error: &std::io::Error) -> Failure {
 }
 
 /// The world of a schedule, and its incidents, each on one line with its number.
-fn texts(schedule: &Schedule) -> (String, Vec<String>) {
-    let text = schedule.to_string();
-    let mut lines = text.lines().map(|line| line.trim().to_owned());
-    (lines.next().unwrap_or_default(), lines.collect())
+fn texts(schedule: &Schedule) -> [Vec<String>; 2] {
+    [schedule.world(), schedule.incidents()].map(|lines| lines.iter().map(|line| line.trim().to_owned()).collect())
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ use super::{
     chaos::Role,
     stage::{SECRET_VARIABLE, arrivals, database},
 };
+use crate::output::Paint;
 
 /// How far a request's time stamp may be from now.
 const TOLERANCE: Duration = Duration::from_secs(300);
@@ -72,7 +73,8 @@ pub(crate) fn inbox(
     let store = SqliteInbox::open(database(folder, role), options).map_err(|error| error.to_string())?;
     #[cfg(feature = "crash-points")]
     let store = Store::new(store)?;
-    Ok(InboxLayer::of(store, InboxSettings::new(mode)).layer(handler_fn(apply)))
+    let clock = crate::wiring::clock().map_err(|failure| failure.shown(Paint::for_terminal(false)))?;
+    Ok(InboxLayer::of(store, InboxSettings::new(mode)).clock(clock).layer(handler_fn(apply)))
 }
 
 /// What the inbox of `role` counted, with each transaction, over all its lives.

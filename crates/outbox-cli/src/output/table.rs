@@ -60,8 +60,12 @@ impl Table {
         self.rows.push(Row::Note(text.into()));
     }
 
-    /// The table as text, without a line end behind it.
+    /// The table as text, without a line end behind it. What a terminal is too narrow for has a line for each cell there.
     pub(crate) fn render(&self, paint: Paint) -> String {
+        self.render_within(paint, super::columns())
+    }
+
+    fn render_within(&self, paint: Paint, columns: Option<usize>) -> String {
         let mut widths: Vec<usize> = self.columns.iter().map(|(name, _)| name.chars().count()).collect();
         for row in &self.rows {
             if let Row::Cells(cells) = row {
@@ -70,12 +74,33 @@ impl Table {
                 }
             }
         }
+        let all = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
+        if columns.is_some_and(|columns| columns < all) {
+            return self.cell_by_cell(paint);
+        }
         let headings: Vec<_> = self.columns.iter().map(|(name, _)| Cell::painted(*name, Paint::faint)).collect();
         let mut lines = vec![self.line(&headings, &widths, paint)];
         lines.extend(self.rows.iter().map(|row| match row {
             Row::Cells(cells) => self.line(cells, &widths, paint),
             Row::Note(text) => text.clone(),
         }));
+        lines.join("\n")
+    }
+
+    fn cell_by_cell(&self, paint: Paint) -> String {
+        let width = self.columns.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+        let mut lines = Vec::new();
+        for row in &self.rows {
+            match row {
+                Row::Cells(cells) => {
+                    let shown = self.columns.iter().zip(cells).filter(|(_, cell)| !cell.text.is_empty());
+                    lines.extend(shown.map(|((name, _), cell)| {
+                        format!("{}  {}", paint.faint(&format!("{name:<width$}")), (cell.paint)(paint, &cell.text))
+                    }));
+                }
+                Row::Note(text) => lines.push(text.clone()),
+            }
+        }
         lines.join("\n")
     }
 
@@ -109,5 +134,16 @@ mod tests {
             table.render(Paint::plain()),
             "ROUTE   BACKLOG  STATE\nledger    1,204  flowing\na             0  paused\n  why"
         );
+    }
+
+    #[test]
+    fn a_terminal_that_is_too_narrow_gets_a_line_for_each_cell() {
+        let mut table = Table::new([("ROUTE", Align::Left), ("BACKLOG", Align::Right), ("STATE", Align::Left)]);
+        table.row([Cell::from("ledger"), "1,204".into(), "".into()]);
+        table.note("  why");
+        let wide = table.render_within(Paint::plain(), Some(22));
+        assert_eq!(wide, "ROUTE   BACKLOG  STATE\nledger    1,204\n  why");
+        let narrow = table.render_within(Paint::plain(), Some(21));
+        assert_eq!(narrow, "ROUTE    ledger\nBACKLOG  1,204\n  why");
     }
 }

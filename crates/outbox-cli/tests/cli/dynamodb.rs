@@ -113,6 +113,12 @@ impl Service {
     }
 }
 
+impl Drop for Service {
+    fn drop(&mut self) {
+        aws::drop_tables_of(&self.prefix);
+    }
+}
+
 fn places(lines: &[String]) -> Vec<&str> {
     lines.iter().map(|line| line.split("\"id\":\"").nth(1).unwrap().split('"').next().unwrap()).collect()
 }

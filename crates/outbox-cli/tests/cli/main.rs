@@ -6,6 +6,8 @@ mod adopt;
 #[path = "../../../outbox-aws/tests/dynamodb/server.rs"]
 #[allow(dead_code, reason = "others use all of it")]
 mod aws;
+#[cfg(feature = "aws")]
+mod bus;
 mod configuration;
 mod dead_letters;
 #[cfg(feature = "aws")]

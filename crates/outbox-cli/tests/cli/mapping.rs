@@ -45,7 +45,8 @@ async fn prepare(database: &Database, place: &Place, count: usize) {
     assert_eq!(place.json(&["init"])["statements"].as_array().unwrap().len(), 0, "nothing is left to be run");
 }
 
-async fn drop_slots(database: &Database) {
+/// A slot would keep the database. The server sees only a while later that whoever read it is gone.
+pub(crate) async fn drop_slots(database: &Database) {
     let session = database.session().await;
     let dropping = async {
         let left = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()";

@@ -67,7 +67,7 @@ impl Place {
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         let mut running = Running::start(self.command(args));
         for _ in 0..6_000 {
-            if running.child.try_wait().unwrap().is_some() {
+            if running.has_ended() {
                 return running.wait();
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -159,6 +159,11 @@ impl Running {
         let (out, err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
         Self { child: command.spawn().unwrap(), out, err }
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Sends SIGTERM and waits for the end.

@@ -1,10 +1,12 @@
 //! A service on PostgreSQL: the same commands, on a real server.
 
-use outbox_sql::postgres::{ConnectOptions, connect};
+use std::{collections::BTreeMap, time::Duration};
 
+use outbox_sql::postgres::{ConnectOptions, connect};
 use tokio::sync::RwLock;
 
 use crate::{
+    mapping::drop_slots,
     place::{Place, Ran},
     server::{self, Database},
 };
@@ -57,6 +59,25 @@ impl Service {
         self.place.wait_until(|status| status["routes"][0]["backlog"] == 0);
         let ran = relay.stop();
         assert_eq!(ran.code, 0, "{}", ran.err);
+    }
+
+    /// Waits until a relay reads the log.
+    async fn log_is_read(&self) {
+        let session = self.database.session().await;
+        let sql = "SELECT FROM pg_replication_slots WHERE active AND NOT temporary AND database = current_database()";
+        let reads = async {
+            while session.query(sql, &[]).await.unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), reads).await.expect("the log is read");
+    }
+
+    /// How often rows of each table were written.
+    async fn writes(&self) -> BTreeMap<String, i64> {
+        let sql = "SELECT relid::regclass::text, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables";
+        let rows = self.database.session().await.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
     fn lines(&self) -> usize {
@@ -287,6 +308,9 @@ async fn how_a_database_is_read_can_be_changed_and_changed_back() {
         assert_eq!(ran.code, 0, "{}", said(&ran));
         service.write(20).await;
         let relay = service.place.relay();
+        if read == "wal" {
+            service.log_is_read().await;
+        }
         service.write(20).await;
         service.place.wait_until(|status| status["routes"][0]["backlog"] == 0);
         let ran = relay.stop();
@@ -307,10 +331,7 @@ async fn how_a_database_is_read_can_be_changed_and_changed_back() {
     assert!(status["store"]["unread_slots"][0]["held_bytes"].is_u64(), "{status:#}");
     let ran = relay.stop();
     assert!(ran.err.contains("pg_drop_replication_slot('outbox_"), "{}", said(&ran));
-    let session = service.database.session().await;
-    let drop =
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
-    session.batch_execute(drop).await.unwrap();
+    drop_slots(&service.database).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,4 +365,49 @@ async fn a_transaction_that_was_left_prepared_is_named_in_the_status_and_delays_
     session.batch_execute(&format!("COMMIT PREPARED '{gid}'")).await.unwrap();
     service.publish();
     assert_eq!(service.lines(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_relay_writes_nothing_but_its_lease() {
+    let _nobody_leaves_one_open = LEFT_OPEN.read().await;
+    for read in ["poll", "wal"] {
+        let service = Service::new().await;
+        service.configure(&format!("read = '{read}'"));
+        let ran = service.place.run(&["init"]);
+        assert_eq!(ran.code, 0, "{}", said(&ran));
+        service.write(20).await;
+        let relay = service.place.relay();
+        if read == "wal" {
+            service.log_is_read().await;
+        }
+        service.place.wait_until(|status| status["routes"][0]["backlog"] == 0);
+        // Sessions tell of what they wrote a while later.
+        let lease = "outbox_relay.leases";
+        let others = |writes: &BTreeMap<String, i64>| {
+            writes.iter().filter(|(table, _)| *table != lease).map(|(_, writes)| writes).sum::<i64>()
+        };
+        let mut before = service.writes().await;
+        let settled = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                let now = service.writes().await;
+                let is_same = others(&now) == others(&before) && now[lease] > before[lease];
+                before = now;
+                if is_same {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), settled).await.expect("it comes to rest");
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let after = service.writes().await;
+        assert_eq!(others(&after), others(&before), "{read}: {before:?}, then {after:?}");
+        // Every third of a second.
+        let renewals = after[lease] - before[lease];
+        assert!((1..=30).contains(&renewals), "{read}: the lease was renewed {renewals} times in six seconds");
+        assert_eq!(relay.stop().code, 0);
+        if read == "wal" {
+            drop_slots(&service.database).await;
+        }
+    }
 }

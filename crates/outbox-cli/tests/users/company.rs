@@ -13,9 +13,12 @@ use users::{EventTable, Users};
 
 use crate::{
     place::{Place, Running},
-    server::Database,
+    server::{self, Database},
 };
 
+/// Events of a route that may be under way, and so be published again by whoever goes on. Its checkpoint is stored five times
+/// a second, so that this is what it publishes in such a time at most.
+pub(crate) const WINDOW: usize = 200;
 /// Longer than anything takes here.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -62,6 +65,8 @@ impl Company {
         // Not to wait long for a relay that was killed.
         let config =
             config.replacen("[store]\n", read, 1).replacen("[[route]]", "[relay]\nfailover = \"1s\"\n\n[[route]]", 1);
+        let config =
+            config.replace("[[route]]\n", &format!("[[route]]\nwindow = {{ events = {WINDOW}, key_share = 100 }}\n"));
         place.write("outbox.toml", &config);
         let company = Self { database, users, mail: Target::new(), place, elsewhere: Place::new() };
         company.prepare().await;
@@ -170,4 +175,18 @@ pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
         }
     };
     assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok(), "not in {DEADLINE:?}: {what}");
+}
+
+/// Makes sure that no more came again than `most`.
+pub(crate) fn repeats_at_most(most: usize, who: &str, all: &[Heard]) {
+    let unique: BTreeSet<_> = all.iter().map(|heard| &heard.id).collect();
+    let again = all.len() - unique.len();
+    assert!(again <= most, "{who}: {again} of {} came again, more than {most}", all.len());
+}
+
+/// Waits until a relay reads the log of the database at `url`.
+pub(crate) async fn log_is_read(url: &str) {
+    let session = server::session(url).await;
+    let sql = "SELECT FROM pg_replication_slots WHERE active AND NOT temporary AND database = current_database()";
+    until("the log is read", async || !session.query(sql, &[]).await.unwrap().is_empty()).await;
 }

@@ -12,12 +12,12 @@ use std::{
 use tokio::task::JoinHandle;
 use users::Users;
 
-use crate::company::{Company, Heard, Reading, is_exact_of, until};
+use crate::company::{Company, Heard, Reading, WINDOW, is_exact_of, log_is_read, repeats_at_most, until};
 
 const WRITERS: i64 = 8;
 const KILLS: usize = 6;
 /// Events that a relay publishes at least before it is killed.
-const BETWEEN: usize = 60;
+const BETWEEN: usize = 400;
 
 /// Creates users and renames them, some of them those of others, until it is told to stop.
 async fn write(users: Users, writer: i64, stop: Arc<AtomicBool>) {
@@ -52,12 +52,20 @@ async fn drop_slots(company: &Company) {
     until("the slot is free", async || session.batch_execute(drop).await.is_ok()).await;
 }
 
+/// Waits until events are read as they are to be.
+async fn is_read(company: &Company, reading: Reading) {
+    if reading == Reading::NativeLog {
+        log_is_read(company.database.url()).await;
+    }
+}
+
 async fn every_event_is_heard(reading: Reading) {
     let company = Company::new(reading).await;
     let (writers, stop) = writers(&company);
     for _ in 0..KILLS {
-        let (mails, audited) = (company.mails().len(), company.audited().len());
         let relay = company.relay();
+        is_read(&company, reading).await;
+        let (mails, audited) = (company.mails().len(), company.audited().len());
         until("the relay publishes", async || {
             company.mails().len() >= mails + BETWEEN && company.audited().len() >= audited + BETWEEN
         })
@@ -73,6 +81,8 @@ async fn every_event_is_heard(reading: Reading) {
     let ended = relay.stop();
     assert_eq!(ended.code, 0, "{}", ended.err);
     company.is_exact().await;
+    repeats_at_most(KILLS * WINDOW, "mail", &company.mails());
+    repeats_at_most(KILLS * WINDOW, "audit", &company.audited());
     drop_slots(&company).await;
 }
 
@@ -81,6 +91,7 @@ async fn a_standby_goes_on(reading: Reading, signal: &str) {
     let company = Company::new(reading).await;
     let (writers, stop) = writers(&company);
     let owner = company.relay();
+    is_read(&company, reading).await;
     until("the owner publishes", async || company.mails().len() >= BETWEEN).await;
     let standby = company.relay_elsewhere();
     let before = company.mails().len();
@@ -88,7 +99,8 @@ async fn a_standby_goes_on(reading: Reading, signal: &str) {
     owner.signal(signal);
     // More than the owner could have had in flight.
     let before = company.mails().len();
-    until("the other goes on", async || company.mails().len() >= before + 10 * BETWEEN).await;
+    until("the other goes on", async || company.mails().len() >= before + WINDOW + BETWEEN).await;
+    is_read(&company, reading).await;
     if signal == "STOP" {
         owner.signal("CONT");
     }
@@ -106,6 +118,8 @@ async fn a_standby_goes_on(reading: Reading, signal: &str) {
     assert_eq!(ended.code, 0, "{}", ended.err);
     owner.kill();
     is_exact_of("mail", &company.mails(), &committed);
+    // What the other had not stored as done; and what it still had under way, if it came back.
+    repeats_at_most(2 * WINDOW, "mail", &company.mails());
     drop_slots(&company).await;
 }
 

@@ -16,12 +16,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::{company::until, place::Place, server};
+use crate::{
+    company::{WINDOW, log_is_read, until},
+    place::Place,
+    server,
+};
 
 const WRITERS: u64 = 4;
 const STRIKES: usize = 6;
 /// Events that are published at least before and after a strike.
-const BETWEEN: usize = 100;
+const BETWEEN: usize = 300;
 /// Commits do not wait for the disk, and what they wrote waits long for the writer of the log.
 const LAZY: &str = "-c synchronous_commit=off -c wal_writer_delay=300ms -c wal_writer_flush_after=0";
 
@@ -142,7 +146,7 @@ async fn what_is_there_is_published(settings: &str, read: &str) -> usize {
         "outbox.toml",
         &format!(
             "[store]\npostgres = '{}'\nproducer = '/orders'\nread = '{read}'\n[relay]\nfailover = '1s'\n\
-             [[route]]\nname = 'ledger'\nfile = 'ledger.jsonl'\n",
+             [[route]]\nname = 'ledger'\nfile = 'ledger.jsonl'\nwindow = {{ events = {WINDOW}, key_share = 100 }}\n",
             server.url
         ),
     );
@@ -150,6 +154,9 @@ async fn what_is_there_is_published(settings: &str, read: &str) -> usize {
     assert_eq!(ran.code, 0, "{}", ran.err);
     let load = Load::begin(&server.url);
     let goes_on = async |what: &str| {
+        if read == "wal" {
+            log_is_read(&server.url).await;
+        }
         let before = published(&place).len();
         until(what, async || published(&place).len() >= before + BETWEEN).await;
     };
@@ -174,12 +181,17 @@ async fn what_is_there_is_published(settings: &str, read: &str) -> usize {
     let committed = committed(&server.url).await;
     let mut first = BTreeMap::<String, Vec<_>>::new();
     let mut known = BTreeMap::new();
-    for (id, number) in published(&place) {
+    let all = published(&place);
+    let came = all.len();
+    for (id, number) in all {
         match known.insert(id.clone(), number) {
             None => first.entry(id.split_once('@').unwrap().0.to_owned()).or_default().push((id, number)),
             Some(before) => assert_eq!(before, number, "{id}: one id, two events"),
         }
     }
+    // Each relay was killed once, and every other of them lost its server besides.
+    let (again, most) = (came - known.len(), (STRIKES + STRIKES / 2) * WINDOW);
+    assert!(again <= most, "{again} of {came} came again, more than {most}");
     assert_eq!(first, committed, "what is there, each key's in order, and nothing that is not there");
     let there: BTreeSet<u64> = committed.into_values().flatten().map(|(_, number)| number).collect();
     answered.difference(&there).count()

@@ -25,9 +25,15 @@ pub struct Measures {
     /// How long ago that event failed first which has failed for longest: the oldest that is not published, beside what the
     /// stream still holds.
     pub oldest: Duration,
+    /// How long ago that was inserted which was first of what the stream held, and no function had been handed, when it was
+    /// last looked at.
+    pub waiting: Duration,
     /// Routes of which the stream may have forgotten what nobody got.
     pub lost: u64,
 }
+
+/// How long entries have waited in the stream that no function is handed; 0 if it holds none, as far as is known.
+const NOT_HANDED_IN: &str = "outbox_not_handed_in_seconds";
 
 /// 1 for each route of which the stream may have forgotten what nobody got, until it was published from the table.
 const RECOVERIES_NEEDED: &str = "outbox_recoveries_needed";
@@ -37,7 +43,9 @@ impl Measures {
         let now = parts.clock.wall();
         let mut measures = Self::default();
         for (route, _) in &parts.routes {
-            measures.lost += u64::from(Box::pin(parts.watermarks.watermark(&route.name)).await?.loss.is_some());
+            let mark = Box::pin(parts.watermarks.watermark(&route.name)).await?;
+            measures.lost += u64::from(mark.loss.is_some());
+            measures.waiting = measures.waiting.max(mark.waiting().map_or(Duration::ZERO, |since| age(now, since)));
             for trouble in troubles(parts, &route.name).await? {
                 measures.troubled += 1;
                 measures.parked += trouble.kept.saturating_sub(1);
@@ -55,6 +63,7 @@ impl Measures {
             (metric::DEAD, "Count"),
             (metric::PARKED, "Count"),
             (metric::TROUBLED, "Count"),
+            (NOT_HANDED_IN, "Seconds"),
             (RECOVERIES_NEEDED, "Count"),
         ];
         let metrics: Vec<_> = metrics.iter().map(|(name, unit)| json!({ "Name": name, "Unit": unit })).collect();
@@ -67,6 +76,7 @@ impl Measures {
         line[metric::DEAD] = self.dead.into();
         line[metric::PARKED] = self.parked.into();
         line[metric::TROUBLED] = self.troubled.into();
+        line[NOT_HANDED_IN] = self.waiting.as_secs().into();
         line[RECOVERIES_NEEDED] = self.lost.into();
         line
     }
@@ -78,11 +88,13 @@ mod tests {
 
     #[test]
     fn the_line_names_the_metrics_that_the_alarms_watch() {
-        let measures = Measures { troubled: 2, dead: 1, parked: 3, oldest: Duration::from_secs(61), lost: 1 };
+        let (oldest, waiting) = (Duration::from_secs(61), Duration::from_mins(15));
+        let measures = Measures { troubled: 2, dead: 1, parked: 3, oldest, waiting, lost: 1 };
         let line = measures.line("carts", Timestamp::from_millisecond(1_795_000_000_123).unwrap());
         assert_eq!((&line["outbox_oldest_unpublished_seconds"], &line["outbox_dead_letters"]), (&json!(61), &json!(1)));
         assert_eq!(line["_aws"]["Timestamp"], 1_795_000_000_123_i64);
         assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["store"]]));
         assert_eq!((&line["store"], &line["outbox_recoveries_needed"]), (&json!("carts"), &json!(1)));
+        assert_eq!(line["outbox_not_handed_in_seconds"], json!(900));
     }
 }

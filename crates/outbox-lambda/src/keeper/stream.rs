@@ -39,6 +39,8 @@ enum Found {
     Waiting(Timestamp),
     /// What was inserted since then may have been forgotten, for this reason.
     Lost(Timestamp, &'static str),
+    /// There was no time to find out: all is as it was, and until then all was handed in.
+    Unread(Timestamp),
 }
 
 /// Looks, where it is time, for each route, and reads nothing after `end`: each of those that are left has as much of the time.
@@ -137,9 +139,9 @@ async fn find(
     }
     let (since, end) = (later(handed_in, UNSAID), earlier(now, ON_ITS_WAY));
     let Ok(waiting) = timeout(time, parts.stream.inserted_between(since, end)).await else {
-        // It is as it was: what was not seen for longer than the stream remembers is an alarm.
+        // What was not seen for longer than the stream remembers is an alarm.
         tracing::warn!(?time, "there was no time to read what the stream holds: give the keeper more");
-        return Ok((stream, Found::HandedIn(until)));
+        return Ok((stream, Found::Unread(until)));
     };
     let found = match waiting? {
         None => Found::HandedIn(end.max(handed_in)),
@@ -176,24 +178,26 @@ async fn note(
 ) -> Result<(), StoreError> {
     let Parts { bookkeeping, watermarks, .. } = parts;
     let lease = Share::new(route).lease(&**bookkeeping).await?;
-    let until = match found {
-        Found::HandedIn(until) => until,
+    let waited = mark.seen.as_ref().and_then(|seen| seen.waiting);
+    let (until, waiting) = match found {
+        Found::HandedIn(until) => (until, None),
+        Found::Unread(until) => (until, waited),
         Found::Waiting(created) => {
             tracing::warn!(
                 %route, %created,
                 "the stream holds entries that were not handed in yet: is the event source mapping enabled?"
             );
-            mark.seen.as_ref().map_or(created, |seen| seen.until)
+            (mark.seen.as_ref().map_or(created, |seen| seen.until), Some(created))
         }
         Found::Lost(since, reason) => {
             tracing::error!(%route, %since, "{reason}; {}", recover(route));
             let loss = Loss { since: earlier(since, SLACK), found: now, reason: reason.to_owned(), replay: None };
             watermarks.note_loss(&lease, route, &loss, now).await?;
             // It is noted, and nothing more is to be found out about it.
-            now
+            (now, waited)
         }
     };
-    watermarks.note_seen(&lease, route, &Seen { at: now, until, stream: stream.to_owned() }).await?;
+    watermarks.note_seen(&lease, route, &Seen { at: now, until, stream: stream.to_owned(), waiting }).await?;
     if let Err(error) = watermarks.sweep_staged(&lease.name, earlier(now, GONE)).await {
         tracing::warn!(%route, %error, "what forwarders staged and did not keep is deleted later");
     }

@@ -54,7 +54,7 @@ pub(super) async fn take_over(parts: &Parts, route: &RouteName, left: &[Checkpoi
         tracing::info!(%route, %until, "functions go on in the place of a relay");
     }
     let until = if is_forgotten { now } else { until };
-    Box::pin(watermarks.note_seen(&lease, route, &Seen { at: until, until, stream: label })).await?;
+    Box::pin(watermarks.note_seen(&lease, route, &Seen { at: until, until, stream: label, waiting: None })).await?;
     let partitions: Vec<_> = left.iter().map(|left| left.partition.clone()).collect();
     watermarks.take_over(&lease, route, &partitions).await
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use outbox_aws::testing::proxy::Fault;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
     forwarding::carts,
@@ -11,6 +11,47 @@ use crate::{
     runtime::Outcome,
     world::World,
 };
+
+/// A keeper that is invoked again and again, beside forwarders.
+pub(crate) struct Keeping {
+    over: Arc<Notify>,
+    keeping: JoinHandle<()>,
+}
+
+impl Keeping {
+    pub(crate) fn beside(world: &Arc<World>) -> Self {
+        let over = Arc::new(Notify::new());
+        let keeping = tokio::spawn({
+            let (world, over) = (world.clone(), over.clone());
+            async move {
+                let mut keeper = world.keeper().await;
+                loop {
+                    tokio::select! {
+                        biased;
+                        () = over.notified() => return,
+                        outcome = keeper.invoke("{}".to_owned(), Duration::from_secs(20)) => {
+                            assert!(matches!(outcome, Outcome::Answered(_)), "{outcome:?}");
+                        }
+                    }
+                }
+            }
+        });
+        Self { over, keeping }
+    }
+
+    /// Ends it once nothing is kept any more.
+    pub(crate) async fn end(self, world: &World) {
+        let emptied = async {
+            while world.kept().await.lanes > 0 {
+                assert!(!self.keeping.is_finished(), "the keeper failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(2), emptied).await.expect("what is kept is published in the end");
+        self.over.notify_one();
+        self.keeping.await.unwrap();
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_and_kills_at_any_time_lose_and_reorder_nothing() {
@@ -26,22 +67,7 @@ async fn faults_and_kills_at_any_time_lose_and_reorder_nothing() {
             _ => Fault::Pass,
         }
     });
-    let over = Arc::new(Notify::new());
-    let keeping = tokio::spawn({
-        let (world, over) = (world.clone(), over.clone());
-        async move {
-            let mut keeper = world.keeper().await;
-            loop {
-                tokio::select! {
-                    biased;
-                    () = over.notified() => return,
-                    outcome = keeper.invoke("{}".to_owned(), Duration::from_secs(20)) => {
-                        assert!(matches!(outcome, Outcome::Answered(_)), "{outcome:?}");
-                    }
-                }
-            }
-        }
-    });
+    let keeping = Keeping::beside(&world);
     let mut shards = tokio::task::JoinSet::new();
     for (number, records) in stream.shards.clone().into_iter().enumerate() {
         let (environment, bus) = (world.environment(), world.clone());
@@ -70,15 +96,7 @@ async fn faults_and_kills_at_any_time_lose_and_reorder_nothing() {
     while let Some(shard) = shards.join_next().await {
         shard.unwrap();
     }
-    let emptied = async {
-        while world.kept().await.lanes > 0 {
-            assert!(!keeping.is_finished(), "the keeper failed");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_mins(2), emptied).await.expect("what is kept is published in the end");
-    over.notify_one();
-    keeping.await.unwrap();
+    keeping.end(&world).await;
     let duplicates = world.assert_exact(&stream);
     assert!(duplicates < 400, "{duplicates}");
 }

@@ -16,7 +16,7 @@ use crate::{
 async fn a_bus_that_does_not_answer_is_given_up_before_the_deadline() {
     let (world, stream) = (World::new().await, carts(1, 3, 9));
     let (records, mut sandbox) = (&stream.shards[0], World::forwarder(&world.environment()).await);
-    let time = Duration::from_secs(4);
+    let time = Duration::from_secs(10);
     let held = world.bus.hold("PutEvents");
     let began = System.moment();
     let outcome = sandbox.invoke(payload(records), time).await;

@@ -12,7 +12,7 @@ use crate::{
     world::{World, route, turning_away},
 };
 
-const TIME: Duration = Duration::from_secs(6);
+const TIME: Duration = Duration::from_secs(12);
 
 /// The environment of functions that give an event up after two attempts.
 fn impatient(world: &World) -> Vec<(String, String)> {

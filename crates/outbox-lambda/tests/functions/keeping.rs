@@ -11,17 +11,29 @@ use serde_json::json;
 
 use crate::{
     forwarding::carts,
-    mapping::Mapping,
+    mapping::{Mapping, invoke},
     runtime::{Outcome, Sandbox},
     world::{World, id_of, route, turning_away},
 };
 
 const TIME: Duration = Duration::from_secs(20);
+/// How long what is kept may take until it is published.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(crate) async fn keep(keeper: &mut Sandbox) -> serde_json::Value {
     match keeper.invoke("{}".to_owned(), TIME).await {
         Outcome::Answered(kept) => kept,
         other => panic!("{other:?}"),
+    }
+}
+
+/// Invokes the keeper again and again, until nothing is kept any more.
+pub(crate) async fn keep_all(world: &World, keeper: &mut Sandbox) {
+    let began = System.moment();
+    while world.kept().await.lanes > 0 {
+        let waited = System.moment().since(began);
+        assert!(waited < PATIENCE, "after {waited:?} something is kept still: {:?}", world.kept().await);
+        keep(keeper).await;
     }
 }
 
@@ -36,6 +48,7 @@ async fn an_idle_keeper_takes_no_lease() {
 /// As docs/lambda.md says, with its cost.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_keeper_writes_nothing_and_asks_for_little() {
+    let Some(_) = crate::server::emulator() else { return };
     let world = World::new().await;
     let dynamo = world.dynamo.as_ref().expect("a proxy stands before an emulator: name one by OUTBOX_TEST_AWS");
     let mut keeper = world.keeper().await;
@@ -63,9 +76,7 @@ async fn what_is_kept_for_a_retry_arrives_in_order_once_the_bus_takes_it() {
     assert_eq!(world.kept().await.retrying, 1);
     world.bus.rule("PutEvents", |_| Fault::Pass);
     let mut keeper = world.keeper().await;
-    while world.kept().await.lanes > 0 {
-        keep(&mut keeper).await;
-    }
+    keep_all(&world, &mut keeper).await;
     assert_eq!(world.assert_exact(&stream), 0);
     let lease = world.bookkeeping.lease("relay").await.unwrap();
     assert!(lease.epoch > 0 && lease.released, "it gives the lease back: {lease:?}");
@@ -156,8 +167,26 @@ async fn a_keeper_that_is_killed_is_followed_by_another_and_nothing_is_lost() {
     assert_eq!(outcome, Outcome::Died);
     held.release();
     let mut another = world.keeper().await;
-    while world.kept().await.lanes > 0 {
-        keep(&mut another).await;
-    }
+    keep_all(&world, &mut another).await;
     world.assert_exact(&stream);
+}
+
+/// A forwarder parks behind an event while the keeper releases its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_that_release_and_park_one_key_at_once_strand_and_reorder_nothing() {
+    let (world, stream) = (World::new().await, carts(1, 1, 24));
+    let (mut forwarder, mut keeper) = (World::forwarder(&world.environment()).await, world.keeper().await);
+    for (round, records) in stream.shards[0].chunks(4).enumerate() {
+        let (failing, later) = records.split_at(2);
+        let front = format!("cart/0@1.{}.0", 4 * round + 1);
+        world.bus.rule("PutEvents", turning_away("MalformedDetail", move |id| id == front));
+        let kept = invoke(&mut forwarder, failing).await;
+        assert_eq!((kept.failed_from(failing), world.kept().await.dead), (None, 1), "{kept:?}");
+        world.bus.rule("PutEvents", |_| Fault::Pass);
+        world.bookkeeping.redrive(&route(), &Selector::default(), System.wall()).await.unwrap();
+        let (_, parked) = tokio::join!(keep(&mut keeper), invoke(&mut forwarder, later));
+        assert_eq!(parked.failed_from(later), None, "{parked:?}");
+        keep_all(&world, &mut keeper).await;
+    }
+    assert_eq!(world.assert_exact(&stream), 0);
 }

@@ -4,6 +4,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+/// What a call asks for.
+#[path = "../../../outbox-aws/tests/dynamodb/asked.rs"]
+mod asked;
 mod chaos;
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../../../outbox-aws/tests/streams/clients.rs"]
@@ -15,11 +18,13 @@ mod forwarding;
 mod keeping;
 mod mapping;
 mod redelivery;
+mod rights;
 mod runtime;
 /// The one way in which all tests find AWS.
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../../../outbox-aws/tests/dynamodb/server.rs"]
 mod server;
+mod shopping;
 mod stream;
 mod watermark;
 mod world;

@@ -65,6 +65,7 @@ async fn looked(at: i64, until: i64) -> World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn how_far_the_route_is_is_noted_once_a_minute() {
+    let Some(_) = crate::server::emulator() else { return };
     let (world, stream) = (World::new().await, carts(1, 4, 40));
     let mut sandbox = World::forwarder(&world.environment()).await;
     for batch in stream.shards[0].chunks(10) {
@@ -94,6 +95,7 @@ async fn records_that_the_stream_is_about_to_forget_are_an_alarm_though_nothing_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_stream_holds_and_nobody_was_handed_for_twenty_hours_is_an_alarm() {
+    let Some(_) = crate::server::emulator() else { return };
     let world = looked(2, 22).await;
     let held = |age| {
         let created = hours(age).as_second();
@@ -106,6 +108,8 @@ async fn what_the_stream_holds_and_nobody_was_handed_for_twenty_hours_is_an_alar
     keep(&mut world.keeper().await).await;
     let mark = watermark(&world).await;
     assert_eq!(mark.loss, None, "it may come yet");
+    let waiting = mark.waiting().expect("it shows at once");
+    assert!(waiting > hours(6) && waiting < hours(4), "{mark:?}");
     let seen = mark.seen.unwrap();
     assert!(seen.at > hours(1) && seen.until < hours(21), "and is looked at again: {seen:?}");
     let again = Seen { at: hours(2), ..seen };
@@ -117,7 +121,24 @@ async fn what_the_stream_holds_and_nobody_was_handed_for_twenty_hours_is_an_alar
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waited_in_the_stream_shows_until_it_is_handed_in_or_gone() {
+    let world = looked(2, 22).await;
+    let waits = Seen { waiting: Some(hours(1)), ..watermark(&world).await.seen.unwrap() };
+    let waiting = async || {
+        world.bookkeeping.note_seen(&lease(&world).await, &route(), &waits).await.unwrap();
+        assert_eq!(watermark(&world).await.waiting(), waits.waiting);
+    };
+    waiting().await;
+    keep(&mut world.keeper().await).await;
+    assert_eq!(watermark(&world).await.waiting(), None, "the stream does not hold it");
+    waiting().await;
+    Mapping::default().run(&world, &carts(1, 1, 1)).await;
+    assert_eq!(watermark(&world).await.waiting(), None, "it was handed in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_stream_is_no_alarm() {
+    let Some(_) = crate::server::emulator() else { return };
     let world = looked(2, 22).await;
     keep(&mut world.keeper().await).await;
     let mark = watermark(&world).await;
@@ -153,6 +174,7 @@ async fn a_stream_in_the_place_of_another_is_an_alarm() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_cannot_be_read_stops_no_keeper() {
+    let Some(_) = crate::server::emulator() else { return };
     let world = looked(2, 22).await;
     dynamo(&world).rule("GetRecords", |_| Fault::error("AccessDeniedException"));
     assert_eq!(keep(&mut world.keeper().await).await, json!("idle"));
@@ -161,6 +183,7 @@ async fn a_stream_that_cannot_be_read_stops_no_keeper() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_not_read_in_time_is_left_for_an_hour() {
+    let Some(_) = crate::server::emulator() else { return };
     let world = looked(2, 22).await;
     let before = watermark(&world).await.seen.unwrap();
     dynamo(&world).rule("GetRecords", |_| Fault::Slow(std::time::Duration::from_secs(30)));
@@ -309,6 +332,7 @@ async fn a_relay_in_the_middle_of_a_recovery_when_functions_took_its_place_is_an
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_that_begins_with_what_is_older_than_the_stream_s_memory_is_an_alarm() {
+    let Some(_) = crate::server::emulator() else { return };
     for written in [false, true] {
         let (world, stream) = (World::new().await, carts(1, 1, 1));
         if written {

@@ -15,7 +15,7 @@ use outbox_aws::{
 };
 use serde_json::Value;
 
-use crate::{runtime::Sandbox, server, stream::Stream};
+use crate::{rights::refusal, runtime::Sandbox, server, stream::Stream};
 
 /// A service's tables, a bookkeeping, and a bus.
 pub(crate) struct World {
@@ -39,10 +39,14 @@ impl World {
         let bookkeeping = DynamoBookkeeping::open(&client, &table, options).await.unwrap();
         let bus = Proxy::alone().await;
         bus.rule("DescribeEventBus", |_| Fault::Answer(200, r#"{"Name":"carts"}"#.to_owned()));
+        bus.guard(refusal);
         let dynamo = match server::endpoint() {
             Some(endpoint) => Some(Proxy::before(endpoint).await),
             None => None,
         };
+        if let Some(dynamo) = &dynamo {
+            dynamo.guard(refusal);
+        }
         Self { prefix, bookkeeping, bus, dynamo, client }
     }
 
@@ -122,6 +126,12 @@ impl World {
             *at += 1;
         }
         duplicates
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        server::drop_tables_of(&self.prefix);
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) use log::{Form, LogTable};
 use table::Table;
 
 /// The column that is Outbox's: which transaction wrote the row.
-const XID: &str = "outbox_xid";
+pub(super) const XID: &str = "outbox_xid";
 
 /// A layout that is known by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,6 +29,7 @@ mod login;
 mod look;
 mod lsn;
 mod pgoutput;
+mod proof;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 #[expect(clippy::panic, reason = "a property that does not hold is told by a panic")]
@@ -38,6 +39,7 @@ mod pump;
 mod replication;
 mod rows;
 mod shared;
+mod silence;
 mod slot;
 mod source;
 mod standby;
@@ -225,6 +227,11 @@ fn refused(attempted: &str, body: &Bytes) -> StoreError {
         ("42501", login::LOGGING_IN) => (
             ErrorKind::NotPermitted,
             ": let this role replicate: ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)",
+        ),
+        // Of its catalogues, too, a decoder sees what was there when the log was written.
+        ("42704", replication::STREAMING) => (
+            ErrorKind::HistoryChanged,
+            ": the log was written while that was not there, and so cannot be read: run `outbox adopt` if it is read alone",
         ),
         ("53300", _) => {
             (ErrorKind::Unavailable, ": raise max_wal_senders and max_connections, or close other connections")

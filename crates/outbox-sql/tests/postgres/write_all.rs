@@ -111,6 +111,26 @@ async fn an_entry_takes_a_thousand_events() {
 }
 
 #[tokio::test]
+async fn an_entry_takes_16_mib_whatever_its_first_payload_is_written_in() {
+    let fixture = Fixture::new().await;
+    let call = |first: &str| {
+        format!(
+            "SELECT sequence FROM outbox.write_all(json_build_array(json_build_object('key', 'k', 'type', 't', {first}), \
+            json_build_object('key', 'k', 'type', 't', 'data', repeat('x', 6000000)), \
+            json_build_object('key', 'k', 'type', 't', 'data', repeat('x', 6000000))))"
+        )
+    };
+    for first in ["'data', repeat('x', 6000000)", "'data_base64', repeat('AAAA', 2000000)"] {
+        let refused = fixture.refusal(&call(first)).await;
+        assert!(
+            refused.starts_with("54000 outbox: an entry takes 1000 events and 16777216 bytes"),
+            "{first}: {refused}"
+        );
+    }
+    assert_eq!(fixture.number(&call("'data_base64', repeat('AAAA', 1000000)")).await, 1);
+}
+
+#[tokio::test]
 async fn no_events_are_no_entries() {
     let fixture = Fixture::new().await;
     assert_eq!(fixture.rows("SELECT * FROM outbox.write_all('[]')").await, Vec::<String>::new());

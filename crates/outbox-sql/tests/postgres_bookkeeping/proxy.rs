@@ -19,6 +19,7 @@ use tokio::{
 
 pub(crate) struct Proxy {
     port: u16,
+    server: Arc<Mutex<String>>,
     links: Arc<Mutex<Vec<Arc<Link>>>>,
 }
 
@@ -47,11 +48,13 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let links = Arc::<Mutex<Vec<Arc<Link>>>>::default();
-        let (made, server) = (links.clone(), host_and_port.to_owned());
+        let server = Arc::new(Mutex::new(host_and_port.to_owned()));
+        let (made, address) = (links.clone(), server.clone());
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let server = TcpStream::connect(&server).await.unwrap();
+                let address = address.lock().unwrap().clone();
+                let Ok(server) = TcpStream::connect(address).await else { continue };
                 client.set_nodelay(true).unwrap();
                 server.set_nodelay(true).unwrap();
                 let link = Arc::new(Link {
@@ -70,7 +73,15 @@ impl Proxy {
                 tokio::spawn(answers(link, from_server, to_client));
             }
         });
-        Self { port, links }
+        Self { port, server, links }
+    }
+
+    /// Another server stands behind it from now on; connections to the one before are cut.
+    pub(crate) fn lead_to(&self, host_and_port: &str) {
+        host_and_port.clone_into(&mut self.server.lock().unwrap());
+        for link in self.links() {
+            link.cut();
+        }
     }
 
     /// `url`, by way of the proxy.

@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use outbox::{
-    BusinessStore, ErrorKind, RouteName, RouteSettings, Source,
+    BusinessStore, ErrorKind, RouteName, RouteSettings, Source, Start,
     memory::{MemoryBookkeeping, MemorySink, SeededEntropy},
     relay::Relay,
     source::Limit,
-    store::{Agreement, Retention},
+    store::{Agreement, Registration, Retention},
 };
 use outbox_sql::postgres::{Layout, Mapping};
 
 use crate::{
     fixture::{Service, types},
-    reader::{Reader, partition},
+    reader::{Reader, partition, registration},
 };
 
 const FOUR: &str =
@@ -75,6 +75,58 @@ async fn many_rows_are_updated_in_batches_and_by_a_relay_that_begins_anew() {
     keep(&anew).await;
     assert_eq!(service.text(pending).await, "0");
     assert_eq!(anew.records.len(), 3_510);
+}
+
+#[tokio::test]
+async fn rows_that_no_route_was_to_publish_keep_their_status_and_stay() {
+    let service = Service::of_seed().await.prepared().await;
+    service.sql(FOUR).await;
+    let store = service.store().await;
+    let now = store.register(registration(Start::Now)).await.unwrap();
+    service.sql(FOUR).await;
+    let position = store.start(&partition(), &now).await.unwrap();
+    let mut reader = Reader { store, position, records: Vec::new() };
+    reader.read_all().await;
+    assert_eq!(reader.records.len(), 4);
+    keep(&reader).await;
+    assert_eq!(statuses(&service).await, "PEND PEND PEND PEND PROC PROC PROC PROC");
+    assert_eq!(reader.store.purge(&reader.position, Retention::Newest(0)).await.unwrap().entries, 3);
+    assert_eq!(statuses(&service).await, "PEND PEND PEND PEND PROC", "but for the last that was read");
+    // One that begins with the first row publishes all of them.
+    let all = Registration { route: RouteName::new("all").unwrap(), ..registration(Start::Beginning) };
+    reader.store.register(all).await.unwrap();
+    let anew = Reader { store: service.store().await, ..reader };
+    keep(&anew).await;
+    assert_eq!(statuses(&service).await, "PROC PROC PROC PROC PROC");
+}
+
+#[tokio::test]
+async fn rows_from_before_the_time_at_which_every_route_starts_keep_their_status() {
+    let service = Service::of_seed().await.prepared().await;
+    service.sql(FOUR).await;
+    service.sql("UPDATE Outbox SET CreatedAt = '2019-01-01' WHERE Id <= 2").await;
+    let store = service.store().await;
+    let since = store.register(registration(Start::Time("2020-01-01T00:00:00Z".parse().unwrap()))).await.unwrap();
+    let position = store.start(&partition(), &since).await.unwrap();
+    let mut reader = Reader { store, position, records: Vec::new() };
+    reader.read_all().await;
+    keep(&reader).await;
+    assert_eq!(types(&reader), ["t3", "t4"]);
+    assert_eq!(statuses(&service).await, "PEND PEND PROC PROC");
+}
+
+#[tokio::test]
+async fn a_relay_that_begins_looks_through_the_table_once() {
+    let service = Service::of_seed().await;
+    service.sql("INSERT INTO Outbox (EventType, Status) SELECT 't', 'PENDING' FROM generate_series(1, 2500)").await;
+    service.prepare().await;
+    let mut reader = service.reader().await;
+    reader.read_all().await;
+    assert!(reader.store.keep_status(&reader.position).await.unwrap(), "there are more");
+    service.sql("UPDATE Outbox SET Status = 'PENDING' WHERE Id = 1").await;
+    keep(&reader).await;
+    let pending = "SELECT string_agg(Id::text, ' ') FROM Outbox WHERE Status = 'PENDING'";
+    assert_eq!(service.text(pending).await, "1", "what was looked through is not looked through with every batch");
 }
 
 #[tokio::test(flavor = "multi_thread")]

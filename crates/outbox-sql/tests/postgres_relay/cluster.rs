@@ -12,7 +12,10 @@ use outbox_sql::postgres::{ConnectOptions, InitOptions, PostgresStore, StoreOpti
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use crate::server;
+use crate::{
+    proxy::{Proxy, host_and_port},
+    server,
+};
 
 static CLUSTERS: AtomicUsize = AtomicUsize::new(0);
 
@@ -87,6 +90,13 @@ impl Cluster {
 
     pub(crate) fn options(&self) -> ConnectOptions {
         ConnectOptions::parse(&self.url).unwrap()
+    }
+
+    /// A proxy before it, and the URL by way of that.
+    pub(crate) async fn proxied(&self) -> (Proxy, String) {
+        let proxy = Proxy::start(&host_and_port(&self.url)).await;
+        let url = proxy.before(&self.url);
+        (proxy, url)
     }
 
     fn control(&self, arguments: &[&str]) {
@@ -207,6 +217,12 @@ impl Standby {
     pub(crate) fn promote(&self) {
         let data = self.folder.join("data");
         run(&self.folder, "pg_ctl", &["-D", data.to_str().unwrap(), "-w", "-t", "60", "promote"]);
+    }
+
+    /// The same, in the place of the server before, as where a name leads to another address.
+    pub(crate) fn take_over(&self, proxy: &Proxy) {
+        self.promote();
+        proxy.lead_to(&host_and_port(&self.url));
     }
 }
 

@@ -9,8 +9,8 @@ use crate::{
     reader::{Reader, partition},
 };
 
-/// Commits do not wait for the disk, and what they wrote waits long for the writer of the log.
-const LAZY: &str = "-c synchronous_commit=off -c wal_writer_delay=300ms -c wal_writer_flush_after=0";
+/// Commits do not wait for the disk, and what they wrote waits longer for the writer of the log than a crash takes.
+const LAZY: &str = "-c synchronous_commit=off -c wal_writer_delay=3s -c wal_writer_flush_after=0";
 
 /// What the table has, in the order of the keys.
 async fn truth(cluster: &Cluster) -> Vec<String> {

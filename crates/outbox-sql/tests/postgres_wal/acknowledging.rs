@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How far the slot is confirmed, in bytes before the end of the log.
-async fn unconfirmed(service: &Fixture, slot: &str) -> i64 {
+pub(crate) async fn unconfirmed(service: &Fixture, slot: &str) -> i64 {
     let sql = format!(
         "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), confirmed_flush_lsn)::bigint FROM pg_replication_slots WHERE slot_name = '{slot}'"
     );

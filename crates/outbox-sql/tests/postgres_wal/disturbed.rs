@@ -128,6 +128,29 @@ async fn without_its_publication_the_table_is_polled_and_the_reason_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_holds_what_was_written_without_a_publication_is_made_anew() {
+    let service = Fixture::new().await;
+    let source = service.streaming().await;
+    let mut route = Route::new();
+    service.write("before").await;
+    route.until(&source, 1).await;
+    service.sql("DROP PUBLICATION outbox").await;
+    service.write("missed").await;
+    outbox_sql::postgres::wal::publish(&service.client, "outbox").await.unwrap();
+    service.write("then").await;
+    let written = service.text("SELECT pg_current_wal_insert_lsn()").await.unwrap();
+    route.until(&source, 3).await;
+    let name = source.status().slot;
+    until("the slot moves on beyond it", async || {
+        let sql =
+            "SELECT confirmed_flush_lsn >= '?'::pg_lsn AND active FROM pg_replication_slots WHERE slot_name = '@'";
+        service.text(&sql.replace('?', &written).replace('@', &name)).await.as_deref() == Some("true")
+    })
+    .await;
+    route.is_exact(3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_and_starts_again_is_read_on() {
     let cluster = Cluster::start("");
     let service = Fixture::on(cluster.clone()).await;

@@ -12,25 +12,39 @@ use std::{
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use outbox::{BusinessStore as _, Source, source::Limit};
-use outbox_sql::postgres::wal::WalSettings;
-use tokio::time::Instant;
+use outbox_sql::postgres::wal::{WalSettings, WalSource};
+use tokio::{sync::Barrier, time::Instant};
 use tokio_postgres::Client;
 
 use crate::{
     cluster::{Cluster, session},
-    fixture::{Fixture, Route, slot},
+    fixture::{Fixture, Route, slot, streams},
     foreign::{DEBEZIUM, Foreign, insert, page},
 };
 
 const WRITERS: usize = 64;
 /// Those that prepare transactions: the server keeps so many at once.
 const PREPARING: usize = 16;
+/// How much longer writers go on for readers that have seen too little of the log.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Keys that all writers share, so that they wait for each other.
 const KEYS: usize = 12;
+/// So many pages a reader has to get of the log before the writers may end, if that is its way.
+const PAGES_OF_LOG: usize = 20;
 
 fn how_long() -> Duration {
     let is_long = std::env::var("OUTBOX_TEST_LONG").is_ok_and(|value| !value.is_empty() && value != "0");
     Duration::from_secs(if is_long { 120 } else { 15 })
+}
+
+/// What writers and readers know of each other.
+#[derive(Default)]
+struct Progress {
+    /// Events that were committed, once `is_done`.
+    written: AtomicUsize,
+    is_done: AtomicBool,
+    /// Readers that got less of the log than they have to: on a slow machine, they need more time.
+    behind: AtomicUsize,
 }
 
 /// The same numbers in every run.
@@ -92,12 +106,12 @@ async fn write_past(client: &Client, dice: &mut Dice) -> usize {
     ids.len()
 }
 
-/// The transactions of one writer. Gives how many events it committed.
-async fn write(url: String, writer: usize, until: Instant) -> usize {
+/// The transactions of one writer, for as long as any reader needs them. Gives how many events it committed.
+async fn write(url: String, writer: usize, until: Instant, progress: Arc<Progress>) -> usize {
     let client = session(&url).await;
     let mut dice = Dice(writer as u64 + 1);
     let (mut written, mut round) = (0, 0);
-    while Instant::now() < until {
+    while Instant::now() < until || progress.behind.load(SeqCst) > 0 && Instant::now() < until + PATIENCE {
         round += 1;
         // Sorted, or they deadlock.
         let mut keys: Vec<_> = (0..=dice.below(2)).map(|_| dice.below(KEYS)).collect();
@@ -123,34 +137,50 @@ enum Way {
     Both,
 }
 
-async fn open(service: &Fixture, way: Way, slot: &str, times: usize) -> Arc<dyn Source> {
+/// Gives it once more if it reads the log.
+async fn open(service: &Fixture, way: Way, slot: &str, times: usize) -> (Arc<dyn Source>, Option<WalSource>) {
     if way == Way::Poll || way == Way::Both && times.is_multiple_of(2) {
-        return Arc::new(service.store().await);
+        return (Arc::new(service.store().await), None);
     }
-    Arc::new(service.open(WalSettings::new().slot(slot)).await.unwrap())
+    let source = service.open(WalSettings::new().slot(slot)).await.unwrap();
+    (Arc::new(source.clone()), Some(source))
 }
 
-/// Reads, and is killed now and then in the middle of a page, until all is read.
-async fn read(service: Arc<Fixture>, way: Way, written: Arc<AtomicUsize>, is_done: Arc<AtomicBool>) -> Route {
+/// Reads, and is killed now and then in the middle of a page, until all is read. Gives how many pages were of the log, too.
+async fn read(service: Arc<Fixture>, way: Way, progress: Arc<Progress>, ready: Arc<Barrier>) -> (Route, usize) {
     let slot = slot();
+    if way != Way::Poll {
+        // Making a slot waits for all who are open, and later somebody always is.
+        streams(&service.open(WalSettings::new().slot(&slot)).await.unwrap()).await;
+    }
+    ready.wait().await;
     let mut dice = Dice(way as u64 + 99);
     let mut times = 0;
-    let mut source = open(&service, way, &slot, times).await;
+    let (mut source, mut log) = open(&service, way, &slot, times).await;
     let mut route = Route::new();
-    let mut begun = Instant::now();
+    let (mut begun, mut of_log) = (Instant::now(), 0);
     loop {
         route.page = Limit { events: 1 + dice.below(200), bytes: 1 << 20 };
         let (before, position) = (route.events.len(), route.position.clone());
         let more = route.read(&*source).await;
-        if is_done.load(SeqCst) && route.events.len() >= written.load(SeqCst) {
-            return route;
+        // Of a transaction that was not polled.
+        if route.events.len() > before && route.position.as_str().contains('~') {
+            of_log += 1;
+            progress.behind.fetch_sub(usize::from(of_log == PAGES_OF_LOG), SeqCst);
         }
-        if begun.elapsed() > Duration::from_secs(2) {
+        if progress.is_done.load(SeqCst) && route.events.len() >= progress.written.load(SeqCst) {
+            return (route, of_log);
+        }
+        if log.as_ref().is_some_and(|log| log.status().polling.is_some()) {
+            // It is not killed before it reads as it is to.
+            begun = Instant::now();
+        }
+        if begun.elapsed() > Duration::from_secs(1) {
             // Killed before it has stored what it read last.
             route.events.truncate(before);
             route.position = position;
             times += 1;
-            source = open(&service, way, &slot, times).await;
+            (source, log) = open(&service, way, &slot, times).await;
             begun = Instant::now();
         } else if !more && route.events.len() == before {
             let _ = tokio::time::timeout(Duration::from_millis(100), source.changed()).await;
@@ -161,23 +191,33 @@ async fn read(service: Arc<Fixture>, way: Way, written: Arc<AtomicUsize>, is_don
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_sixty_four_hostile_writers_nothing_is_lost_doubled_or_out_of_order_by_either_way() {
     let service = Arc::new(Fixture::on(Cluster::start("-c max_connections=300")).await);
-    let (written, is_done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let until = Instant::now() + how_long();
-    let readers: Vec<_> = [Way::Poll, Way::Log, Way::Both]
+    let ways = [Way::Poll, Way::Log, Way::Both];
+    let progress = Arc::new(Progress { behind: AtomicUsize::new(ways.len() - 1), ..Progress::default() });
+    let ready = Arc::new(Barrier::new(ways.len() + 1));
+    let readers: Vec<_> = ways
         .into_iter()
-        .map(|way| (way, tokio::spawn(read(service.clone(), way, written.clone(), is_done.clone()))))
+        .map(|way| (way, tokio::spawn(read(service.clone(), way, progress.clone(), ready.clone()))))
         .collect();
-    let writers: Vec<_> =
-        (0..WRITERS).map(|writer| tokio::spawn(write(service.database.url(), writer, until))).collect();
+    ready.wait().await;
+    let until = Instant::now() + how_long();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| tokio::spawn(write(service.database.url(), writer, until, progress.clone())))
+        .collect();
     for writer in writers {
-        written.fetch_add(writer.await.unwrap(), SeqCst);
+        progress.written.fetch_add(writer.await.unwrap(), SeqCst);
     }
-    is_done.store(true, SeqCst);
-    let count = written.load(SeqCst);
+    progress.is_done.store(true, SeqCst);
+    let count = progress.written.load(SeqCst);
     assert!(count > 1_000, "{count} are few");
     for (way, reader) in readers {
         let finished = tokio::time::timeout(Duration::from_secs(60), reader).await;
-        let mut route = finished.unwrap_or_else(|_| panic!("{way:?}: not all of {count} events came")).unwrap();
+        let (mut route, of_log) =
+            finished.unwrap_or_else(|_| panic!("{way:?}: not all of {count} events came")).unwrap();
+        println!("{way:?}: {of_log} pages came of the log");
+        assert!(
+            if way == Way::Poll { of_log == 0 } else { of_log >= PAGES_OF_LOG },
+            "{way:?}: {of_log} pages came of the log"
+        );
         let polling = service.store().await;
         route.finish(&polling).await;
         route.is_exact(count);

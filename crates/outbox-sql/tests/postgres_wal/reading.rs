@@ -148,3 +148,36 @@ async fn a_route_that_falls_behind_goes_on_in_the_table_and_comes_back() {
     assert_eq!(slow.position, quick.position, "they stand at the same place again");
     assert_eq!(source.status().polling, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_names_no_transaction_behind_that_of_the_latest_entry() {
+    let service = Fixture::new().await;
+    service.write("a").await;
+    let latest = service.text("SELECT max(xid::text::bigint) FROM outbox.entries").await.unwrap();
+    // A standby that takes over without these gives their numbers again.
+    for _ in 0..5 {
+        service.sql("SELECT pg_current_xact_id()").await;
+    }
+    let source = service.streaming().await;
+    let mut route = Route::new();
+    route.until(&source, 1).await;
+    route.finish(&source).await;
+    let (_, passed) = route.position.as_str().split_once('@').unwrap();
+    let end = passed.split(['-', '>', '~', '/']).next().unwrap();
+    assert_eq!(end.parse(), latest.parse::<u64>().map(|latest| latest + 1), "{}", route.position);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_gave_is_no_backlog_though_nothing_came_behind_it() {
+    let service = Fixture::new().await;
+    let source = service.streaming().await;
+    write(&mut service.database.session().await, &["a", "b", "c"]).await;
+    let mut route = Route::new();
+    route.page = Limit { events: 1, bytes: 1 << 20 };
+    for read in 1..=3 {
+        route.until(&source, read).await;
+        assert!(route.position.as_str().contains('~'), "it came of the log: {}", route.position);
+        let backlog = source.backlog(&PartitionId::new("entries"), &route.position).await.unwrap();
+        assert_eq!(backlog.entries, 3 - read as u64);
+    }
+}

@@ -8,6 +8,11 @@
 //! that was only slow is refused then: it settles nothing. A claim that expired counts as an attempt, or an event that
 //! takes its worker's process with it would be handled for ever.
 //!
+//! When a claim expires is written as a time of day, for workers share no other clock: one at a time has an event for as
+//! long as their clocks differ, and jump ahead, by less than [`ClaimSettings::expiry`] is longer than
+//! [`ClaimSettings::timeout`]. Beyond that two may handle it at once, and the answer of one is refused. A clock that is set
+//! back breaks nothing: the claims of a worker that died by then begin anew.
+//!
 //! What was claimed is carried out in a task of its own, to its end: a caller that hangs up or loses patience would cut
 //! an effect in two otherwise, and leave its key blocked until the claim expires.
 //!
@@ -35,7 +40,7 @@ use super::{
     handler::Answer,
     jobs::{ApplyJob, CompleteJob, RenewJob, Scope, Share, SweepJob},
     operator::InboxOperator,
-    pass::{Blame, Claim, Deferring, Passed, later},
+    pass::{Blame, Claim, Deferring, Passed},
     service::{AppliedFuture, Incoming, Swept, only},
     settings::SettingsError,
     sweeper::sweep_on_timer,
@@ -51,7 +56,8 @@ use crate::{
 pub struct ClaimSettings {
     /// How long a handler may take; then it is dropped, and the attempt has failed.
     pub timeout: Duration,
-    /// How long a claim holds: longer than the timeout, with room for the store's commit.
+    /// How long a claim holds: longer than the timeout, with room for the store's commit and for as much as the clocks of
+    /// workers may be apart.
     pub expiry: Duration,
     /// Handlers that one call runs at a time.
     pub concurrency: usize,
@@ -245,7 +251,8 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
     }
 
     fn deferring(&self) -> Deferring {
-        Deferring { expiry: self.claim.expiry }
+        let expiry = self.claim.expiry;
+        Deferring { expiry, ends: self.core.clock.moment() + expiry }
     }
 
     /// Handles what is claimed, each to its end whatever becomes of the others.
@@ -307,12 +314,11 @@ impl<S: InboxStore, C: ClaimHandler> ClaimService<S, C> {
     /// renewed.
     async fn still_held(&self, claim: &Claim) -> Result<bool, StoreError> {
         let ClaimSettings { timeout, expiry, .. } = self.claim;
-        let now = self.core.clock.wall();
         // Half of what a claim lasts beyond the handler is left for the commit of its answer.
-        if later(now, timeout + expiry.saturating_sub(timeout) / 2) <= claim.due {
+        if self.core.clock.moment() + timeout + expiry.saturating_sub(timeout) / 2 <= claim.ends {
             return Ok(true);
         }
-        let job = RenewJob { claim: claim.clone(), expiry, now };
+        let job = RenewJob { claim: claim.clone(), expiry, now: self.core.clock.wall() };
         self.core.store.transact(job).await.map_err(|error| self.core.failed(error))
     }
 

@@ -227,6 +227,7 @@ impl<T: InboxTx> Job<T> for RenewJob {
         }
         let mut now = before.clone();
         if let Some(trouble) = &mut now.trouble {
+            trouble.begun_by(self.now);
             trouble.due = Some(later(self.now, self.expiry));
         }
         tx.save(&[LaneChange { lane: lane.clone(), before, now }]).await?;

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     bookkeeping::{KeptId, Lane},
+    clock::Moment,
     error::StoreError,
     event::Event,
     inbox_store::{
@@ -53,8 +54,8 @@ pub(crate) struct Claim {
     pub(crate) epoch: u64,
     pub(crate) event: Event,
     pub(crate) attempts: u32,
-    /// When it ends.
-    pub(crate) due: Timestamp,
+    /// When it ends by the clock of whoever holds it.
+    pub(crate) ends: Moment,
 }
 
 impl Claim {
@@ -194,8 +195,12 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
             return Ok(());
         }
         let records = self.tx.load(&missing).await?;
-        for (lane, record) in missing.into_iter().zip(records) {
-            self.slots.insert(lane, Slot { before: record.clone(), now: record });
+        for (lane, before) in missing.into_iter().zip(records) {
+            let mut now = before.clone();
+            if let Some(trouble) = &mut now.trouble {
+                trouble.begun_by(self.now);
+            }
+            self.slots.insert(lane, Slot { before, now });
         }
         Ok(())
     }
@@ -219,7 +224,7 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
     async fn attempt(&mut self, subject: &Subject<'_>, record: &mut LaneRecord) -> Result<Applied, Abort> {
         match self.executor.attempt(self.tx, self.isolation, subject.event).await? {
             Attempt::Answered(answer) => self.settle(subject, record, answer).await,
-            Attempt::Deferred(expiry) => self.claim(subject, record, expiry).await,
+            Attempt::Deferred(deferring) => self.claim(subject, record, deferring).await,
         }
     }
 
@@ -291,21 +296,20 @@ impl<'a, T: InboxTx, X: Executor<T>> Pass<'a, T, X> {
         &mut self,
         subject: &Subject<'_>,
         record: &mut LaneRecord,
-        expiry: Duration,
+        Deferring { expiry, ends }: Deferring,
     ) -> Result<Applied, Abort> {
         let kept = self.hold(subject, record).await?;
         let trouble = trouble_of(record, self.now);
         trouble.state = TroubleState::Claimed;
         trouble.epoch += 1;
-        let due = later(self.now, expiry);
-        trouble.due = Some(due);
+        trouble.due = Some(later(self.now, expiry));
         self.done.claims.push(Claim {
             lane: subject.lane.clone(),
             kept,
             epoch: trouble.epoch,
             event: subject.event.clone(),
             attempts: trouble.attempts,
-            due,
+            ends,
         });
         Ok(Applied::Parked(Waits::Claim))
     }

@@ -103,6 +103,16 @@ impl Trouble {
             kept: 0,
         }
     }
+
+    /// Nothing began later than now: if this did, the wall clock was set back since, and its times go back with it, or
+    /// what it waits for would be further off by as much.
+    pub(crate) fn begun_by(&mut self, now: Timestamp) {
+        let ahead = self.since.duration_since(now);
+        if ahead.is_positive() {
+            self.since = now;
+            self.due = self.due.map(|due| due.checked_sub(ahead).unwrap_or(now));
+        }
+    }
 }
 
 /// What a consumer knows of a lane.

@@ -27,6 +27,11 @@ pub trait Hook: Send + Sync {
     /// Before the call; an error is answered in the call's place, and nothing takes effect.
     async fn before(&self, io: Io) -> Result<(), StoreError>;
 
+    /// Before a write to the bookkeeping that is done under this lease: as [`before`](Self::before), unless the lease matters.
+    async fn before_leased(&self, io: Io, _lease: &Lease) -> Result<(), StoreError> {
+        self.before(io).await
+    }
+
     /// After the call succeeded; an error is answered in its place, though the call took effect.
     async fn after(&self, io: Io) -> Result<(), StoreError>;
 
@@ -53,7 +58,20 @@ impl<B: ?Sized, H: Hook> Hooked<B, H> {
 
     async fn run<T>(&self, io: Io, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.hook.before(io).await?;
-        let answer = call.await;
+        self.end(io, call.await).await
+    }
+
+    async fn run_leased<T>(
+        &self,
+        io: Io,
+        lease: &Lease,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.hook.before_leased(io, lease).await?;
+        self.end(io, call.await).await
+    }
+
+    async fn end<T>(&self, io: Io, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         match &answer {
             Ok(_) => self.hook.after(io).await?,
             Err(error) => self.hook.failed(error).await,
@@ -218,11 +236,11 @@ impl<B: Bookkeeping + ?Sized, H: Hook> Bookkeeping for Hooked<B, H> {
     }
 
     async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.run(Io::Renew, self.inner.renew(lease)).await
+        self.run_leased(Io::Renew, lease, self.inner.renew(lease)).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.run(Io::Release, self.inner.release(lease)).await
+        self.run_leased(Io::Release, lease, self.inner.release(lease)).await
     }
 
     async fn claims(&self, name: &str) -> Result<Vec<Claim>, StoreError> {
@@ -230,7 +248,7 @@ impl<B: Bookkeeping + ?Sized, H: Hook> Bookkeeping for Hooked<B, H> {
     }
 
     async fn note_claims(&self, lease: &Lease, claims: &[Claim]) -> Result<(), StoreError> {
-        self.run(Io::NoteClaims, self.inner.note_claims(lease, claims)).await
+        self.run_leased(Io::NoteClaims, lease, self.inner.note_claims(lease, claims)).await
     }
 
     async fn checkpoints(&self, route: &RouteName) -> Result<Vec<Checkpoint>, StoreError> {
@@ -244,7 +262,7 @@ impl<B: Bookkeeping + ?Sized, H: Hook> Bookkeeping for Hooked<B, H> {
         checkpoint: &Checkpoint,
         witness: Option<&Witness>,
     ) -> Result<(), StoreError> {
-        self.run(Io::Checkpoint, self.inner.checkpoint(lease, route, checkpoint, witness)).await
+        self.run_leased(Io::Checkpoint, lease, self.inner.checkpoint(lease, route, checkpoint, witness)).await
     }
 
     async fn forget_checkpoints(
@@ -253,7 +271,7 @@ impl<B: Bookkeeping + ?Sized, H: Hook> Bookkeeping for Hooked<B, H> {
         route: &RouteName,
         partitions: &[PartitionId],
     ) -> Result<(), StoreError> {
-        self.run(Io::ForgetCheckpoints, self.inner.forget_checkpoints(lease, route, partitions)).await
+        self.run_leased(Io::ForgetCheckpoints, lease, self.inner.forget_checkpoints(lease, route, partitions)).await
     }
 
     async fn witnesses(&self, partition: &PartitionId) -> Result<Vec<Witness>, StoreError> {
@@ -267,7 +285,7 @@ impl<B: Bookkeeping + ?Sized, H: Hook> Bookkeeping for Hooked<B, H> {
         partition: &PartitionId,
         keep: &Keep,
     ) -> Result<KeepOutcome, StoreError> {
-        self.run(Io::Keep, self.inner.keep(lease, route, partition, keep)).await
+        self.run_leased(Io::Keep, lease, self.inner.keep(lease, route, partition, keep)).await
     }
 
     async fn troubles(
@@ -293,7 +311,7 @@ impl<B: Bookkeeping + ?Sized, H: Hook> Bookkeeping for Hooked<B, H> {
         route: &RouteName,
         settlement: &Settlement,
     ) -> Result<SettleOutcome, StoreError> {
-        self.run(Io::Settle, self.inner.settle(lease, route, settlement)).await
+        self.run_leased(Io::Settle, lease, self.inner.settle(lease, route, settlement)).await
     }
 
     async fn tombstones(&self, route: &RouteName) -> Result<Vec<Tombstone>, StoreError> {
@@ -306,15 +324,15 @@ impl<B: Bookkeeping + ?Sized, H: Hook> Bookkeeping for Hooked<B, H> {
         route: &RouteName,
         passed: &[Tombstone],
     ) -> Result<(), StoreError> {
-        self.run(Io::ForgetTombstones, self.inner.forget_tombstones(lease, route, passed)).await
+        self.run_leased(Io::ForgetTombstones, lease, self.inner.forget_tombstones(lease, route, passed)).await
     }
 
     async fn note_replayed(&self, lease: &Lease, replay: &str) -> Result<(), StoreError> {
-        self.run(Io::NoteReplayed, self.inner.note_replayed(lease, replay)).await
+        self.run_leased(Io::NoteReplayed, lease, self.inner.note_replayed(lease, replay)).await
     }
 
     async fn note_health(&self, lease: &Lease, route: &RouteName, health: &RouteHealth) -> Result<(), StoreError> {
-        self.run(Io::NoteHealth, self.inner.note_health(lease, route, health)).await
+        self.run_leased(Io::NoteHealth, lease, self.inner.note_health(lease, route, health)).await
     }
 
     async fn operator_changes(&self) -> Result<u64, StoreError> {

@@ -110,6 +110,9 @@ found! {
         ForgetsEpochs, a_late_answer_is_refused_while_whoever_took_the_event_over_handles_it, "right: (0, 1, 0)";
     an_inbox_that_forgets_attempts_is_found:
         ForgetsAttempts, attempts_are_counted_over_a_restart, "right: 1";
+    an_inbox_that_keeps_the_first_since_is_found:
+        KeepsTheFirstSince, a_clock_that_is_set_back_neither_breaks_nor_prolongs_a_claim,
+        "a claim that holds was taken over";
     an_inbox_that_forgets_ids_when_it_is_opened_is_found:
         ForgetsIdsWhenOpened, once_remembers_ids_over_a_restart, "right: Duplicate";
     an_inbox_that_forgets_what_is_done_when_it_is_opened_is_found:

@@ -19,7 +19,10 @@ use outbox::{
         faults::{FaultySink, SinkFault, SinkFaults},
     },
 };
-use tokio::{sync::Semaphore, task::yield_now};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore},
+    task::yield_now,
+};
 
 #[path = "sinks/whole.rs"]
 mod whole;
@@ -38,6 +41,7 @@ enum SinkDefect {
     ChangesItsSize,
     CutsLargeEvents,
     LosesItsPlaces,
+    WaitsUnderALock,
     TearsADroppedCall,
     NeverConnectsAgain,
     SaysThatALostAnswerHadNoEffect,
@@ -62,6 +66,7 @@ struct DefectiveSink {
 struct Wire {
     asked: AtomicUsize,
     places: Semaphore,
+    lock: AsyncMutex<()>,
     /// What arrived of calls that were dropped.
     torn: Mutex<Vec<Delivery>>,
     cut: AtomicBool,
@@ -72,7 +77,8 @@ impl Wire {
     fn new() -> Arc<Self> {
         let (cut, answer_lost) = (AtomicBool::default(), AtomicBool::default());
         let places = Semaphore::new(LIMITS.max_calls);
-        Arc::new(Self { asked: AtomicUsize::new(0), places, torn: Mutex::default(), cut, answer_lost })
+        let (asked, lock, torn) = (AtomicUsize::new(0), AsyncMutex::default(), Mutex::default());
+        Arc::new(Self { asked, places, lock, torn, cut, answer_lost })
     }
 }
 
@@ -132,6 +138,11 @@ impl Sink for DefectiveSink {
                 self.wire.places.acquire().await.unwrap().forget();
                 yield_now().await;
                 self.wire.places.add_permits(1);
+                self.inner.publish(&batch).await
+            }
+            SinkDefect::WaitsUnderALock => {
+                let _held = self.wire.lock.lock().await;
+                yield_now().await;
                 self.inner.publish(&batch).await
             }
             SinkDefect::TearsADroppedCall => {
@@ -312,6 +323,12 @@ async fn a_sink_that_cuts_large_events_is_found() {
 #[should_panic(expected = "calls that are dropped free their place: nothing happened")]
 async fn a_sink_that_loses_its_places_is_found() {
     interrupted::calls_that_are_dropped_free_their_place(&Defective::new(SinkDefect::LosesItsPlaces)).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "a call that waits holds up no other: nothing happened")]
+async fn a_sink_that_waits_under_a_lock_is_found() {
+    interrupted::a_call_that_waits_holds_up_no_other(&Defective::new(SinkDefect::WaitsUnderALock)).await;
 }
 
 #[tokio::test]

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use outbox::{
-    BusinessStore as _, ErrorKind, Filter, NewEvent, Operator, RouteSettings,
+    Bookkeeping as _, BusinessStore as _, ErrorKind, Filter, Lane, NewEvent, Operator, RouteSettings, StoreError,
     bookkeeping::Selector,
-    memory::MemorySink,
+    memory::{MemoryBookkeeping, MemorySink},
     testing::{
-        Io,
+        Hook, Hooked, Io,
         faults::{FaultySink, SinkFault, SinkFaults, StoreFault},
     },
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     frail::{Frail, frail},
-    rig::{Rig, arrived, eventually, millis, no_breach, route, run, seconds, settings},
+    rig::{Rig, arrived, eventually, key, millis, no_breach, route, run, seconds, settings},
 };
 
 #[tokio::test(start_paused = true)]
@@ -122,6 +123,59 @@ async fn a_discarded_event_does_not_come_back_after_a_crash() {
     assert!(!sink.ids().contains(&"a@1.1.0".to_owned()), "{:?}", sink.ids());
 }
 
+/// Somebody discards an event just when the relay, which read it again, is about to keep it, and the keeper settles that; the
+/// answer to the settlement comes late.
+struct DiscardedMeanwhile(Arc<MemoryBookkeeping>);
+
+#[async_trait]
+impl Hook for DiscardedMeanwhile {
+    async fn before(&self, io: Io) -> Result<(), StoreError> {
+        if io == Io::Keep {
+            self.0.discard(&route("all"), &Selector::default(), "no").await?;
+            let lane = Lane::Key(key("a"));
+            let settled = async {
+                while self.0.trouble(&route("all"), &lane).await?.is_some() {
+                    sleep(millis(10)).await;
+                }
+                Ok(())
+            };
+            timeout(seconds(60), settled).await.expect("the keeper settles it")?;
+        }
+        Ok(())
+    }
+
+    async fn after(&self, io: Io) -> Result<(), StoreError> {
+        if io == Io::Settle {
+            sleep(seconds(5)).await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_discarded_while_it_is_read_again_does_not_go_out_though_its_key_is_free() {
+    let rig = Rig::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.refuse("a@1.1.0", true, "no");
+    rig.write("b", 1);
+    let filter = Filter { types: vec!["test.*".to_owned()], ..Filter::default() };
+    let gappy = RouteSettings { filter, ..settings("all") };
+    // The first checkpoint comes at once, the next one would take an hour.
+    let first = run(rig.relay().checkpoint_after(seconds(3600)).route(gappy.clone(), sink.clone()));
+    arrived(&sink, 1).await;
+    rig.write("a", 1);
+    rig.keeps("all", 1, 0).await;
+    first.kill().await;
+    sink.mend();
+    let hooked = Hooked::new(rig.bookkeeping.clone() as Arc<dyn Operator>, DiscardedMeanwhile(rig.bookkeeping.clone()));
+    let second = run(rig.relay().bookkeeping(Arc::new(hooked)).route(gappy, sink.clone()));
+    rig.keeps("all", 0, 0).await;
+    rig.write("a", 1);
+    eventually("what follows arrives", async || sink.ids().contains(&"a@1.2.0".to_owned())).await;
+    second.stop().await;
+    assert!(!sink.ids().contains(&"a@1.1.0".to_owned()), "{:?}", sink.ids());
+}
+
 #[tokio::test(start_paused = true)]
 async fn erasing_a_key_frees_it() {
     let rig = Rig::new();
@@ -130,7 +184,7 @@ async fn erasing_a_key_frees_it() {
     rig.write("a", 3);
     let relay = rig.run(sink.clone());
     rig.keeps("all", 1, 2).await;
-    assert_eq!(rig.bookkeeping.erase(&crate::rig::key("a")).await.unwrap(), 3);
+    assert_eq!(rig.bookkeeping.erase(&key("a")).await.unwrap(), 3);
     sleep(seconds(5)).await;
     rig.write("a", 2);
     arrived(&sink, 2).await;

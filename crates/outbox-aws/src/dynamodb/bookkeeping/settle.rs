@@ -90,13 +90,7 @@ impl Books {
         name: &RouteName,
         settlement: &Settlement,
     ) -> Result<Option<SettleOutcome>, StoreError> {
-        let route = self.route(name).await?;
-        let lane = match &route {
-            Some(route) => self.lane(&lanes::row(route, &settlement.lane)).await?,
-            None => None,
-        };
-        let lane = lane.filter(|lane| lane.trouble.generation == settlement.generation);
-        let (Some(route), Some(lane)) = (route, lane) else {
+        let Some((route, lane)) = self.to_settle(name, settlement).await? else {
             self.expect_held(lease).await?;
             return Ok(Some(SettleOutcome::Changed));
         };
@@ -107,12 +101,9 @@ impl Books {
             self.expect_held(lease).await?;
             return Ok(Some(SettleOutcome::Left(lane.trouble.kept)));
         }
-        let mut actions = Vec::new();
-        if settlement.discarded {
-            for (identity, stored) in &removal.removed {
-                actions.push(self.buries(&route, identity, stored)?);
-            }
-        }
+        let discarded = removal.removed.iter().filter(|_| settlement.discarded);
+        let mut actions: Vec<_> =
+            discarded.map(|(identity, stored)| self.buries(&route, identity, stored)).collect::<Result<_, _>>()?;
         let (guard, batch) = match (&settlement.apart, settlement.remove.first(), removal.removed.first()) {
             (Some(apart), Some(_), Some(dead)) => self.set_apart(lease, &route, apart, dead, &mut actions).await?,
             _ => (self.called(&route)?, None),
@@ -134,6 +125,17 @@ impl Books {
             self.sweep_passed(passed).await;
         }
         Ok(Some(outcome))
+    }
+
+    /// Route and lane of a settlement, if the lane is still in the trouble that it is about.
+    async fn to_settle(
+        &self,
+        name: &RouteName,
+        settlement: &Settlement,
+    ) -> Result<Option<(RouteRow, LaneRow)>, StoreError> {
+        let Some(route) = self.route(name).await? else { return Ok(None) };
+        let lane = self.lane(&lanes::row(&route, &settlement.lane)).await?;
+        Ok(lane.filter(|lane| lane.trouble.generation == settlement.generation).map(|lane| (route, lane)))
     }
 
     /// What is left of the lane, and the action that writes it.

@@ -39,6 +39,8 @@ pub struct Seen {
     pub until: Timestamp,
     /// The stream's label: another one once it was disabled and enabled again.
     pub stream: String,
+    /// When the first of those was inserted that the stream held and nobody had been handed, if there was one.
+    pub waiting: Option<Timestamp>,
 }
 
 /// Entries that nobody may have got.
@@ -74,12 +76,18 @@ impl Watermark {
         }
     }
 
+    /// Since when something waits in the stream that a look at it found, and that was not handed in since.
+    pub fn waiting(&self) -> Option<Timestamp> {
+        let found = self.seen.as_ref()?.waiting;
+        found.filter(|found| self.handed_in().is_none_or(|handed_in| handed_in < *found))
+    }
+
     fn read(found: &Item, name: &str) -> Result<Self, StoreError> {
         let given = |what| text_of(found, what).filter(|text| !text.is_empty());
         let time = |what| -> Result<Option<Timestamp>, StoreError> {
             given(what).map(|text| text.parse().map_err(|_| damaged("watermark", name, what))).transpose()
         };
-        let stream = given("seen_stream").map(str::to_owned);
+        let (stream, waiting) = (given("seen_stream").map(str::to_owned), time("seen_waiting")?);
         let reason = given("loss_reason").unwrap_or_default().to_owned();
         let replay = given("loss_replay").map(str::to_owned);
         Ok(Self {
@@ -87,7 +95,7 @@ impl Watermark {
             behind: time("behind_at")?.zip(time("behind_created")?),
             accepted: time("accepted")?,
             seen: match (time("seen_at")?, time("seen_until")?, stream) {
-                (Some(at), Some(until), Some(stream)) => Some(Seen { at, until, stream }),
+                (Some(at), Some(until), Some(stream)) => Some(Seen { at, until, stream, waiting }),
                 _ => None,
             },
             loss: match (time("loss_since")?, time("loss_found")?) {
@@ -165,9 +173,13 @@ impl Books {
     }
 
     pub(super) async fn note_seen(&self, lease: &Lease, name: &RouteName, seen: &Seen) -> Result<(), StoreError> {
-        let Seen { at, until, stream } = seen;
-        let attributes =
-            vec![("seen_at", at.to_string()), ("seen_until", until.to_string()), ("seen_stream", stream.clone())];
+        let Seen { at, until, stream, waiting } = seen;
+        let attributes = vec![
+            ("seen_at", at.to_string()),
+            ("seen_until", until.to_string()),
+            ("seen_stream", stream.clone()),
+            ("seen_waiting", waiting.map(|since| since.to_string()).unwrap_or_default()),
+        ];
         self.note(Some(lease), name, attributes, None).await.map(drop)
     }
 
@@ -255,5 +267,14 @@ mod tests {
         let behind = |done, created| Watermark { behind: Some((at(done), at(created))), ..current.clone() };
         assert_eq!(behind(901, 300).handed_in(), Some(at(300)));
         assert_eq!(behind(899, 300).handed_in(), Some(at(900)), "it has caught up since");
+    }
+
+    #[test]
+    fn what_waits_in_the_stream_does_so_until_it_is_handed_in() {
+        let seen = Seen { at: at(800), until: at(100), stream: "s".to_owned(), waiting: Some(at(300)) };
+        let waits = Watermark { seen: Some(seen), ..Watermark::default() };
+        let handed_in = |until| Watermark { current: Some(at(until)), ..waits.clone() };
+        assert_eq!((waits.waiting(), handed_in(299).waiting()), (Some(at(300)), Some(at(300))));
+        assert_eq!(handed_in(300).waiting(), None);
     }
 }

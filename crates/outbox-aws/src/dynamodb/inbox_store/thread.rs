@@ -157,62 +157,100 @@ impl Worker {
 
     /// Commits one job in a transaction of its own, as often as it takes.
     async fn alone(&self, mut job: Box<dyn Queued>) {
-        let mut hints = Hints { reads_marks: self.reads_marks, ..Hints::default() };
-        let mut isolation = Isolation::Whole;
+        let hints = Hints { reads_marks: self.reads_marks, ..Hints::default() };
+        let mut plan = Plan { hints, isolation: Isolation::Whole };
         let mut pauses = self.table.calls.pauses();
-        let failed = loop {
-            let mut tx = DynamoTx::new(&self.table, &hints);
-            match job.run(&mut tx, isolation).await {
-                Ok(()) => {}
-                Err(Abort::Redo) if isolation == Isolation::Whole => {
-                    isolation = Isolation::Each;
-                    continue;
+        let ended = loop {
+            match self.attempt(&mut *job, &mut plan).await {
+                Step::Done => break Ok(()),
+                Step::Again => {}
+                Step::Later if pauses.wait(&*self.table.calls.clock).await => {}
+                Step::Later => {
+                    let message = "committing to the inbox: other consumers of its keys were faster each time";
+                    break Err(StoreError::new(ErrorKind::Unavailable, message));
                 }
-                Err(Abort::Redo) => {
-                    break invalid("a job wants to be done again and again: this is a bug");
-                }
-                // It may have failed because something was not as it was taken to be.
-                Err(Abort::Store(error)) if !hints.reads_all() && !error.kind().retry() || tx.clashes => {
-                    hints.read_all();
-                    continue;
-                }
-                Err(Abort::Store(_)) if job.again() => {
-                    isolation = Isolation::Whole;
-                    continue;
-                }
-                Err(Abort::Store(error)) => break error,
-            }
-            let acts = tx.effect.len() > 0;
-            match tx.commit().await {
-                Ended::Done => return job.finish(Ok(())),
-                Ended::Changed => hints.read_all(),
-                Ended::Refused { doer, reason, for_good } => {
-                    isolation = Isolation::Each;
-                    hints.note_refusal(doer, reason, for_good);
-                }
-                Ended::TooMuch(reason) => {
-                    if job.less() || (acts && hints.refuse_all(&reason)) {
-                        isolation = hints.isolation(isolation);
-                        continue;
-                    }
-                    break invalid(&reason);
-                }
-                // A handler's action may be what is refused, and there is no telling whose but when it is alone.
-                Ended::Failed(error) if error.kind() == ErrorKind::Invalid && acts => {
-                    if job.less() || hints.refuse_all(&error.to_string()) {
-                        isolation = hints.isolation(isolation);
-                        continue;
-                    }
-                    break error;
-                }
-                Ended::Failed(error) => break error,
-            }
-            if !pauses.wait(&*self.table.calls.clock).await {
-                let message = "committing to the inbox: other consumers of its keys were faster each time";
-                break StoreError::new(ErrorKind::Unavailable, message);
+                Step::Failed(error) => break Err(error),
             }
         };
-        job.finish(Err(failed));
+        job.finish(ended);
+    }
+
+    /// Runs and commits a job once.
+    async fn attempt(&self, job: &mut dyn Queued, plan: &mut Plan) -> Step {
+        let mut tx = DynamoTx::new(&self.table, &plan.hints);
+        if let Err(abort) = job.run(&mut tx, plan.isolation).await {
+            let clashes = tx.clashes;
+            return plan.aborted(job, abort, clashes);
+        }
+        let acts = tx.effect.len() > 0;
+        let ended = tx.commit().await;
+        plan.ended(job, ended, acts)
+    }
+}
+
+/// How a job is tried next.
+struct Plan {
+    hints: Hints,
+    isolation: Isolation,
+}
+
+/// What follows an attempt.
+enum Step {
+    Done,
+    /// Another one at once.
+    Again,
+    /// Another one after a pause.
+    Later,
+    Failed(StoreError),
+}
+
+impl Plan {
+    /// The job did not run to its end.
+    fn aborted(&mut self, job: &mut dyn Queued, abort: Abort, clashes: bool) -> Step {
+        match abort {
+            Abort::Redo if self.isolation == Isolation::Whole => self.isolation = Isolation::Each,
+            Abort::Redo => return Step::Failed(invalid("a job wants to be done again and again: this is a bug")),
+            // It may have failed because something was not as it was taken to be.
+            Abort::Store(error) if !self.hints.reads_all() && !error.kind().retry() || clashes => self.hints.read_all(),
+            Abort::Store(_) if job.again() => self.isolation = Isolation::Whole,
+            Abort::Store(error) => return Step::Failed(error),
+        }
+        Step::Again
+    }
+
+    /// The job ran, and this became of its transaction, with actions of handlers or without.
+    fn ended(&mut self, job: &mut dyn Queued, ended: Ended, acts: bool) -> Step {
+        match ended {
+            Ended::Done => Step::Done,
+            Ended::Changed => {
+                self.hints.read_all();
+                Step::Later
+            }
+            Ended::Refused { doer, reason, for_good } => {
+                self.isolation = Isolation::Each;
+                self.hints.note_refusal(doer, reason, for_good);
+                Step::Later
+            }
+            Ended::TooMuch(reason) if self.does_less(job, &reason, acts) => Step::Again,
+            Ended::TooMuch(reason) => Step::Failed(invalid(&reason)),
+            // A handler's action may be what is refused, and there is no telling whose but when it is alone.
+            Ended::Failed(error)
+                if error.kind() == ErrorKind::Invalid && acts && self.does_less(job, &error.to_string(), acts) =>
+            {
+                Step::Again
+            }
+            Ended::Failed(error) => Step::Failed(error),
+        }
+    }
+
+    /// Whether there is less to be done the next time: a part of the job, or nothing of what handlers do.
+    fn does_less(&mut self, job: &mut dyn Queued, reason: &str, acts: bool) -> bool {
+        let does_less = job.less() || (acts && self.hints.refuse_all(reason));
+        if does_less && self.hints.refuses_all.is_some() {
+            // What is left out is so by each handler's own point.
+            self.isolation = Isolation::Each;
+        }
+        does_less
     }
 }
 
@@ -238,11 +276,6 @@ impl Hints {
     /// Leaves out what handlers do. False if that did not help before.
     fn refuse_all(&mut self, reason: &str) -> bool {
         self.refuses_all.replace(reason.to_owned()).is_none()
-    }
-
-    /// What is left out is so by each handler's own point.
-    fn isolation(&self, before: Isolation) -> Isolation {
-        if self.refuses_all.is_some() { Isolation::Each } else { before }
     }
 }
 

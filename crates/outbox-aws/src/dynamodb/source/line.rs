@@ -183,7 +183,7 @@ impl Line {
     }
 
     /// What was fetched, as much as `limit` allows; `after` is the position that it was asked for.
-    pub(super) fn hand_out(&mut self, after: &Position, limit: Limit, asked: &Asked<'_>) -> Page {
+    pub(super) fn hand_out(&mut self, after: &Position, limit: Limit) -> Page {
         let mut records = Vec::new();
         let (mut events, mut bytes) = (0, 0);
         while let Some((place, record)) = self.buffer.front() {
@@ -201,7 +201,7 @@ impl Line {
             None => self.next_of_nothing(after),
         };
         let end = self.is_at_end();
-        Page { next, more: !end && (self.has_more() || (records.is_empty() && asked.is_closed)), end, records }
+        Page { next, more: !end && self.has_more(), end, records }
     }
 
     /// Where to go on though nothing came. Nothing that is no entry is worth a checkpoint, but at the shard's end: what follows

@@ -3,10 +3,11 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
-use outbox::{Content, Page, PartitionId, Position, Record, StoreError, source::Limit};
+use outbox::{Content, Moment, Page, PartitionId, Position, Record, StoreError, source::Limit};
 
 use super::{
     Inner,
@@ -22,10 +23,13 @@ use crate::dynamodb::{
     schema::Tables,
 };
 
-/// The recoveries that are under way, each read on from one place.
+/// Nobody reads on who has not for so long: what is buffered for a recovery that ended before its end is let go.
+const ABANDONED: Duration = Duration::from_mins(10);
+
+/// The recoveries that are under way, each read on from one place, and when that was last done.
 #[derive(Default)]
 pub(super) struct Scans {
-    lines: Mutex<HashMap<PartitionId, Line>>,
+    lines: Mutex<HashMap<PartitionId, (Moment, Line)>>,
     budget: Budget,
 }
 
@@ -42,14 +46,15 @@ struct Line {
 }
 
 impl Scans {
-    fn take(&self, partition: &PartitionId, place: &InScan) -> Option<Line> {
-        let line = self.lines.lock().unwrap_or_else(PoisonError::into_inner).remove(partition);
-        line.filter(|line| line.place == *place)
+    fn take(&self, partition: &PartitionId, place: &InScan, now: Moment) -> Option<Line> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.retain(|_, (read, _)| now.since(*read) < ABANDONED);
+        lines.remove(partition).map(|(_, line)| line).filter(|line| line.place == *place)
     }
 
-    fn put(&self, partition: &PartitionId, line: Line) {
+    fn put(&self, partition: &PartitionId, line: Line, now: Moment) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.insert(partition.clone(), line);
+        lines.insert(partition.clone(), (now, line));
     }
 }
 
@@ -61,7 +66,7 @@ impl Inner {
         limit: Limit,
     ) -> Result<Page, StoreError> {
         let place = InScan::parse(after)?;
-        let mut line = match self.scans.take(partition, &place) {
+        let mut line = match self.scans.take(partition, &place, self.calls.clock.moment()) {
             Some(line) => line,
             None => Line {
                 buffer: VecDeque::new(),
@@ -78,7 +83,7 @@ impl Inner {
         }
         let page = line.hand_out(limit);
         if !page.end {
-            self.scans.put(partition, line);
+            self.scans.put(partition, line, self.calls.clock.moment());
         }
         Ok(page)
     }

@@ -173,7 +173,7 @@ impl Inner {
             // Nothing is handed out to a relay that another one has followed.
             self.store.claimed().check().await?;
         }
-        let page = line.hand_out(after, limit, &asked);
+        let page = line.hand_out(after, limit);
         keep.put(line);
         Ok(page)
     }

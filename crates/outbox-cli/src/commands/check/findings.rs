@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     exit::{Exit, Failure},
-    output::{Output, WIDTH, counted, plain, wrapped},
+    output::{Output, counted, plain, width, wrapped},
 };
 
 /// How bad it is.
@@ -82,7 +82,7 @@ pub(super) fn report(out: Output, findings: &Findings) {
     let paint = out.paint;
     let longest = findings.list.iter().map(|finding| plain(&finding.subject).chars().count()).max().unwrap_or(0);
     let margin = longest.min(28) + 7;
-    let width = WIDTH.saturating_sub(margin);
+    let width = width().saturating_sub(margin);
     let mut last = "";
     for finding in &findings.list {
         let mark = match finding.level {

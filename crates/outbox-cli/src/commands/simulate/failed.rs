@@ -75,7 +75,7 @@ impl Smallest {
 
     /// The same for programs, with the whole trace.
     pub(super) fn json(&self) -> Value {
-        let (world, incidents) = texts(&self.whole.only(&self.kept));
+        let [world, incidents] = texts(&self.whole.only(&self.kept));
         let breaches: Vec<String> = self.played.breaches.iter().map(ToString::to_string).collect();
         json!({
             "only": self.kept,

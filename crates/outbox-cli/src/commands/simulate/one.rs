@@ -37,7 +37,7 @@ fn chosen(whole: Schedule, part: Option<&Part>) -> Result<Schedule, Failure> {
 
 fn show(out: Output, schedule: &Schedule, played: &Played) {
     if out.json {
-        let (world, incidents) = texts(schedule);
+        let [world, incidents] = texts(schedule);
         let breaches: Vec<String> = played.breaches.iter().map(ToString::to_string).collect();
         out.value(&json!({
             "seed": schedule.seed,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::failed::{self, Smallest};
 use crate::{
     exit::Exit,
-    output::{Align, Paint, Table, WIDTH, counted, number, wrapped},
+    output::{Align, Paint, Table, counted, number, width, wrapped},
 };
 
 /// Below so many schedules a fault that never struck is no wonder.
@@ -65,12 +65,12 @@ impl Report {
             counted(findings.events, "event", "events"),
             counted(findings.steps, "I/O", "I/Os"),
         );
-        lines.extend(wrapped(&played, WIDTH));
-        lines.extend(wrapped(&self.killed(), WIDTH));
+        lines.extend(wrapped(&played, width()));
+        lines.extend(wrapped(&self.killed(), width()));
         let never = self.never();
         if !never.is_empty() {
             let paint = |text: &String| if self.is_exercised() { paint.warn(text) } else { paint.bad(text) };
-            lines.extend(wrapped(&format!("never struck: {}", never.join("; ")), WIDTH).iter().map(paint));
+            lines.extend(wrapped(&format!("never struck: {}", never.join("; ")), width()).iter().map(paint));
         }
         lines.extend(self.verdict(paint));
         if self.left() > 0 {
@@ -103,7 +103,7 @@ impl Report {
         if failures.is_empty() && !self.is_exercised() {
             let never = counted(self.never().len() as u64, "fault", "faults");
             let text = format!("failed: nothing broke the contract, but {never} never struck in so many schedules");
-            return wrapped(&text, WIDTH).iter().map(|text| paint.bad(text)).collect();
+            return wrapped(&text, width()).iter().map(|text| paint.bad(text)).collect();
         }
         if failures.is_empty() && self.left() == 0 {
             return vec![paint.good("every point of the contract held in all of them")];
@@ -117,7 +117,7 @@ impl Report {
             for breach in failure.breaches.iter().take(1) {
                 let seed = format!("  seed {:<8} ", failure.seed);
                 let indent = " ".repeat(seed.len());
-                let told = wrapped(&breach.to_string(), WIDTH - seed.len());
+                let told = wrapped(&breach.to_string(), width().saturating_sub(seed.len()));
                 lines.extend(told.iter().enumerate().map(|(nth, told)| {
                     let before = if nth == 0 { &seed } else { &indent };
                     format!("{before}{told}")
@@ -224,7 +224,7 @@ mod tests {
         let mut report = report(400, failures);
         report.campaign.seeds.end = 12_345_678_901;
         let text = report.text(Paint::plain());
-        let long: Vec<_> = text.lines().filter(|line| line.chars().count() > WIDTH).collect();
+        let long: Vec<_> = text.lines().filter(|line| line.chars().count() > crate::output::WIDTH).collect();
         assert!(long.is_empty(), "{long:#?}");
         assert!(text.contains("key/3@1.12.0\n                key/3@1.12.0"), "{text}");
         assert!(text.ends_with("go on with --seed 400 --schedules 12345678501"), "{text}");

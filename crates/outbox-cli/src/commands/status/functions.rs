@@ -14,6 +14,8 @@ pub(crate) struct FunctionView {
     pub name: String,
     /// What was inserted until then was handed in, as far as is noted; what came since may be on its way.
     pub handed_in_until: Option<Timestamp>,
+    /// When the first of those was inserted that the stream holds and nobody is handed, if the keeper found any.
+    pub waiting_since: Option<Timestamp>,
 }
 
 /// Notes of each route how far its function is, and what its stream may have forgotten before that got it.
@@ -24,7 +26,8 @@ pub(super) async fn note(config: &Config, routes: &mut [RouteView]) -> Result<()
             continue;
         };
         let mark = watermarks.watermark(&route.settings.name).await?;
-        view.function = Some(FunctionView { name: function.clone(), handed_in_until: until(&mark) });
+        let (handed_in_until, waiting_since) = (until(&mark), mark.waiting());
+        view.function = Some(FunctionView { name: function.clone(), handed_in_until, waiting_since });
         // Where the keeper stands in the table says nothing about the stream.
         (view.backlog, view.backlog_exact, view.oldest) = (0, false, None);
         view.lost = mark.loss.map(|loss| LostView {
@@ -52,7 +55,7 @@ mod tests {
     #[test]
     fn how_far_a_function_is_is_the_later_of_what_was_said_and_what_was_seen() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let seen = |until| Some(Seen { at: at(9), until: at(until), stream: "s".to_owned() });
+        let seen = |until| Some(Seen { at: at(9), until: at(until), stream: "s".to_owned(), waiting: None });
         let mark = |current: Option<i64>, seen| Watermark { current: current.map(at), seen, ..Watermark::default() };
         assert_eq!(until(&mark(None, None)), None);
         assert_eq!(until(&mark(Some(5), None)), Some(at(5)));

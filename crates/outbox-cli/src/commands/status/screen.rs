@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     config::Config,
-    output::{Align, Cell, Paint, Table, WIDTH, age, counted, number, plain, short, since, wrapped},
+    output::{Align, Cell, Paint, Table, age, counted, number, plain, short, since, width, wrapped},
 };
 
 use super::report::{LostView, RelayView, Report, RouteView, State};
@@ -23,15 +23,19 @@ pub(crate) fn render(report: &Report, config: &Config, paint: Paint) -> String {
     );
     let mut lines = vec![
         format!("{} {store}", paint.faint("store")),
-        format!("{} {}", paint.faint("relay"), relay(&report.relay, paint)),
+        if config.forwarders.is_empty() {
+            format!("{} {}", paint.faint("relay"), relay(&report.relay, paint))
+        } else {
+            format!("{} {}", paint.faint("keeper"), keeper(&report.relay, paint))
+        },
     ];
     if let Some(open) = &report.store.open_transaction {
         let since = age(since(open.since, report.at));
         let text = format!("open for {since}, and what it wrote is not there before it ends: {}", plain(&open.holder));
-        lines.extend(wrapped(&text, WIDTH).iter().map(|line| paint.warn(line)));
+        lines.extend(wrapped(&text, width()).iter().map(|line| paint.warn(line)));
     }
     for slot in &report.store.unread_slots {
-        lines.extend(wrapped(&plain(&slot.text), WIDTH).iter().map(|line| paint.warn(line)));
+        lines.extend(wrapped(&plain(&slot.text), width()).iter().map(|line| paint.warn(line)));
     }
     lines.push(String::new());
     lines.push(table(&report.routes, report.at, paint));
@@ -59,7 +63,7 @@ fn duplicates(routes: &[RouteView]) -> Vec<String> {
     if bounds.is_empty() {
         return Vec::new();
     }
-    let mut lines = wrapped(&format!("duplicates after a crash at most: {}", bounds.join(", ")), WIDTH);
+    let mut lines = wrapped(&format!("duplicates after a crash at most: {}", bounds.join(", ")), width());
     lines.insert(0, String::new());
     lines
 }
@@ -83,6 +87,17 @@ fn relay(relay: &RelayView, paint: Paint) -> String {
             format!("{holder}  {detail}  {}", paint.bad(&format!("silent for {seconds} s")))
         }
         _ => format!("{holder}  {detail}"),
+    }
+}
+
+/// A keeper beside functions has the lease for as long as an invocation takes.
+fn keeper(lease: &RelayView, paint: Paint) -> String {
+    match &lease.holder {
+        None => paint.warn("none has run yet: its timer calls it once a minute"),
+        Some(holder) if lease.released => {
+            paint.faint(&format!("last was {}, and its timer calls the next one", short(holder, 40)))
+        }
+        Some(_) => relay(lease, paint),
     }
 }
 
@@ -133,9 +148,12 @@ fn backlog(route: &RouteView) -> String {
 fn handed_in(route: &RouteView) -> Option<String> {
     let function = route.function.as_ref()?;
     let name = plain(&function.name);
-    Some(match function.handed_in_until {
-        Some(until) => format!("handed to function {name} until {until:.0}; what came since may be on its way"),
-        None => format!("nothing was handed to function {name} yet, as far as is noted"),
+    Some(match (function.waiting_since, function.handed_in_until) {
+        (Some(since), _) => {
+            format!("the stream holds what function {name} is not handed, since {since:.0}: `outbox check`")
+        }
+        (None, Some(until)) => format!("handed to function {name} until {until:.0}; what came since may be on its way"),
+        (None, None) => format!("nothing was handed to function {name} yet, as far as is noted"),
     })
 }
 

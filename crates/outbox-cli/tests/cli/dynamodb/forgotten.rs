@@ -20,13 +20,16 @@ impl Service {
     }
 
     async fn until_active(&self) {
-        loop {
-            let described = self.client.describe_table().table_name(self.tables().entries()).send().await.unwrap();
-            if described.table.unwrap().table_status == Some(TableStatus::Active) {
-                return;
+        let active = async {
+            loop {
+                let described = self.client.describe_table().table_name(self.tables().entries()).send().await.unwrap();
+                if described.table.unwrap().table_status == Some(TableStatus::Active) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(60), active).await.expect("the table is there within a minute");
     }
 
     /// Puts another stream in the place of the one that there is.

@@ -7,7 +7,7 @@ use outbox::{
     Bookkeeping as _, BusinessStore as _, Clock as _, Filter, Operator as _, RouteName, Start, System,
     bookkeeping::Lease, store::Registration,
 };
-use outbox_aws::dynamodb::{BookkeepingOptions, DynamoBookkeeping, DynamoStore, HandedIn, Loss, StoreOptions};
+use outbox_aws::dynamodb::{BookkeepingOptions, DynamoBookkeeping, DynamoStore, HandedIn, Loss, Seen, StoreOptions};
 use serde_json::{Value, json};
 
 use super::Service;
@@ -23,7 +23,7 @@ async fn forwarded() -> Service {
 }
 
 async fn post(path: &str, body: &Value) -> Value {
-    let endpoint = aws::endpoint().expect("functions are made in an emulator: name one by OUTBOX_TEST_AWS");
+    let endpoint = aws::emulator().unwrap();
     let signed =
         "AWS4-HMAC-SHA256 Credential=test/20261121/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=0";
     let request = reqwest::Client::new().post(format!("{endpoint}/2015-03-31/{path}")).header("authorization", signed);
@@ -54,6 +54,7 @@ async fn map(service: &Service, settings: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mapping_that_loses_or_reorders_is_refused_by_check_with_the_remedy() {
+    let Some(_) = aws::emulator() else { return };
     let service = forwarded().await;
     let none = service.run(&["check"]);
     assert_eq!(none.code, 1);
@@ -68,6 +69,7 @@ async fn a_mapping_that_loses_or_reorders_is_refused_by_check_with_the_remedy() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mapping_as_it_has_to_be_passes_and_no_relay_runs_beside_it() {
+    let Some(_) = aws::emulator() else { return };
     let service = forwarded().await;
     let settings = json!({ "StartingPosition": "TRIM_HORIZON", "FunctionResponseTypes": ["ReportBatchItemFailures"] });
     map(&service, &settings).await;
@@ -77,6 +79,18 @@ async fn a_mapping_as_it_has_to_be_passes_and_no_relay_runs_beside_it() {
     let relay = service.run(&["relay"]);
     assert_eq!(relay.code, 2);
     assert!(one_line(&relay.err).contains("no relay runs beside functions"), "{}", relay.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_functions_status_and_check_tell_of_a_keeper_and_init_asks_for_no_relay() {
+    let service = forwarded().await;
+    let status = one_line(&service.run(&["status"]).out);
+    assert!(status.contains("keeper none has run yet: its timer calls it once a minute"), "{status}");
+    let check = one_line(&service.run(&["check"]).out);
+    assert!(check.contains("ok keeper none has run yet"), "{check}");
+    let init = service.run(&["init"]);
+    assert_eq!(init.code, 0, "{}", init.err);
+    assert!(init.out.contains("outbox check") && !init.out.contains("outbox relay"), "{}", init.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,6 +109,7 @@ async fn a_check_counts_nothing_that_a_function_is_handed_and_tells_that_it_begi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_has_less_time_than_its_sink_is_told_by_check() {
+    let Some(_) = aws::emulator() else { return };
     let service = forwarded().await;
     let text = service.place.read("outbox.toml");
     let route = text.find("[[route]]").unwrap();
@@ -109,6 +124,7 @@ async fn a_function_that_has_less_time_than_its_sink_is_told_by_check() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mapping_that_is_off_is_refused_by_check() {
+    let Some(_) = aws::emulator() else { return };
     let service = forwarded().await;
     let settings = json!({
         "StartingPosition": "TRIM_HORIZON", "FunctionResponseTypes": ["ReportBatchItemFailures"], "Enabled": false,
@@ -226,11 +242,17 @@ async fn how_far_a_function_is_is_told_and_no_backlog_that_nobody_can_count() {
     assert_eq!((&function["name"], &function["handed_in_until"]), (&json!(service.prefix), &Value::Null));
     let until = System.wall() - SignedDuration::from_mins(5);
     bookkeeping.note_handed_in(&lease, &route, HandedIn::Current(until), None).await.unwrap();
-    let route = service.json(&["status"])["routes"][0].clone();
-    assert_eq!(route["function"]["handed_in_until"], json!(until));
-    assert_eq!((&route["backlog"], &route["backlog_exact"]), (&json!(0), &json!(false)), "{route:#}");
+    let status = service.json(&["status"])["routes"][0].clone();
+    assert_eq!(status["function"]["handed_in_until"], json!(until));
+    assert_eq!((&status["backlog"], &status["backlog_exact"]), (&json!(0), &json!(false)), "{status:#}");
     let shown = service.run(&["status"]);
     assert!(one_line(&shown.out).contains("what came since may be on its way"), "{}", shown.out);
+    let waiting = Some(until + SignedDuration::from_mins(2));
+    let seen = Seen { at: System.wall(), until, stream: "any".to_owned(), waiting };
+    bookkeeping.note_seen(&lease, &route, &seen).await.unwrap();
+    assert_eq!(service.json(&["status"])["routes"][0]["function"]["waiting_since"], json!(waiting));
+    let shown = service.run(&["status"]);
+    assert!(one_line(&shown.out).contains("is not handed, since"), "{}", shown.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,8 @@ use super::{
 };
 use crate::lane_state::{state_name, state_of};
 
+const COUNTING: &str = "counting what the inbox holds";
+
 pub(super) async fn load(
     tx: &mut PostgresTx<'_, impl Driver>,
     wanted: &[LaneId],
@@ -235,9 +237,7 @@ pub(super) async fn troubled(
 }
 
 pub(super) async fn totals(tx: &mut PostgresTx<'_, impl Driver>) -> Result<InboxTotals, StoreError> {
-    const COUNTING: &str = "counting what the inbox holds";
     let consumer = tx.consumer();
-    let consumer: [Param<'_>; 1] = [(&consumer, Type::TEXT)];
     let rows = tx
         .query(
             COUNTING,
@@ -247,7 +247,7 @@ pub(super) async fn totals(tx: &mut PostgresTx<'_, impl Driver>) -> Result<Inbox
              (SELECT count(*) FROM outbox_inbox.ids i JOIN outbox_inbox.producers p ON p.id = i.producer \
               WHERE p.consumer = $1) \
              FROM outbox_inbox.consumers WHERE name = $1",
-            &consumer,
+            &[(&consumer, Type::TEXT)],
         )
         .await?;
     let mut totals = InboxTotals::default();
@@ -265,12 +265,19 @@ pub(super) async fn totals(tx: &mut PostgresTx<'_, impl Driver>) -> Result<Inbox
     }
     // What this transaction has counted is written at its end.
     totals.counts.add(tx.counted());
+    troubles(tx, &mut totals).await?;
+    Ok(totals)
+}
+
+/// Counts the lanes in trouble, and what is kept of them.
+async fn troubles(tx: &mut PostgresTx<'_, impl Driver>, totals: &mut InboxTotals) -> Result<(), StoreError> {
+    let consumer = tx.consumer();
     let rows = tx
         .query(
             COUNTING,
             "SELECT t.state, count(*), sum(t.kept)::bigint, min(t.since) FROM outbox_inbox.troubles t \
              JOIN outbox_inbox.producers p ON p.id = t.producer WHERE p.consumer = $1 GROUP BY t.state",
-            &consumer,
+            &[(&consumer, Type::TEXT)],
         )
         .await?;
     for row in &rows {
@@ -295,5 +302,5 @@ pub(super) async fn totals(tx: &mut PostgresTx<'_, impl Driver>) -> Result<Inbox
         };
         totals.parked += kept - fronts;
     }
-    Ok(totals)
+    Ok(())
 }

@@ -108,7 +108,9 @@ BEGIN
         first := entry.members[1];
         SELECT '[' || string_agg(outbox.further_event(one.value), ',' ORDER BY one.number) || ']' INTO rest
         FROM unnest(entry.members[2:]) WITH ORDINALITY AS one (value, number);
-        IF count > 1000 OR octet_length(rest) + coalesce(octet_length((first -> 'data')::text), 0) > 16777216 THEN
+        IF count > 1000 OR octet_length(rest) + coalesce(
+            octet_length((first -> 'data')::text), octet_length(decode(first ->> 'data_base64', 'base64')), 0
+        ) > 16777216 THEN
             RAISE EXCEPTION 'outbox: an entry takes 1000 events and 16777216 bytes: write several entries'
                 USING ERRCODE = '54000', COLUMN = 'events', DETAIL = 'The key is ' || entry.key || '.';
         END IF;

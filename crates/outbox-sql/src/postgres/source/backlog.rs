@@ -12,6 +12,7 @@ use crate::postgres::{
     decode::from_micros,
     failure::store_error,
     position::{Reading, Standing, fitted},
+    wal::UNORDERED,
 };
 
 const MEASURING: &str = "measuring the backlog";
@@ -38,8 +39,12 @@ const SQL: &str = "WITH behind (id) AS MATERIALIZED (
 
 pub(super) async fn behind(using: &mut Using<'_>, standing: &Standing) -> Result<Backlog, StoreError> {
     let (to, above) = match &standing.reading {
-        Reading::Rest | Reading::Log { .. } => (&standing.passed, i64::MAX),
-        Reading::Range { to, last, .. } => (to, last.map_or(i64::MIN, |last| last.id)),
+        Reading::Range { to, last, .. } => (to.clone(), last.map_or(i64::MIN, |last| last.id)),
+        // What is read in the log stands within its last transaction until another one comes.
+        Reading::Log { inside: Some((last, number)) } if *number < UNORDERED => {
+            (standing.passed.and(last.xid), last.id)
+        }
+        Reading::Rest | Reading::Log { .. } => (standing.passed.clone(), i64::MAX),
     };
     let (seen, passed, xmax) = (to.to_sql(), standing.passed.to_sql(), to.xmax().to_string());
     let (first, last) = bounds(to.running());
@@ -52,7 +57,7 @@ pub(super) async fn behind(using: &mut Using<'_>, standing: &Standing) -> Result
         (&COUNTED, Type::INT8),
         (&last, Type::TEXT_ARRAY),
     ];
-    let sql = fitted(using.sql(SQL), &[(2, to), (3, &standing.passed)]);
+    let sql = fitted(using.sql(SQL), &[(2, &to), (3, &standing.passed)]);
     let row = using.open(MEASURING, async |client| client.query_typed_one(&sql, &params).await).await?;
     using.close(MEASURING).await?;
     let number = |column| row.try_get::<_, Option<i64>>(column).map_err(store_error(MEASURING));

@@ -110,13 +110,14 @@ pub(super) async fn read(
             let beyond = store.ranges().beyond(&standing.passed);
             match beyond {
                 Some((to, log)) => {
-                    let standing = Standing { reading: Reading::Range { to, last: None, then: None }, log, ..standing };
-                    go_on(store, using, &standing, limit).await
+                    let reading = Reading::Range { to, last: None, then: None };
+                    let range = Standing { passed: standing.passed.clone(), reading, log };
+                    go_on(store, using, (&standing, &range), limit).await
                 }
                 None => begin(store, using, &standing, after, limit).await,
             }
         }
-        Reading::Range { .. } => go_on(store, using, &standing, limit).await,
+        Reading::Range { .. } => go_on(store, using, (&standing, &standing), limit).await,
     }
 }
 
@@ -156,10 +157,15 @@ fn end_of(look: &Look, newest: u64, passed: &Snapshot) -> Snapshot {
     look.to.below(passed.xmax().max(newest.saturating_add(1)))
 }
 
-/// Reads on in a range that was begun.
-async fn go_on(store: &Inner, using: &mut Using<'_>, standing: &Standing, limit: Limit) -> Result<Page, StoreError> {
+/// Reads on in a range that was begun, by whoever came `from` there: what was read before is told by that, not by the range.
+async fn go_on(
+    store: &Inner,
+    using: &mut Using<'_>,
+    (from, standing): (&Standing, &Standing),
+    limit: Limit,
+) -> Result<Page, StoreError> {
     let Reading::Range { to, last, then } = &standing.reading else { return Err(super::malformed(READING)) };
-    let checked = check::check(store, using, standing).await?;
+    let checked = check::check(store, using, from).await?;
     let (passed, above) = (&standing.passed, last.map(|last| last.id));
     let known = store.ranges().extent((passed, to), above);
     let extent = if known.is_some() { known } else { extent::of_rest(using, (passed, to), above).await? };

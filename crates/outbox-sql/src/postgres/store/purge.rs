@@ -81,7 +81,8 @@ impl Inner {
         row.map(|row| row.try_get(0)).transpose().map_err(store_error(PURGING))
     }
 
-    /// The same in a mapped table, which has no leaves: its oldest rows are deleted, a batch of them.
+    /// The same in a mapped table, which has no leaves: its oldest rows are deleted, a batch of them. What no route was to
+    /// publish is its owner's.
     async fn purge_mapped(&self, passed: &Standing, before: Option<i64>, newest: i64) -> Result<Purged, StoreError> {
         let Some(mapped) = self.entries.mapped() else { return Ok(Purged::default()) };
         if before.is_some() && !mapped.has_time {
@@ -91,26 +92,33 @@ impl Inner {
         }
         let Some(proof) = self.proof(passed).await? else { return Ok(Purged::default()) };
         let Unread { passed: at_rest, to, through } = Unread::of(passed);
+        let nobodys = self.given_to_nobody().await?;
         let sql = format!(
             "WITH kept AS (SELECT e.id FROM outbox.entries AS e WHERE e.id <= $1 ORDER BY e.id DESC \
                 OFFSET greatest($2, 1) - 1 LIMIT 1), \
              due AS MATERIALIZED (SELECT e.id FROM outbox.entries AS e WHERE e.id < (SELECT k.id FROM kept AS k) \
                 AND (pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot) \
                     OR e.id <= $5 AND pg_visible_in_snapshot(e.xid, $4::text::pg_snapshot)) \
+                AND NOT pg_visible_in_snapshot(e.xid, $7::text::pg_snapshot) \
+                AND NOT (e.id <= $9 AND pg_visible_in_snapshot(e.xid, $8::text::pg_snapshot)) \
                 AND e.recorded_at < coalesce(timestamptz '2000-01-01 00:00:00Z' + $6::bigint * interval '1 microsecond', \
                     'infinity') ORDER BY e.id LIMIT {BATCH}), \
              gone AS (DELETE FROM {} AS d USING due WHERE d.{} = due.id RETURNING 1) SELECT count(*) FROM gone",
             mapped.table, mapped.id
         );
-        let sql = fitted(self.entries.sql(&sql), &[(3, &at_rest), (4, &to)]);
-        let (at_rest, to) = (at_rest.to_sql(), to.to_sql());
-        let params: [Param<'_>; 6] = [
+        let snapshots = [(3, &at_rest), (4, &to), (7, &nobodys.passed), (8, &nobodys.to)];
+        let sql = fitted(self.entries.sql(&sql), &snapshots);
+        let [at_rest, to, behind_all, in_range] = snapshots.map(|(_, snapshot)| snapshot.to_sql());
+        let params: [Param<'_>; 9] = [
             (&proof, Type::INT8),
             (&newest, Type::INT8),
             (&at_rest, Type::TEXT),
             (&to, Type::TEXT),
             (&through, Type::INT8),
             (&before, Type::INT8),
+            (&behind_all, Type::TEXT),
+            (&in_range, Type::TEXT),
+            (&nobodys.through, Type::INT8),
         ];
         let client = self.keeper.client().await?;
         let row = client.limit().within(PURGING, client.query_typed_one(&sql, &params)).await?;

@@ -3,7 +3,8 @@
 //! A position says which transactions were read, not how far in the log: so whoever stands at it can go on in the table as
 //! well as here. Where the chain begins is known as such a position too. Who asks behind a position that is no place of this
 //! chain is [led to one](Chain::find) through the table, or, if all that the chain holds before that position was read there,
-//! has the chain begin anew at it.
+//! has the chain begin anew at it. Numbers of transactions say nothing of another server's history, so such a position is taken
+//! for one of this history only once it is [known](Chain::know) to be.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -29,6 +30,8 @@ pub(super) const MOST_RECORDS: usize = 8_192;
 /// Added to the number of a row whose id is not above those of its transaction before it: then ids do not tell which rows
 /// were read, and whoever counts them in the table finds another number.
 pub(in crate::postgres) const UNORDERED: u64 = 1 << 40;
+/// Positions that are known, besides the places of the chain: more than there are routes.
+const MOST_KNOWN: usize = 64;
 
 struct Buffered {
     record: Arc<Record>,
@@ -66,11 +69,17 @@ pub(super) struct Chain {
     end_name: Option<Position>,
     /// Where a standby has to confirm commits: what is not seen by this is not given out yet.
     gate: Option<Snapshot>,
+    /// A transaction's number that is near to those that come.
+    near: u64,
+    /// Positions of this history that were come by elsewhere, the latest last.
+    known: VecDeque<Position>,
 }
 
 /// What the chain has for a position.
 #[derive(Debug)]
 pub(super) enum Found {
+    /// Whether it is one of this history is not known.
+    Unknown,
     /// What comes next.
     Page(Page),
     /// It is the place behind all that came, or that may be given out; by what name to ask there.
@@ -87,8 +96,8 @@ pub(super) struct Target {
 }
 
 impl Chain {
-    /// Begins behind what `passed` sees.
-    pub(super) fn new(passed: Snapshot, log: LogPlace) -> Self {
+    /// Begins behind what `passed` sees; `near` is near to the numbers of the transactions that come.
+    pub(super) fn new(passed: Snapshot, log: LogPlace, near: u64) -> Self {
         let base = resting(&passed, log);
         Self {
             base,
@@ -101,12 +110,15 @@ impl Chain {
             open: None,
             end_name: None,
             gate: None,
+            near,
+            known: VecDeque::new(),
         }
     }
 
     /// A transaction begins; `xid` is the lower half of its number.
     pub(super) fn begin(&mut self, commit: Lsn, xid: u32) {
-        let xid = whole(xid, self.passed.xmax());
+        let xid = whole(xid, self.near);
+        self.near = self.near.max(xid);
         let log = LogPlace { lsn: self.log.lsn.max(commit.0), ..self.log };
         let skipped = self.passed.sees(xid);
         let transaction = Arc::new(Transaction::new(self.passed.clone(), xid, log));
@@ -154,6 +166,7 @@ impl Chain {
     /// All that `snapshot` sees has come, if it has to do with entries at all. That is noted only of transactions numbered
     /// before the last one that came: a later number may be given again by a server that takes over without its end.
     pub(super) fn pass(&mut self, snapshot: &Snapshot) {
+        self.near = self.near.max(snapshot.xmax());
         self.passed = self.passed.seen_by_either(&snapshot.below(self.passed.xmax()));
     }
 
@@ -211,6 +224,15 @@ impl Chain {
         self.end_name = None;
     }
 
+    /// `position` is one of this history.
+    pub(super) fn know(&mut self, position: Position) {
+        self.known.retain(|known| *known != position);
+        if self.known.len() == MOST_KNOWN {
+            self.known.pop_front();
+        }
+        self.known.push_back(position);
+    }
+
     /// What comes behind `after`. Nothing is consumed, but what comes before the furthest place that was asked for may be let
     /// go of.
     ///
@@ -221,6 +243,9 @@ impl Chain {
             return Ok(self.behind(index, after, limit));
         }
         let standing = Standing::parse(after)?;
+        if is_whole(&standing) && !self.known.contains(after) {
+            return Ok(Found::Unknown);
+        }
         if let Some(index) = self.place_of(&standing) {
             return Ok(self.behind(index, after, limit));
         }

@@ -5,7 +5,7 @@ use std::{sync::LazyLock, time::Duration};
 use outbox::{ErrorKind, StoreError};
 use tokio_postgres::{error::SqlState, types::Type};
 
-use super::{lsn::Lsn, publication::fingerprint};
+use super::{lsn::Lsn, publication::fingerprint, rows::Layout};
 use crate::postgres::{connection::Connection, position::Snapshot};
 
 const LOOKING: &str = "looking how far the log reaches";
@@ -13,6 +13,9 @@ const LOOKING: &str = "looking how far the log reaches";
 const PATIENCE: u32 = 3;
 /// As the server's `wal_writer_delay`.
 const BETWEEN: Duration = Duration::from_millis(200);
+
+/// The lowest number that is given to a transaction.
+const FIRST: u64 = 3;
 
 /// A commit that waits for its flush, and for nothing else.
 const FLUSH: &str =
@@ -29,6 +32,8 @@ pub(super) struct Look {
     pub(super) standbys: String,
     /// Another text whenever the publication was changed, or was removed.
     pub(super) publication: String,
+    /// Which of the histories of the log the server writes.
+    pub(super) timeline: u32,
 }
 
 impl Look {
@@ -61,7 +66,7 @@ impl Beside {
         static SQL: LazyLock<String> = LazyLock::new(|| {
             format!(
                 "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, \
-                 current_setting('synchronous_standby_names'), {}",
+                 current_setting('synchronous_standby_names'), {}, pg_walfile_name(pg_current_wal_insert_lsn())",
                 fingerprint("$1", "true")
             )
         });
@@ -70,10 +75,35 @@ impl Beside {
         let statement = async {
             let row = client.query_typed_one(&SQL, &[(&self.publication, Type::TEXT)]).await?;
             let texts: [String; 2] = [row.try_get(0)?, row.try_get(1)?];
-            Ok((texts, row.try_get(2)?, row.try_get(3)?))
+            Ok((texts, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
         };
-        let ([snapshot, written], standbys, publication) = limit.within(LOOKING, statement).await?;
-        Ok(Look { snapshot: read_snapshot(&snapshot)?, written: read_lsn(&written)?, standbys, publication })
+        let ([snapshot, written], standbys, publication, file): (_, _, _, String) =
+            limit.within(LOOKING, statement).await?;
+        let (snapshot, written) = (read_snapshot(&snapshot)?, read_lsn(&written)?);
+        Ok(Look { snapshot, written, standbys, publication, timeline: timeline(&file) })
+    }
+
+    /// The number above the latest transaction with a row in the table of `layout` that `seen` sees: what has none beyond may
+    /// be numbered anew after a crash, or on a standby that takes over. Of a table that does not tell, that of the next one.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub(super) async fn above_newest(&self, layout: &Layout, seen: &Snapshot) -> Result<u64, StoreError> {
+        let Some((table, xid)) = layout.numbered() else { return Ok(seen.xmax()) };
+        let sql = format!(
+            "SELECT t.{xid}::text FROM {table} AS t WHERE pg_visible_in_snapshot(t.{xid}, $1::text::pg_snapshot) \
+             ORDER BY t.{xid} DESC LIMIT 1"
+        );
+        let client = self.connection.client().await?;
+        let limit = client.limit();
+        let seen = seen.to_sql();
+        let statement = async {
+            let row = client.query_typed_opt(&sql, &[(&seen, Type::TEXT)]).await?;
+            row.map(|row| row.try_get::<_, String>(0)).transpose()
+        };
+        let Some(newest) = limit.within(LOOKING, statement).await? else { return Ok(FIRST) };
+        let number: u64 = newest.parse().map_err(|_| strange("a transaction's number", &newest))?;
+        Ok(number.saturating_add(1))
     }
 
     /// Looks at what can be seen, and waits until all of that is flushed: a crash can take none of it back.
@@ -144,6 +174,11 @@ impl Beside {
         let statement = async { client.query_typed_one(sql, &[]).await?.try_get(0) };
         limit.within(LOOKING, statement).await
     }
+}
+
+/// What the name of a file of the log says, which begins with it.
+pub(super) fn timeline(file: &str) -> u32 {
+    file.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or_default()
 }
 
 pub(super) fn read_snapshot(text: &str) -> Result<Snapshot, StoreError> {

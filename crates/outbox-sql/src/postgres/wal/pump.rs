@@ -52,6 +52,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Ended::Failed(error) => {
                 pause = if streamed { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
                 shared.stop_streaming(&error.to_string());
+                // The slot gives nothing but this again, and what it holds is in the table.
+                if error.kind() == ErrorKind::HistoryChanged
+                    && let Err(error) = slot::drop(&shared.beside, &shared.slot).await
+                {
+                    shared.stop_streaming(&error.to_string());
+                }
                 sleep(pause).await;
             }
             Ended::TooMuch(held, pin) => {
@@ -130,7 +136,9 @@ async fn session(shared: &Arc<Shared>) -> Result<Infallible, Ended> {
     if look.publication != publication {
         return Err(republished(shared).into());
     }
-    let mut chain = Chain::new(look.snapshot.clone(), LogPlace { timeline, lsn: look.written.0 });
+    same_server(&look, timeline)?;
+    let passed = look.snapshot.below(shared.beside.above_newest(&shared.layout, &look.snapshot).await?);
+    let mut chain = Chain::new(passed, LogPlace { timeline, lsn: look.written.0 }, look.snapshot.xmax());
     chain.gate(look.gate());
     shared.begin_streaming(State::new(chain));
     tokio::select! {
@@ -181,6 +189,15 @@ fn republished(shared: &Shared) -> StoreError {
     StoreError::new(ErrorKind::Unavailable, message)
 }
 
+/// Makes sure that who looks and who streams are at one server: where another takes over, the one may find it first.
+fn same_server(look: &Look, timeline: u32) -> Result<(), StoreError> {
+    if look.timeline == timeline {
+        return Ok(());
+    }
+    let message = "reading the log: another server took over meanwhile; the log is read anew";
+    Err(StoreError::new(ErrorKind::Unavailable, message))
+}
+
 /// Makes the slot, unless the server keeps too much log meanwhile: it does from the beginning on, for as long as it waits.
 async fn make(shared: &Shared) -> Result<(), Ended> {
     if let Some(pin) = slot::pin(&shared.beside).await? {
@@ -191,7 +208,7 @@ async fn make(shared: &Shared) -> Result<(), Ended> {
     }
     let mut session = Replication::connect(&shared.options).await?;
     tokio::select! {
-        made = slot::make(&mut session, &shared.slot) => made.map_err(Ended::from),
+        made = slot::make(&shared.beside, &mut session, &shared.slot) => made.map_err(Ended::from),
         Err(ended) = keep_to_the_cap(shared) => Err(ended),
     }
 }

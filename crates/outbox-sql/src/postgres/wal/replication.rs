@@ -14,11 +14,14 @@ use crate::postgres::connection::{
     dial::{Target, dial, targets},
 };
 
-const STREAMING: &str = "reading the log";
+pub(super) const STREAMING: &str = "reading the log";
 /// 2000-01-01, from which the server counts its microseconds.
 const EPOCH: i64 = 946_684_800_000_000;
 /// How long a short message may take to be sent.
 const SEND_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long the server may take for what waits for nobody. A dead connection is noticed by nothing else while it says nothing.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a role's settings limit is meant for its statements, not for a stream that never ends; and a server that waits for
 /// other transactions has to notice when nobody waits for it any more.
@@ -89,11 +92,19 @@ impl Replication {
         Ok(session)
     }
 
-    /// Sends statements or a command, and gives the rows of all of them. Takes as long as the server does.
+    /// Sends statements or a command, and gives the rows of all of them.
+    ///
+    /// # Errors
+    /// As the server says, or as the connection failed; [`ErrorKind::Unavailable`] if there is no answer.
+    pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<Row>, StoreError> {
+        answered(self.query_patiently(sql)).await
+    }
+
+    /// The same for what may wait for others, as long as the server takes.
     ///
     /// # Errors
     /// As the server says, or as the connection failed.
-    pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<Row>, StoreError> {
+    pub(super) async fn query_patiently(&mut self, sql: &str) -> Result<Vec<Row>, StoreError> {
         let mut message = BytesMut::new();
         frontend::query(sql, &mut message).map_err(broken)?;
         self.frames.send(&message).await.map_err(broken)?;
@@ -124,8 +135,12 @@ impl Replication {
     /// transaction is committed, in the order of the commits.
     ///
     /// # Errors
-    /// As the server says: no such slot, or it is in use, or was lost.
-    pub(super) async fn start(mut self, slot: &str, publication: &str, from: Lsn) -> Result<Streaming, StoreError> {
+    /// As the server says: no such slot, or it is in use, or was lost; [`ErrorKind::Unavailable`] if there is no answer.
+    pub(super) async fn start(self, slot: &str, publication: &str, from: Lsn) -> Result<Streaming, StoreError> {
+        answered(self.begin(slot, publication, from)).await
+    }
+
+    async fn begin(mut self, slot: &str, publication: &str, from: Lsn) -> Result<Streaming, StoreError> {
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, binary 'true')",
             identifier(slot),
@@ -209,6 +224,14 @@ impl Streaming {
     }
 }
 
+/// Waits for an answer, but not for ever: then the connection cannot be used any more.
+async fn answered<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(ANSWER_LIMIT, answer).await.unwrap_or_else(|_| {
+        let message = format!("{STREAMING}: the server gave no answer within {ANSWER_LIMIT:?}");
+        Err(StoreError::new(ErrorKind::Unavailable, message))
+    })
+}
+
 /// What a message of a copying server says; `None` for what does not matter.
 fn heard(tag: u8, mut body: Bytes) -> Result<Option<Heard>, StoreError> {
     match tag {
@@ -286,6 +309,18 @@ mod tests {
         assert_eq!(heard(b'd', data.into()).unwrap(), Some(Heard::Data(Bytes::from_static(b"B..."))));
         let alive = [&b"k"[..], &7_u64.to_be_bytes(), &[0; 8], &[1]].concat();
         assert_eq!(heard(b'd', alive.into()).unwrap(), Some(Heard::Alive { sent: Lsn(7), reply: true }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_dead_is_not_waited_on_for_ever() {
+        let session = || {
+            let (ours, theirs) = tokio::io::duplex(1 << 10);
+            (Replication { frames: Frames::new(Box::new(ours)) }, theirs)
+        };
+        let (mut asking, _silent) = session();
+        assert_eq!(asking.query("SELECT 1").await.unwrap_err().kind(), ErrorKind::Unavailable);
+        let (beginning, _silent) = session();
+        assert!(beginning.start("s", "p", Lsn(0)).await.is_err_and(|error| error.kind().retry()));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::postgres::{
     decode::{Decoder, Values},
-    mapping::{LogTable, Mapping},
+    mapping::{LogTable, Mapping, XID},
     position::Row,
 };
 
@@ -46,6 +46,14 @@ impl Layout {
         match self {
             Self::Entries => Target::entries(),
             Self::Mapped(table) => Target::new(&table.schema, &table.name),
+        }
+    }
+
+    /// The table and its column with the number of the transaction, as they stand in a statement; `None` if it has none.
+    pub(super) fn numbered(&self) -> Option<(String, &'static str)> {
+        match self {
+            Self::Entries => Some(("outbox.entries".to_owned(), "xid")),
+            Self::Mapped(table) => table.place.map(|_| (table.sql(), XID)),
         }
     }
 }

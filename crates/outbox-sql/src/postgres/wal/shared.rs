@@ -1,18 +1,22 @@
 //! What those who read and the stream's work have in common.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
-use outbox::{PartitionId, Source, StoreError};
+use outbox::{PartitionId, Position, Source, StoreError, source::Limit};
 use tokio::sync::{Notify, watch};
 
 use super::{
     WalSettings, WalStatus,
     look::Beside,
+    proof::Given,
     rows::Layout,
     slot::{Held, Pin},
     state::State,
 };
-use crate::postgres::{connection::ConnectOptions, schema};
+use crate::postgres::{connection::ConnectOptions, position::Standing, schema};
 
 /// See the module.
 pub(super) struct Shared {
@@ -23,6 +27,8 @@ pub(super) struct Shared {
     pub(super) layout: Layout,
     pub(super) settings: WalSettings,
     phase: Mutex<Phase>,
+    /// How many streams were begun.
+    begun: AtomicU64,
     pub(super) partition: OnceLock<PartitionId>,
     /// Rises when there is something new to be read.
     pub(super) news: watch::Sender<u64>,
@@ -36,6 +42,8 @@ pub(super) struct Shared {
     settled: Mutex<Option<String>>,
     /// There is something to look after.
     pub(super) house: Notify,
+    /// What the log gave last.
+    pub(super) given: Mutex<Given>,
 }
 
 enum Phase {
@@ -69,6 +77,7 @@ impl Shared {
             layout,
             settings,
             phase: Mutex::new(Phase::Polling("nothing was read yet".to_owned(), Held::default())),
+            begun: AtomicU64::new(0),
             partition: OnceLock::new(),
             news: watch::Sender::new(0),
             told: AtomicU64::new(0),
@@ -76,6 +85,7 @@ impl Shared {
             pump: Notify::new(),
             settled: Mutex::default(),
             house: Notify::new(),
+            given: Mutex::default(),
         }
     }
 
@@ -102,11 +112,26 @@ impl Shared {
     }
 
     pub(super) fn is_streaming(&self) -> bool {
-        self.with(|_| ()).is_some()
+        self.stream().is_some()
     }
 
-    pub(super) fn begin_streaming(&self, state: State) {
+    /// Which stream there is.
+    pub(super) fn stream(&self) -> Option<u64> {
+        self.with(|state| state.number)
+    }
+
+    /// The table was read behind `position` since `stream` began, so that is one of the same history.
+    pub(super) fn know(&self, stream: Option<u64>, position: &Position) {
+        self.with(|state| {
+            if stream == Some(state.number) {
+                state.chain.know(position.clone());
+            }
+        });
+    }
+
+    pub(super) fn begin_streaming(&self, mut state: State) {
         tracing::info!(slot = %self.slot, "reading the server's log");
+        state.number = self.begun.fetch_add(1, Relaxed);
         *self.phase() = Phase::Streaming(Box::new(state));
         self.wake();
     }
@@ -150,6 +175,19 @@ impl Shared {
     /// The only partition, once it was read.
     pub(super) fn partition(&self) -> Option<PartitionId> {
         self.partition.get().cloned()
+    }
+
+    /// Whether `position`, where nothing is read in part, is one of the table's history, by reading behind it and behind all
+    /// that can be seen.
+    ///
+    /// # Errors
+    /// As the table says.
+    pub(super) async fn check(&self, partition: &PartitionId, position: &Standing) -> Result<(), StoreError> {
+        const NOTHING: Limit = Limit { events: 0, bytes: 0 };
+        let seen = self.beside.snapshot().await?;
+        let passed = position.passed.seen_by_either(&seen);
+        let place = Standing::at_rest(passed, position.log).position();
+        self.table.read(partition, &place, NOTHING).await.map(drop)
     }
 
     /// The producer that the database's events are given.

@@ -6,6 +6,7 @@ use outbox::{ErrorKind, StoreError};
 use tokio_postgres::types::Type;
 
 use super::{
+    ROUND,
     look::{Beside, read_snapshot},
     replication::{Replication, identifier, literal},
 };
@@ -13,6 +14,8 @@ use crate::postgres::position::Snapshot;
 
 const LOOKING: &str = "looking at the replication slot";
 const DROPPING: &str = "dropping the replication slot";
+/// For so many rounds a slot that is being made may not be there: before it is begun, and once it is done.
+const PATIENCE: u32 = 30;
 
 /// What the server says of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +81,32 @@ pub(super) fn unfinished(name: &str) -> String {
     format!("{name}_new")
 }
 
-/// Makes slot `name`. Waits for every transaction that is under way to end.
+/// Makes slot `name`. Waits for every transaction that is under way to end, but not for a server that makes no slot any more:
+/// that this session's connection is dead is noticed by nobody else, for the server says nothing while it waits.
+///
+/// # Errors
+/// As the server says; [`ErrorKind::Unavailable`] if it does not make the slot.
+pub(super) async fn make(beside: &Beside, session: &mut Replication, name: &str) -> Result<(), StoreError> {
+    tokio::select! {
+        made = make_in(session, name) => made,
+        error = given_up(beside, name) => Err(error),
+    }
+}
+
+/// Waits until the slot that is being made has not been there for a while.
+async fn given_up(beside: &Beside, name: &str) -> StoreError {
+    let mut missing = 0;
+    while missing < PATIENCE {
+        tokio::time::sleep(ROUND).await;
+        let found = look(beside, &unfinished(name)).await;
+        missing = if found.is_ok_and(|(slot, _)| slot != Slot::Missing) { 0 } else { missing + 1 };
+    }
+    let message =
+        format!("making the replication slot `{name}`: the server does not do so any more; it is tried again");
+    StoreError::new(ErrorKind::Unavailable, message)
+}
+
+/// The same, as long as the server takes.
 ///
 /// What had committed before the slot's first place in the log is seen by every snapshot from then on: so reading in the
 /// table up to any of them, and then from the slot, leaves nothing out. A commit is in the log a moment before it can be
@@ -86,7 +114,7 @@ pub(super) fn unfinished(name: &str) -> String {
 ///
 /// # Errors
 /// As the server says.
-pub(super) async fn make(session: &mut Replication, name: &str) -> Result<(), StoreError> {
+async fn make_in(session: &mut Replication, name: &str) -> Result<(), StoreError> {
     const WAIT: Duration = Duration::from_millis(20);
     let making = |error: StoreError| error.context(&format!("making the replication slot `{name}`"));
     // Gone when this session ends, however it ends.
@@ -95,7 +123,7 @@ pub(super) async fn make(session: &mut Replication, name: &str) -> Result<(), St
         session.query("BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ").await?;
         let command =
             format!("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'use')", identifier(&first));
-        session.query(&command).await?;
+        session.query_patiently(&command).await?;
         let seen = snapshot(session).await?;
         session.query("COMMIT").await?;
         Ok(seen)

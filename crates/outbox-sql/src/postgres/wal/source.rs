@@ -25,7 +25,7 @@ use super::{
     shared::Shared,
     state::State,
 };
-use crate::postgres::position::{Reading, Standing};
+use crate::postgres::position::{Reading, Snapshot, Standing};
 
 /// How long a read that found nothing waits for what is committed already to come.
 const CATCHING_UP: Duration = Duration::from_secs(1);
@@ -98,6 +98,11 @@ impl Shared {
             if was_full && !state.chain.is_full() {
                 self.pump.notify_one();
             }
+            if let Found::Page(page) = &found
+                && let Some(last) = page.records.last()
+            {
+                self.gave(state.number, last);
+            }
             Ok(found)
         });
         let found = found.transpose()?;
@@ -149,8 +154,6 @@ impl Shared {
     ) -> Result<Page, StoreError> {
         let standing = Standing::parse(after)?;
         let target = target.filter(|_| !matches!(standing.reading, Reading::Range { .. }));
-        // What the log tells of can be seen a moment later, and much later where a standby has to confirm it: not before may
-        // the table be asked for it.
         let told = match (&standing.reading, &target) {
             (Reading::Range { .. }, _) | (Reading::Rest, None) => None,
             (Reading::Log { inside: Some((row, _)) }, _) => Some(standing.passed.and(row.xid)),
@@ -160,10 +163,9 @@ impl Shared {
             }
         };
         if let Some(told) = &told
-            && !self.beside.snapshot().await?.sees_all_of(told)
-            && self.beside.has_given(told.xmax().saturating_sub(1)).await?
+            && self.is_hidden(told).await?
         {
-            return Ok(Page { records: Vec::new(), next: after.clone(), more: true, end: false });
+            return Ok(later(after));
         }
         let begin = match (&standing.reading, target) {
             (Reading::Range { .. } | Reading::Log { inside: Some(_) }, _) | (_, None) => after.clone(),
@@ -173,31 +175,44 @@ impl Shared {
                 Standing { passed: standing.passed.clone(), reading, log }.position()
             }
         };
+        let stream = self.stream();
         let mut page = self.table.read(partition, &begin, limit).await?;
         if page.next == begin {
             page.next = after.clone();
         }
-        self.lead_into_stream(&mut page).await?;
+        self.lead_into_stream(&mut page, stream).await?;
         Ok(page)
     }
 
-    /// Says of a page that came to the end of what was to be read in the table whether the stream has more.
-    async fn lead_into_stream(&self, page: &mut Page) -> Result<(), StoreError> {
+    /// Whether the table may not be asked for what `told` sees yet: what the log tells of can be seen a moment later, and much
+    /// later where a standby has to confirm it.
+    async fn is_hidden(&self, told: &Snapshot) -> Result<bool, StoreError> {
+        let is_seen = self.beside.snapshot().await?.sees_all_of(told);
+        Ok(!is_seen && self.beside.has_given(told.xmax().saturating_sub(1)).await?)
+    }
+
+    /// Says of a page that came to the end of what was to be read in the table, since `stream` began, whether that has more.
+    async fn lead_into_stream(&self, page: &mut Page, stream: Option<u64>) -> Result<(), StoreError> {
         const ONE: Limit = Limit { events: 1, bytes: 1 };
-        if page.more {
+        if Standing::parse(&page.next)?.reading != Reading::Rest {
             return Ok(());
         }
-        let standing = Standing::parse(&page.next)?;
-        if standing.reading == Reading::Rest && self.is_streaming() {
+        self.know(stream, &page.next);
+        if !page.more && self.is_streaming() {
             let mut found = self.find(&page.next, ONE)?;
             if matches!(found, Some(Found::End(_))) {
                 self.catch_up().await?;
                 found = self.find(&page.next, ONE)?;
             }
-            page.more = matches!(found, Some(Found::Page(_) | Found::Elsewhere(_)));
+            page.more = matches!(found, Some(Found::Page(_) | Found::Elsewhere(_) | Found::Unknown));
         }
         Ok(())
     }
+}
+
+/// Nothing yet: it is asked again.
+fn later(after: &Position) -> Page {
+    Page { records: Vec::new(), next: after.clone(), more: true, end: false }
 }
 
 #[async_trait]
@@ -242,7 +257,17 @@ impl Source for WalSource {
             let _ = shared.partition.set(partition.clone());
         }
         self.reader.start();
+        shared.prove(partition).await?;
         let mut found = shared.find(after, limit)?;
+        if matches!(found, Some(Found::Unknown)) {
+            let (stream, standing) = (shared.stream(), Standing::parse(after)?);
+            if shared.is_hidden(&standing.passed).await? {
+                return Ok(later(after));
+            }
+            shared.check(partition, &standing).await?;
+            shared.know(stream, after);
+            found = shared.find(after, limit)?;
+        }
         if matches!(found, Some(Found::End(_))) {
             shared.catch_up().await?;
             found = shared.find(after, limit)?;
@@ -252,7 +277,7 @@ impl Source for WalSource {
             Some(Found::Page(page)) => Ok(Page { more: true, ..page }),
             Some(Found::End(next)) => Ok(Page { records: Vec::new(), next, more: false, end: false }),
             Some(Found::Elsewhere(target)) => shared.read_table(partition, after, Some(target), limit).await,
-            None => shared.read_table(partition, after, None, limit).await,
+            Some(Found::Unknown) | None => shared.read_table(partition, after, None, limit).await,
         }
     }
 

@@ -11,6 +11,8 @@ use crate::postgres::position::Snapshot;
 /// The stream while it runs.
 pub(super) struct State {
     pub(super) chain: Chain,
+    /// Which of this process's streams it is.
+    pub(super) number: u64,
     /// Everything before this place in the log has come.
     came: Lsn,
     /// Nothing before this place is needed any more: all of it can be seen in the table.
@@ -29,6 +31,7 @@ impl State {
     pub(super) fn new(chain: Chain) -> Self {
         Self {
             chain,
+            number: 0,
             came: Lsn(0),
             confirmed: Lsn(0),
             unseen: Vec::new(),
@@ -120,7 +123,7 @@ mod tests {
 
     fn look(xmax: u64, running: &[u64], written: u64) -> Look {
         let snapshot = Snapshot::new(xmax, running.iter().copied());
-        Look { snapshot, written: Lsn(written), standbys: String::new(), publication: String::new() }
+        Look { snapshot, written: Lsn(written), standbys: String::new(), publication: String::new(), timeline: 1 }
     }
 
     fn transaction(state: &mut State, xid: u32, end: u64) {
@@ -131,14 +134,14 @@ mod tests {
 
     #[test]
     fn a_quiet_stream_is_confirmed_as_it_comes() {
-        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default()));
+        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default(), 10));
         state.come_to(Lsn(100));
         assert_eq!(state.confirmed(), Lsn(100));
     }
 
     #[test]
     fn nothing_is_confirmed_before_it_can_be_seen_in_the_table() {
-        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default()));
+        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default(), 10));
         transaction(&mut state, 11, 100);
         state.come_to(Lsn(120));
         assert_eq!(state.confirmed(), Lsn(0));
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_the_chain_let_go_of_is_not_confirmed_before_it_can_be_seen_either() {
-        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default()));
+        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default(), 10));
         state.chain.begin(Lsn(99), 11);
         state.chain.row(1, record(1));
         state.chain.clear();
@@ -169,9 +172,10 @@ mod tests {
 
     #[test]
     fn what_comes_again_to_a_stream_that_began_behind_it_is_not_confirmed_before_it_can_be_seen() {
-        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default()));
+        let mut state = State::new(Chain::new(Snapshot::new(10, []), LogPlace::default(), 10));
         let read = Standing::at_rest(Snapshot::new(12, []), LogPlace::default());
         // A route read 11 in an earlier stream, and the chain begins anew behind it.
+        state.chain.know(read.position());
         state.chain.find(&read.position(), outbox::source::Limit { events: 1, bytes: 1 }).unwrap();
         transaction(&mut state, 11, 100);
         assert_eq!(state.confirmed(), Lsn(0));
@@ -179,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_a_look_sees_counts_as_passed_once_the_stream_has_come_that_far() {
-        let mut state = State::new(Chain::new(Snapshot::new(10, [4, 5, 6]), LogPlace::default()));
+        let mut state = State::new(Chain::new(Snapshot::new(10, [4, 5, 6]), LogPlace::default(), 10));
         let asked = state.to_see();
         state.saw(&look(12, &[6], 150), asked);
         state.come_to(Lsn(149));

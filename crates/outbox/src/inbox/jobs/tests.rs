@@ -5,6 +5,7 @@ use tower::Layer;
 use super::*;
 use crate::{
     bookkeeping::KeptId,
+    clock::Moment,
     inbox::{
         InboxLayer,
         memory::{MemoryInbox, MemoryTx, handler_fn},
@@ -22,7 +23,12 @@ fn settings(drain: usize) -> Arc<InboxSettings> {
 
 fn apply(events: u64) -> ApplyJob<Deferring> {
     let incoming = (1..=events).map(|sequence| testing_event("t", Some("a"), sequence).into()).collect();
-    ApplyJob::new(incoming, Deferring { expiry: Duration::ZERO }, settings(1), Timestamp::UNIX_EPOCH)
+    ApplyJob::new(
+        incoming,
+        Deferring { expiry: Duration::ZERO, ends: Moment::default() },
+        settings(1),
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 /// How much the job is each time that it is asked to do less.
@@ -70,7 +76,7 @@ fn a_sweep_does_half_as_many_keys_down_to_one_and_then_half_as_many_events_of_th
 
 #[test]
 fn a_sweep_weighs_as_many_keys_as_it_may_look_at_and_can_do_less() {
-    let executor = Deferring { expiry: Duration::ZERO };
+    let executor = Deferring { expiry: Duration::ZERO, ends: Moment::default() };
     let (settings, share) = (settings(1), Share::of(&settings(1)));
     let (scope, blame) = (Scope::Due, Blame::default());
     let mut job = SweepJob { executor, settings, now: Timestamp::UNIX_EPOCH, scope, blame, share };

@@ -174,8 +174,13 @@ fn redrive(record: &mut LaneRecord, now: Timestamp) {
     if let Some(trouble) = &mut record.trouble {
         trouble.state = TroubleState::Retrying;
         trouble.attempts = 0;
-        trouble.due = Some(now);
+        trouble.due = Some(at_once(trouble, now));
     }
+}
+
+/// A time that is past by the consumer's clock too, which may be behind the operator's: that of what it wrote itself.
+fn at_once(trouble: &Trouble, now: Timestamp) -> Timestamp {
+    trouble.since.min(now)
 }
 
 /// The lane's first event is judged anew at the next sweep.
@@ -184,7 +189,7 @@ fn wait_again(record: &mut LaneRecord, now: Timestamp) {
         *trouble = Trouble {
             state: TroubleState::Waiting,
             attempts: 0,
-            due: Some(now),
+            due: Some(at_once(trouble, now)),
             reason: String::new(),
             ..trouble.clone()
         };

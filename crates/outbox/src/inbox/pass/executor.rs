@@ -5,6 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 
 use crate::{
+    clock::Moment,
     event::Event,
     inbox::handler::{Answer, Handler},
     inbox_store::{Abort, InboxTx, Isolation},
@@ -14,8 +15,8 @@ use crate::{
 pub(crate) enum Attempt {
     /// The handler answered.
     Answered(Answer),
-    /// It will be made outside of the transaction, under a claim of this length.
-    Deferred(Duration),
+    /// It will be made outside of the transaction, under a claim.
+    Deferred(Deferring),
 }
 
 /// Makes attempts: by calling the handler, or by leaving them to whoever claims the event.
@@ -54,14 +55,18 @@ impl<T: InboxTx, H: Handler<T>> Executor<T> for Direct<H> {
 }
 
 /// Leaves every attempt to the holder of a claim.
+#[derive(Clone, Copy)]
 pub(crate) struct Deferring {
+    /// How long the claim lasts.
     pub(crate) expiry: Duration,
+    /// When it ends, by a clock that nobody sets.
+    pub(crate) ends: Moment,
 }
 
 impl<T> Executor<T> for Deferring {
     const AT_ONCE: bool = false;
 
     async fn attempt(&mut self, _: &mut T, _: Isolation, _: &Event) -> Result<Attempt, Abort> {
-        Ok(Attempt::Deferred(self.expiry))
+        Ok(Attempt::Deferred(*self))
     }
 }

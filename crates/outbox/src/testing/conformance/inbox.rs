@@ -324,6 +324,7 @@ macro_rules! inbox_conformance {
                 a_poison_event_holds_back_its_key_only
                 a_handler_that_gives_up_makes_a_dead_letter_at_once
                 a_handler_decides_when_it_is_tried_again
+                a_clock_that_is_set_back_holds_no_failed_event_back
                 a_panic_is_a_failure_like_any_other
                 a_duplicate_of_a_failed_event_is_not_an_attempt
                 what_cannot_be_decoded_is_kept_with_its_bytes_and_parks_nothing
@@ -335,6 +336,7 @@ macro_rules! inbox_conformance {
             ;
             "An operator redrives, discards, skips, rewinds and erases; `InboxTx::totals` says what the inbox holds." =>
                 a_redriven_dead_letter_is_applied_before_what_is_parked_behind_it
+                a_dead_letter_is_redriven_at_once_whatever_the_operators_clock_says
                 a_discarded_dead_letter_lets_its_key_go_on
                 an_early_event_cannot_be_discarded
                 a_gap_can_be_skipped
@@ -350,6 +352,7 @@ macro_rules! inbox_conformance {
                 after_cause_applies_cause_and_effect_of_one_batch_in_their_order
                 after_cause_waits_for_a_cause_without_a_key
                 after_cause_makes_a_dead_letter_where_the_cause_is_not_seen
+                after_cause_waits_no_longer_where_the_clock_is_set_back
                 after_cause_applies_a_redriven_event_without_its_cause
                 after_cause_does_not_wait_for_producers_it_does_not_subscribe_to
                 after_cause_waits_for_a_cause_in_trouble
@@ -366,6 +369,8 @@ macro_rules! inbox_conformance {
                 a_store_that_fails_one_answer_cuts_no_other_handler
                 a_claim_that_expired_counts_as_an_attempt
                 a_claim_that_ended_before_its_handlers_turn_is_left_to_whoever_has_it
+                a_claim_ends_whatever_its_workers_wall_clock_says
+                a_clock_that_is_set_back_neither_breaks_nor_prolongs_a_claim
                 a_claim_that_waits_for_its_handler_is_renewed
                 a_claimed_event_that_fails_is_tried_again_with_the_same_idempotency_key
                 a_claim_handler_is_dropped_at_its_timeout

@@ -63,8 +63,8 @@ pub use full::{a_full_call_is_taken, calls_may_be_made_at_the_same_time};
 use blame::a_target_that_takes_nothing_blames_no_event;
 use full::a_call_filled_to_its_bytes_is_taken;
 use interrupted::{
-    a_cut_connection_is_made_again, a_dropped_call_leaves_the_sink_working, a_lost_answer_is_uncertain,
-    calls_that_are_dropped_free_their_place,
+    a_call_that_waits_holds_up_no_other, a_cut_connection_is_made_again, a_dropped_call_leaves_the_sink_working,
+    a_lost_answer_is_uncertain, calls_that_are_dropped_free_their_place,
 };
 use sizes::{a_size_is_at_least_its_payload, a_size_is_pure, the_largest_event_is_taken};
 use whole::{difference, every_attribute_arrives, published, what_a_route_adds_arrives};
@@ -107,6 +107,7 @@ pub async fn all<S: SinkUnderTest>(fresh: impl AsyncFn() -> S) {
         }
         "`SinkLimits::max_calls`: calls at the same time." => {
             calls_may_be_made_at_the_same_time(&fresh().await);
+            a_call_that_waits_holds_up_no_other(&fresh().await);
             calls_that_are_dropped_free_their_place(&fresh().await);
         }
         "Cancellation: a dropped call may have taken effect, and takes nothing else with it." => {

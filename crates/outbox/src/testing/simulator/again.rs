@@ -10,7 +10,7 @@ use super::{
     checks::{at_once, ids, is_kept},
     rule::Rule,
     schedule::SourceScene,
-    world::{State, World},
+    world::World,
 };
 use crate::{bookkeeping::Bookkeeping as _, entry::Position};
 
@@ -23,13 +23,13 @@ pub(super) struct Excuses {
     times: Vec<BTreeMap<usize, u32>>,
     /// Whether something went wrong since a relay took the source over.
     disturbed: bool,
-    /// How many events there were when everything was last excused.
-    recovered: usize,
+    /// How many events there were when everything of each route was last excused.
+    recovered: Vec<usize>,
 }
 
 impl Excuses {
     pub(super) fn new(routes: usize) -> Self {
-        Self { times: vec![BTreeMap::new(); routes], disturbed: false, recovered: 0 }
+        Self { times: vec![BTreeMap::new(); routes], disturbed: false, recovered: vec![0; routes] }
     }
 
     pub(super) fn add(&mut self, route: usize, number: usize) {
@@ -54,11 +54,32 @@ impl World {
         self.state().excuses.disturbed = true;
     }
 
+    fn reads_again(&self, route: usize) -> bool {
+        self.state().truth.routes[route].reads_again
+    }
+
     /// These events may come again on the route.
     pub(super) fn excuse(&self, route: usize, numbers: &[usize]) {
         let mut state = self.state();
         for &number in numbers {
             state.excuses.add(route, number);
+        }
+    }
+
+    /// Nobody may know that those of these events arrived that did: they may come again on the route. Gives
+    /// which.
+    pub(super) fn excuse_arrived(&self, route: usize, numbers: &[usize]) -> Vec<usize> {
+        let has_arrived = |number: &usize| self.state().truth.routes[route].arrivals[*number] > 0;
+        let arrived: Vec<usize> = numbers.iter().copied().filter(has_arrived).collect();
+        self.excuse(route, &arrived);
+        arrived
+    }
+
+    /// It is known now that they arrived.
+    pub(super) fn excuse_no_more(&self, route: usize, numbers: &[usize]) {
+        let mut state = self.state();
+        for &number in numbers {
+            let _known = state.excuses.use_up(route, number);
         }
     }
 
@@ -72,43 +93,45 @@ impl World {
     pub(super) fn comes_no_more(&self, route: usize, number: usize) {
         let mut state = self.state();
         let comes_once = matches!(self.scene.source, SourceScene::Table | SourceScene::Late);
-        if comes_once && !state.truth.reads_again() {
+        if comes_once && !state.truth.routes[route].reads_again {
             state.excuses.times[route].remove(&number);
         }
     }
 
-    /// Everything may come again on every route, whether it has arrived by now or not: the table is read again, and the
-    /// stream behind it within the slack.
-    pub(super) fn excuse_all(&self) {
-        self.excuse_since(0);
-        self.excuse_since(0);
+    /// Everything may come again on the route, whether it has arrived by now or not: once from the table that is read again,
+    /// and once from the stream behind it, within the slack.
+    pub(super) fn excuse_all(&self, route: usize) {
+        self.excuse_since(route, 0);
+        self.excuse_since(route, 0);
     }
 
     /// What was committed since a recovery began is read from the table, and from the stream behind it.
     pub(super) fn recovered(&self) {
-        let since = self.state().excuses.recovered;
-        self.excuse_since(since);
+        for route in 0..self.routes.len() {
+            let since = self.state().excuses.recovered[route];
+            self.excuse_since(route, since);
+        }
     }
 
-    fn excuse_since(&self, first: usize) {
+    fn excuse_since(&self, route: usize, first: usize) {
         let mut state = self.state();
-        let State { truth, excuses, .. } = &mut *state;
-        for route in 0..truth.routes.len() {
-            for number in first..truth.len() {
-                excuses.add(route, number);
-            }
+        let events = state.truth.len();
+        for number in first..events {
+            state.excuses.add(route, number);
         }
-        excuses.recovered = truth.len();
+        state.excuses.recovered[route] = events;
     }
 
     /// A relay has stopped in order, and nothing went wrong: what it sent is stored, if nothing was left to send.
     pub(super) fn stopped_in_order(&self) {
-        // What a recovery read is read again in the stream, within the slack.
-        if self.state().excuses.disturbed || self.state().truth.reads_again() || !self.state().truth.knows_duplicates()
-        {
+        if self.state().excuses.disturbed {
             return;
         }
         for (route, name) in self.routes.iter().enumerate() {
+            // What a recovery read is read again in the stream, within the slack.
+            if self.reads_again(route) || !self.state().truth.knows_duplicates(route) {
+                continue;
+            }
             let missing: Vec<usize> = self.state().truth.missing(route).collect();
             let lane = |number: usize| self.state().truth.events[number].lane();
             if missing.into_iter().any(|number| !is_kept(self, route, number, &lane(number))) {
@@ -138,7 +161,7 @@ impl World {
     pub(super) fn excuse_unsettled(&self) {
         for route in 0..self.routes.len() {
             let unsettled = self.unsettled(route);
-            if self.scene.source == SourceScene::Table && !self.state().truth.reads_again() {
+            if self.scene.source == SourceScene::Table && !self.reads_again(route) {
                 let window = self.scene.routes[route].window;
                 let held = unsettled.read.difference(&unsettled.kept).count();
                 if held > window + LARGEST_ENTRY {

@@ -7,7 +7,7 @@ use super::{
     patience,
     rule::Rule,
     schedule::{RouteScene, SourceScene},
-    worker::{DOUBT, FAILOVER, LEASE},
+    worker::{FAILOVER, LEASE},
     world::World,
 };
 use crate::{
@@ -83,8 +83,7 @@ fn dead_letters_have_a_reason(world: &World) {
             }
             let own = &truth.routes[route];
             let is_condemned = |number: usize| {
-                let doubted = own.doubted.get(&number).is_some_and(|since| now.since(*since) >= DOUBT);
-                own.is_condemned(number) || doubted || truth.events[number].event.is_none()
+                own.is_condemned(number) || own.is_doubtful(number, now) || truth.events[number].event.is_none()
             };
             let has_a_reason = truth.find(id).is_none_or(is_condemned);
             truth.routes[route].judged.insert(number, letter.front.clone());

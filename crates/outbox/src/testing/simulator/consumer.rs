@@ -3,6 +3,7 @@
 mod effects;
 mod handlers;
 mod letters;
+mod machine_clock;
 mod store;
 mod transport;
 
@@ -12,6 +13,7 @@ use tokio::time::sleep;
 
 pub(super) use self::{
     effects::{Consumed, Effects},
+    machine_clock::MachineClock,
     transport::Transport,
 };
 use self::{handlers::Service, transport::Message};

@@ -23,7 +23,7 @@ use crate::{
     clock::Clock as _,
     entry::Position,
     error::ErrorKind,
-    event::Key,
+    event::{Event, Key},
     memory::Snapshot,
     relay::{RelayError, adoption},
     route::RouteName,
@@ -129,7 +129,8 @@ fn note_discarded(world: &World, route: usize, id: &str) {
     let mut state = world.state();
     let truth = &mut state.truth;
     let Some(number) = truth.find(id) else { return };
-    let leaves_marker = gapless && truth.events[number].event.is_some();
+    let has_a_place = |event: &Event| event.placing().is_some();
+    let leaves_marker = gapless && truth.events[number].event.as_ref().is_some_and(has_a_place);
     let own = &mut truth.routes[route];
     if leaves_marker {
         own.given_up.insert(number, now)
@@ -279,7 +280,7 @@ pub(super) async fn restore(world: &Arc<World>, workers: &Workers, backup: &Snap
     for asked in &mut world.state().replays {
         asked.cut_off = true;
     }
-    world.excuse_all();
+    (0..world.routes.len()).for_each(|route| world.excuse_all(route));
     workers.start_all();
 }
 

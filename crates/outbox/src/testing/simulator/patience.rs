@@ -13,6 +13,7 @@ use super::{
     checks::at_once,
     process::Around,
     rule::{Breach, Rule},
+    truth::NOTICED,
     world::{State, World},
 };
 use crate::{
@@ -22,8 +23,6 @@ use crate::{
     sink::{Batch, Outcome},
 };
 
-/// How long a relay may go on before it notices what an operator did: it looks for that every second.
-const NOTICED: Duration = Duration::from_secs(2);
 /// No delay between two attempts is shorter, whatever is drawn.
 const SHORTEST: Duration = Duration::from_millis(1);
 /// A second, less by what sleeping takes longer: timers are as fine as a millisecond.
@@ -122,7 +121,6 @@ pub(super) fn begins(around: &Around, route: usize, batch: &Batch) -> Option<Bre
     let world = &*around.world;
     let (now, scene) = (world.now(), &world.scene.routes[route]);
     let mut state = world.state();
-    let reads_again = state.truth.reads_again();
     let State { truth, patience, .. } = &mut *state;
     let own = &mut patience[route];
     let too_fast = scene.rate_limit.is_some_and(|rate| own.goes_too_fast(now, batch, rate));
@@ -136,7 +134,7 @@ pub(super) fn begins(around: &Around, route: usize, batch: &Batch) -> Option<Bre
         return Some(Breach::new(Rule::Bounded, "more events in a second than the route's limit, and one call"));
     }
     // What the table was read again for goes out whatever was said of it before; so does what a replay brings.
-    if reads_again || batch.replay.is_some() {
+    if truth.routes[route].reads_again || batch.replay.is_some() {
         return None;
     }
     // What goes on has a letter beside what its key brings.

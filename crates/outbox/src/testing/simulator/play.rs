@@ -13,7 +13,7 @@ use super::{
     schedule::{BUSY, Incident, Schedule, Unwanted, What},
     service, shown, source, verdict,
     worker::{LEASE, Worker},
-    world::{Played, World},
+    world::{Outage, Played, StoreOut, World},
 };
 use crate::{
     bookkeeping::{Bookkeeping as _, Operator as _},
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long it may take until everything has come right once no fault strikes any more.
-const PATIENCE: Duration = Duration::from_secs(600);
+const RIGHT_WITHIN: Duration = Duration::from_secs(600);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(400);
 /// How long stopping in order may take: calls that hang are waited for up to the drain limit.
@@ -184,11 +184,11 @@ async fn happen(world: &Arc<World>, workers: &Workers, number: usize, what: &Wha
         What::Call { route, skip, fault } => world.state().armed.calls.push((*route, *skip, *fault)),
         What::StoreOut { io, lasts } => {
             let until = world.now() + *lasts;
-            world.state().armed.out.push((*io, until, false));
+            world.state().armed.out.push(StoreOut { io: *io, until, struck: false });
         }
         What::Outage { route, lasts, fault } => {
             let until = world.now() + *lasts;
-            world.state().targets[*route].outage = Some((until, *fault, false));
+            world.state().targets[*route].outage = Some(Outage { until, fault: *fault, struck: false });
         }
         What::Unwanted { route, nth, how } => unwanted(world, *route, *nth, *how),
         What::Kill { relay } => workers.killed(world, *relay),
@@ -198,6 +198,11 @@ async fn happen(world: &Arc<World>, workers: &Workers, number: usize, what: &Wha
         What::Restore { .. } => {}
         What::Pass { skip, fault } => world.state().armed.passes.push((*skip, *fault)),
         What::Transport { skip, twice, late } => world.state().armed.messages.push((*skip, *twice, *late)),
+        What::ClockBack { by } => {
+            world.consumer_clock.set_back(*by);
+            world.note(|| format!("the consumer's clock is set back by {by:?}"));
+            world.state().strikes(Fault::ClockSetBack);
+        }
         What::Answer { nth, how, times } => {
             world.state().consumer.answers.insert(*nth, (*how, *times));
         }
@@ -224,7 +229,7 @@ async fn heal(world: &Arc<World>, workers: &Workers) {
     workers.start_all();
     // What stands still or hangs does so a while longer.
     sleep(super::schedule::LONGEST).await;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + RIGHT_WITHIN;
     loop {
         sleep(LOOK).await;
         workers.check(world);

@@ -1,7 +1,7 @@
 //! A relay process of a run: it dies, stands still, and every I/O of it can go wrong.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::pending,
     sync::{
         Arc, Mutex, PoisonError,
@@ -17,13 +17,14 @@ use tokio::{sync::Notify, time::sleep};
 use super::{
     checks::{self, at_once},
     fault::Fault,
+    rule::Rule,
     schedule::IoFault,
     stale::Stale,
     worker::{FAILOVER, LEASE},
-    world::{State, World},
+    world::{State, StoreOut, World},
 };
 use crate::{
-    bookkeeping::Bookkeeping as _,
+    bookkeeping::{Bookkeeping as _, Lease},
     clock::Moment,
     error::{ErrorKind, StoreError},
     testing::{Hook, Io, Side},
@@ -38,6 +39,8 @@ pub(super) struct Life {
     /// When it was asked to stop in order.
     stopping: Mutex<Option<Moment>>,
     renewed: Mutex<Option<Moment>>,
+    /// The epochs in which it took the lease.
+    epochs: Mutex<BTreeSet<u64>>,
     /// Whether one of its I/Os suffered a fault.
     disturbed: AtomicBool,
     /// I/Os so far, by kind.
@@ -53,6 +56,7 @@ impl Life {
             frozen: Mutex::default(),
             stopping: Mutex::default(),
             renewed: Mutex::default(),
+            epochs: Mutex::default(),
             disturbed: AtomicBool::new(false),
             counts: Mutex::default(),
         }
@@ -100,14 +104,23 @@ impl Life {
         }
     }
 
-    /// The store took or renewed its lease.
-    fn renewed(&self, now: Moment) {
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    /// The store took or renewed its lease; `None` if it took it back.
+    fn renewed(&self, at: Option<Moment>) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    /// When the store last took or renewed its lease.
+    /// When the store last took or renewed its lease, if it was not given back.
     pub(super) fn last_renewed(&self) -> Option<Moment> {
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn took(&self, epoch: u64) {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).insert(epoch);
+    }
+
+    /// Whether it ever took the lease in this epoch.
+    fn has_taken(&self, epoch: u64) -> bool {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).contains(&epoch)
     }
 
     fn freeze(&self, until: Moment) {
@@ -123,10 +136,10 @@ impl Life {
 
 /// Whether the store refuses this I/O at present. An outage is counted once.
 fn is_out(state: &mut State, io: Io, now: Moment) -> bool {
-    let found = state.armed.out.iter_mut().find(|(out, until, _)| out.is_none_or(|out| out == io) && now < *until);
-    let Some((out, _, counted)) = found else { return false };
-    let fault = if out.is_some() { Fault::IoOut } else { Fault::StoreOut };
-    if !std::mem::replace(counted, true) {
+    let is_refused = |out: &&mut StoreOut| out.io.is_none_or(|out| out == io) && now < out.until;
+    let Some(out) = state.armed.out.iter_mut().find(is_refused) else { return false };
+    let fault = if out.io.is_some() { Fault::IoOut } else { Fault::StoreOut };
+    if !std::mem::replace(&mut out.struck, true) {
         state.strikes(fault);
     }
     true
@@ -192,7 +205,7 @@ impl Around {
             *skip -= 1;
             return None;
         }
-        let strikes_after = matches!(fault, IoFault::KilledAfter | IoFault::AnswerLost);
+        let strikes_after = matches!(fault, IoFault::KilledAfter | IoFault::AnswerLost | IoFault::AnswersLate(_));
         if *skip > 0 || before == strikes_after {
             return None;
         }
@@ -211,6 +224,7 @@ impl Around {
             IoFault::Full => Fault::StoreFull,
             IoFault::AnswerLost => Fault::StoreAnswerLost,
             IoFault::Hangs(_) => Fault::StoreHangs,
+            IoFault::AnswersLate(_) => Fault::StoreAnswersLate,
             IoFault::Frozen(lasts) if lasts > FAILOVER => Fault::Frozen,
             IoFault::Frozen(_) => Fault::Stalled,
         });
@@ -247,7 +261,7 @@ impl Around {
                 self.world.disturb();
                 self.life.freeze(self.world.now() + lasts);
             }
-            IoFault::KilledAfter | IoFault::AnswerLost => {}
+            IoFault::KilledAfter | IoFault::AnswerLost | IoFault::AnswersLate(_) => {}
         }
         self.go_on().await;
         Ok(())
@@ -263,17 +277,28 @@ impl Around {
 #[async_trait]
 impl Hook for Around {
     async fn before(&self, io: Io) -> Result<(), StoreError> {
-        let on_its_way = Stale::of(self, io);
-        let begun = self.begin(io).await;
-        if let Some(write) = on_its_way {
-            write.arrived();
+        self.begin(io).await
+    }
+
+    async fn before_leased(&self, io: Io, lease: &Lease) -> Result<(), StoreError> {
+        if !self.life.has_taken(lease.epoch) {
+            let what = format!("{io:?} under the lease of epoch {}, which {} never took", lease.epoch, self.life.name);
+            self.world.breach(Rule::Bounded, what);
         }
+        let on_its_way = Stale::new(self, io, lease);
+        let begun = self.begin(io).await;
+        on_its_way.arrived();
         begun
     }
 
     async fn after(&self, io: Io) -> Result<(), StoreError> {
-        if matches!(io, Io::Take | Io::Renew) {
-            self.life.renewed(self.world.now());
+        if io == Io::Take && self.is_owner() {
+            self.life.took(at_once(self.world.books.lease(LEASE)).epoch);
+        }
+        match io {
+            Io::Take | Io::Renew => self.life.renewed(Some(self.world.now())),
+            Io::Release => self.life.renewed(None),
+            _ => {}
         }
         checks::after(&self.world, io);
         let fault = self.strike(io, false);
@@ -290,6 +315,11 @@ impl Hook for Around {
                 self.world.disturb();
                 let lost = StoreError::new(ErrorKind::Unavailable, "simulated: the answer was lost").uncertain();
                 return Err(lost);
+            }
+            Some(IoFault::AnswersLate(lasts)) => {
+                // Whoever waits may give up, and does not know then that it took effect.
+                self.world.disturb();
+                sleep(lasts).await;
             }
             _ => {}
         }

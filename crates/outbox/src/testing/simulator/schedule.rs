@@ -1,8 +1,9 @@
 //! What happens in one run: the world it happens in, and every fault, drawn from a seed before the run begins.
 
 mod draw;
+mod text;
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use crate::testing::Io;
 
@@ -141,6 +142,8 @@ pub(super) enum What {
     Transport { skip: u32, twice: bool, late: Duration },
     /// What the handler answers about the event that comes `nth`.
     Answer { nth: usize, how: AnswerFault, times: u32 },
+    /// The clock of the consumer's machine is set back.
+    ClockBack { by: Duration },
     /// For so long, every I/O of this kind fails; every one there is, if none is named.
     StoreOut { io: Option<Io>, lasts: Duration },
 }
@@ -153,6 +156,8 @@ pub(super) enum IoFault {
     Full,
     AnswerLost,
     Hangs(Duration),
+    /// It took effect, and that is answered late.
+    AnswersLate(Duration),
     /// The relay stands still, and goes on as if nothing had been.
     Frozen(Duration),
 }
@@ -246,16 +251,5 @@ impl Schedule {
     pub fn only(&self, kept: &[usize]) -> Self {
         let incidents = self.incidents.iter().filter(|incident| kept.contains(&incident.number)).cloned().collect();
         Self { seed: self.seed, scene: self.scene.clone(), incidents }
-    }
-}
-
-/// The world, and then the incidents, a line each: number, time, what happens.
-impl fmt::Display for Schedule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:?}", self.scene)?;
-        for incident in &self.incidents {
-            writeln!(f, "{:>4}  {:>6} ms  {:?}", incident.number, incident.at.as_millis(), incident.what)?;
-        }
-        Ok(())
     }
 }

@@ -11,12 +11,12 @@ use crate::{
 };
 
 /// How long it may take until what is shown is so: gauges are set every few seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SHOWN_WITHIN: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(400);
 
 /// Once everything has come right the owner's status says so, and so does the health that is noted for other processes.
 pub(super) async fn all_is_well(world: &World, status: impl Fn() -> Option<RelayStatus>) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + SHOWN_WITHIN;
     loop {
         let Some(wrong) = status().and_then(|status| wrong(world, &status)) else { return };
         if Instant::now() >= until {

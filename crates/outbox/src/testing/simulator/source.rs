@@ -135,7 +135,7 @@ impl<S: Source> Seen<S> {
             let Err(index) = found else { continue };
             if read.iter().any(|(_, other)| other.commit == record.commit && first_id(other) == first_id(record)) {
                 habits.push(Fault::RecordTwice);
-                twice.extend(ids(record));
+                twice.extend(ids(record).into_iter().filter(|_| key(record).is_none()));
             } else if read[..index]
                 .iter()
                 .any(|(_, other)| same_key(other, record) && sequence(other) > sequence(record))
@@ -152,7 +152,7 @@ impl<S: Source> Seen<S> {
             state.strikes(habit);
         }
         drop(state);
-        // Without a key, and where order is promised, nobody looks whether a record came before.
+        // Without a key nobody looks whether a record came before.
         for route in 0..self.world.routes.len() {
             self.world.excuse(route, &twice);
         }
@@ -248,13 +248,13 @@ impl<S: Source> Source for Seen<S> {
         checkpoints: &[Checkpoint],
     ) -> Result<Option<Recovery>, StoreError> {
         let recovery = self.inner.recovery(registration, checkpoints).await?;
-        {
-            let mut state = self.world.state();
-            state.strikes(Fault::Recovered);
-            state.truth.recovers();
+        self.world.state().strikes(Fault::Recovered);
+        // That of a replay says nothing of its route.
+        if let Some(route) = self.world.routes.iter().position(|route| *route == registration.route) {
+            self.world.state().truth.recovers(route);
+            // It gives more than was lost.
+            self.world.excuse_all(route);
         }
-        // It gives more than was lost.
-        self.world.excuse_all();
         Ok(recovery)
     }
 

@@ -12,7 +12,7 @@ use super::{
     world::World,
 };
 use crate::{
-    bookkeeping::{Bookkeeping as _, Keep, Lane, Lease, Settlement},
+    bookkeeping::{Bookkeeping as _, Keep, Lane, Lease, Operator as _, Settlement},
     error::{ErrorKind, StoreError},
     source::PartitionId,
     testing::Io,
@@ -27,16 +27,8 @@ pub(super) struct Stale {
 }
 
 impl Stale {
-    /// `None` if `io` is no write that is done under a lease, or the relay has none.
-    pub(super) fn of(around: &Around, io: Io) -> Option<Self> {
-        let is_leased =
-            matches!(io, Io::Renew | Io::Checkpoint | Io::Keep | Io::Settle | Io::ForgetTombstones | Io::NoteClaims);
-        if !is_leased || !around.is_owner() {
-            return None;
-        }
-        let lease = at_once(around.world.books.lease(LEASE));
-        let lease = Lease { name: LEASE.to_owned(), epoch: lease.epoch };
-        Some(Self { around: around.clone(), io, lease: Some(lease) })
+    pub(super) fn new(around: &Around, io: Io, lease: &Lease) -> Self {
+        Self { around: around.clone(), io, lease: Some(lease.clone()) }
     }
 
     /// It got there, or came back.
@@ -60,6 +52,12 @@ impl Around {
         let now = at_once(world.books.lease(LEASE));
         let is_over = now.epoch != lease.epoch || now.released;
         match world.write_nothing(io, lease).now_or_never() {
+            // Of a lease that another has taken there is nothing to give back, and nobody is told so.
+            Some(Ok(())) if is_over && io == Io::Release => {
+                if at_once(world.books.lease(LEASE)).released != now.released {
+                    world.breach(Rule::Bounded, "a lease was given back by who had it before");
+                }
+            }
             Some(Ok(())) if is_over => {
                 let (of, at) = (lease.epoch, now.epoch);
                 world.breach(Rule::Bounded, format!("{io:?} of epoch {of} was taken in epoch {at}"));
@@ -91,6 +89,13 @@ impl World {
                 books.settle(lease, route, &settlement).await.map(drop)
             }
             Io::ForgetTombstones => books.forget_tombstones(lease, route, &[]).await,
+            Io::Release => books.release(lease).await,
+            Io::ForgetCheckpoints => books.forget_checkpoints(lease, route, &[]).await,
+            Io::NoteReplayed => books.note_replayed(lease, "none").await,
+            Io::NoteHealth => match books.health(route).await? {
+                Some(health) => books.note_health(lease, route, &health).await,
+                None => books.renew(lease).await,
+            },
             Io::NoteClaims => books.note_claims(lease, &books.claims(LEASE).await?).await,
             _ => books.renew(lease).await,
         }

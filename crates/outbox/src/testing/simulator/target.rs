@@ -19,7 +19,7 @@ use super::{
     process::Around,
     rule::{Breach, Rule},
     schedule::{CallFault, Unwanted},
-    world::{State, World},
+    world::{Outage, State, World},
 };
 use crate::{
     StoreError,
@@ -89,13 +89,13 @@ impl Target {
     fn outage(&self) -> Option<sink::Fault> {
         let now = self.world().now();
         let mut state = self.world().state();
-        let (until, fault, counted) = state.targets[self.route].outage?;
+        let Outage { until, fault, struck } = state.targets[self.route].outage?;
         if now >= until || state.healed {
             state.targets[self.route].outage = None;
             return None;
         }
-        if !counted {
-            state.targets[self.route].outage = Some((until, fault, true));
+        if !struck {
+            state.targets[self.route].outage = Some(Outage { until, fault, struck: true });
             state.strikes(match fault {
                 sink::Fault::Sink | sink::Fault::Event => Fault::Outage,
                 sink::Fault::Throttle => Fault::OutageThrottled,
@@ -213,7 +213,9 @@ impl Target {
                 }
             }
             Some(number)
-                if !overtaken && state.truth.knows_duplicates() && !state.excuses.use_up(self.route, number) =>
+                if !overtaken
+                    && state.truth.knows_duplicates(self.route)
+                    && !state.excuses.use_up(self.route, number) =>
             {
                 let what = format!("{} arrived again, and nothing that went wrong excuses it", event.id());
                 return Err(Breach::new(Rule::Bounded, what));
@@ -244,23 +246,25 @@ impl Target {
             Some(CallFault::Throttled(after)) => Ok(vec![Outcome::Throttled { after }; all]),
             Some(CallFault::HalfAccepted) => Ok(self.take(batch, began, all.div_ceil(2).min(all - 1))),
             Some(CallFault::AnswerLost) => {
-                self.world().excuse(self.route, &numbers);
                 self.take(batch, began, all);
+                self.world().excuse_arrived(self.route, &numbers);
                 Err(SinkError::new(sink::Fault::Unknown, "simulated: the answer was lost").uncertain())
             }
             Some(CallFault::ShortAnswer) => {
-                self.world().excuse(self.route, &numbers);
                 // Whether the one that nothing is said of was taken nobody can know.
                 let taken = all - self.world().chance(("short", batch.events[0].id())).usize(0..=1);
                 let mut outcomes = self.take(batch, began, taken);
+                self.world().excuse_arrived(self.route, &numbers);
                 outcomes.pop();
                 Ok(outcomes)
             }
             Some(CallFault::Hangs { lasts, effect }) => {
                 if effect {
-                    self.world().excuse(self.route, &numbers);
                     let outcomes = self.take(batch, began, all);
+                    // For as long as it is not answered.
+                    let arrived = self.world().excuse_arrived(self.route, &numbers);
                     sleep(lasts).await;
+                    self.world().excuse_no_more(self.route, &arrived);
                     return Ok(outcomes);
                 }
                 sleep(lasts).await;
@@ -316,7 +320,7 @@ impl Sink for Target {
         call.is_over = true;
         if answered.is_err() && is_there {
             // The answer was lost on its way.
-            self.world().excuse(self.route, &self.numbers(batch));
+            self.world().excuse_arrived(self.route, &self.numbers(batch));
         }
         let answer = answered?;
         match &answer {

@@ -1,30 +1,31 @@
 //! What is known to be true: every committed event, and what has become of it on each route.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+mod route;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
+pub(super) use self::route::{Rewritten, RouteTruth};
+
 use super::{
     rule::{Breach, Rule},
-    schedule::{FilterScene, Scene, SourceScene},
+    schedule::{Scene, SourceScene},
 };
 use crate::{
     bookkeeping,
     clock::Moment,
     entry::{Position, Record},
-    event::{Event, Key, SKIPPED},
+    event::{Event, Key, SKIPPED, extension},
     source::PartitionId,
 };
 
 /// The type that a filtered route takes.
 pub(super) const SECOND_KIND: &str = "second";
 
-/// How long a relay may go on with what it loaded before somebody discarded it: it looks for that every second.
-const NOTICED: Duration = Duration::from_secs(2);
+/// How long a relay may go on, with what it had loaded too, before it notices what an operator did: it looks for that every
+/// second.
+pub(super) const NOTICED: Duration = Duration::from_secs(2);
 
 /// A committed event, or a row that is none.
 pub(super) struct Known {
@@ -55,113 +56,38 @@ pub(super) struct Truth {
     pub(super) events: Vec<Known>,
     by_id: FxHashMap<Arc<str>, usize>,
     pub(super) routes: Vec<RouteTruth>,
-    /// Whether order can be judged no more: where a source reorders, a relay that begins anew does not know what went out
-    /// before.
-    unordered: bool,
     owners: u64,
-    /// Whether what was discarded may come again: a route has recovered, and read the table within the slack; or the store
-    /// was put back from a backup, and is read from where histories part.
-    reads_again: bool,
     /// Whether the source reorders.
     reorders: bool,
     /// What was read of each partition, in its order.
     pub(super) read: BTreeMap<PartitionId, Vec<(Position, Arc<Record>)>>,
 }
 
-/// What has become of events on a route.
-#[derive(Default)]
-pub(super) struct RouteTruth {
-    filter: FilterScene,
-    goes_on: bool,
-    /// How often an event is tried that is refused by name.
-    attempts: u32,
-    pub(super) rewritten: Rewritten,
-    pub(super) retired: bool,
-    /// How often each event arrived, by its number; markers included.
-    pub(super) arrivals: Vec<u32>,
-    /// Given up by an operator, and when, so that a marker comes in its place.
-    pub(super) given_up: BTreeMap<usize, Moment>,
-    /// Erased, or given up where no marker comes: nothing comes in its place.
-    pub(super) erased: BTreeMap<usize, Moment>,
-    /// What a route that goes on need not wait for: rows that are no entry, what was refused as often as makes a dead letter,
-    /// or is one.
-    passed_over: BTreeSet<usize>,
-    lanes: BTreeMap<Key, Lane>,
-    /// What the target has said no to, and what failed, since it was last redriven.
-    refused: BTreeMap<usize, Refusals>,
-    /// When anything was accepted the last time.
-    accepted: Option<Moment>,
-    /// What was in calls that failed for no named reason, and since when.
-    pub(super) doubted: BTreeMap<usize, Moment>,
-    /// Dead letters that were found to have a reason, as they were then: what is said of another copy later changes
-    /// nothing about them.
-    pub(super) judged: BTreeMap<bookkeeping::KeptId, bookkeeping::Front>,
-    /// What a marker has come in place of.
-    markers: BTreeMap<usize, Moment>,
-    /// How much of each partition is known to be behind the checkpoint rightly.
-    pub(super) checked: BTreeMap<PartitionId, usize>,
-    /// What each replay brought, in order of first arrival.
-    pub(super) replays: BTreeMap<Arc<str>, Vec<usize>>,
-}
-
-/// Whether an operator has written a route's filter otherwise.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Rewritten {
-    #[default]
-    No,
-    /// The store knows of no other.
-    Unregistered,
-    /// The route was registered with another: it is not gapless any more.
-    Registered,
-}
-
-/// What speaks against an event.
-#[derive(Clone, Copy, Default)]
-struct Refusals {
-    /// How often the target said no to it by name.
-    named: u32,
-    /// How often it failed otherwise, though others were accepted.
-    unnamed: u32,
-    for_good: bool,
-    /// When it failed otherwise the last time.
-    failed: Option<Moment>,
-}
-
-/// The events of a key that the route takes, in order of commits.
-#[derive(Default)]
-struct Lane {
-    events: Vec<usize>,
-    /// All before have arrived, or never will.
-    next: usize,
-}
-
 impl Truth {
     pub(super) fn new(scene: &Scene) -> Self {
-        let route = |route: &super::schedule::RouteScene| RouteTruth {
-            filter: route.filter,
-            goes_on: route.goes_on,
-            attempts: route.attempts,
-            ..RouteTruth::default()
-        };
         let reorders = matches!(scene.source, SourceScene::Shards { reordering: true, .. });
-        Self { routes: scene.routes.iter().map(route).collect(), reorders, ..Self::default() }
+        Self { routes: scene.routes.iter().map(RouteTruth::new).collect(), reorders, ..Self::default() }
     }
 
     /// A relay owns the source from now on.
     pub(super) fn owned(&mut self) {
         self.owners += 1;
-        self.unordered |= self.reorders && self.owners > 1;
+        if self.owners > 1 {
+            self.begins_anew();
+        }
     }
 
     /// A route reads the table again.
-    pub(super) fn recovers(&mut self) {
-        self.reads_again = true;
-        self.begins_anew();
+    pub(super) fn recovers(&mut self, route: usize) {
+        self.routes[route].reads_again = true;
+        self.routes[route].unordered |= self.reorders;
     }
 
-    /// A pipeline of a route begins anew.
+    /// A pipeline of each route begins anew.
     pub(super) fn begins_anew(&mut self) {
-        self.unordered |= self.reorders;
+        for route in &mut self.routes {
+            route.unordered |= self.reorders;
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -233,9 +159,9 @@ impl Truth {
                 lane.next = 0;
             }
             route.checked.clear();
+            route.reads_again = true;
         }
         self.read.clear();
-        self.reads_again = true;
     }
 
     /// An event arrived at a route's target `now`, in a call that `began` then. Says what is wrong with that.
@@ -251,7 +177,9 @@ impl Truth {
             return Err(Breach::new(Rule::Atomic, format!("{} arrived, and nobody committed it", event.id())));
         };
         let marker = event.kind() == SKIPPED;
-        if !marker {
+        if marker {
+            self.is_in_its_place(number, event)?;
+        } else {
             self.is_as_committed(number, event)?;
         }
         let truth = &mut self.routes[route];
@@ -265,7 +193,7 @@ impl Truth {
         }
         if marker {
             truth.markers.entry(number).or_insert(now);
-        } else if truth.markers.get(&number).is_some_and(|came| *came <= began) && !self.reads_again {
+        } else if truth.markers.get(&number).is_some_and(|came| *came <= began) && !truth.reads_again {
             let what =
                 format!("{} arrived in a call that began when it was discarded and its marker had come", event.id());
             return Err(Breach::new(Rule::InOrder, what));
@@ -273,7 +201,7 @@ impl Truth {
         let given_up = truth.given_up.get(&number).or_else(|| truth.erased.get(&number));
         // Without a key, a record that came twice is two letters, and each is discarded by itself.
         let is_one = self.events[number].key.is_some() || !self.reorders;
-        if !marker && !self.reads_again && is_one && given_up.is_some_and(|at| began.since(*at) > NOTICED) {
+        if !marker && !truth.reads_again && is_one && given_up.is_some_and(|at| began.since(*at) > NOTICED) {
             let what = format!("{} arrived in a call that began long after it was discarded", event.id());
             return Err(Breach::new(Rule::InOrder, what));
         }
@@ -289,18 +217,37 @@ impl Truth {
         if self.events[number].event.as_ref() == Some(event) {
             return Ok(());
         }
-        Err(Breach::new(Rule::Atomic, format!("{} arrived otherwise than it was committed", event.id())))
+        Err(Breach::new(Rule::Atomic, format!("{} is otherwise than it was committed", event.id())))
+    }
+
+    /// Whether a marker says of which event it is: of which key, at which place, and nothing of what was in it.
+    fn is_in_its_place(&self, number: usize, marker: &Event) -> Result<(), Breach> {
+        let given_up = self.events[number].event.as_ref();
+        let says = |event: &Event| (event.key().cloned(), event.placing().copied());
+        if marker.data().is_none() && given_up.is_some_and(|event| says(event) == says(marker)) {
+            return Ok(());
+        }
+        Err(Breach::new(Rule::Atomic, format!("the marker of {} does not stand in its place", marker.id())))
+    }
+
+    /// The number of an event that the consumer's handler is given. Says what is wrong with that.
+    pub(super) fn handed(&self, event: &Event) -> Result<usize, Breach> {
+        let Some(number) = self.find(event.id()) else {
+            return Err(Breach::new(Rule::Atomic, format!("{} is handled, and nobody committed it", event.id())));
+        };
+        if event.kind() == SKIPPED {
+            return Err(Breach::new(Rule::Once, format!("the marker of {} is handled as an event", event.id())));
+        }
+        // What its call said of it is not the event's.
+        let mut plain = event.clone();
+        plain.extensions.retain(|name, _| ![extension::GAPLESS, extension::REPLAY_ID].contains(&&**name));
+        self.is_as_committed(number, &plain).map(|()| number)
     }
 
     /// Whether what comes again can be judged: where a source reorders, a relay that begins anew does not know what went
     /// out before.
-    pub(super) fn knows_duplicates(&self) -> bool {
-        !self.unordered
-    }
-
-    /// Whether the table was read again, or the store put back.
-    pub(super) fn reads_again(&self) -> bool {
-        self.reads_again
+    pub(super) fn knows_duplicates(&self, route: usize) -> bool {
+        !self.routes[route].unordered
     }
 
     /// A replay brought an event. Says what is wrong with that.
@@ -314,7 +261,7 @@ impl Truth {
             return Err(Breach::new(Rule::Atomic, what));
         }
         // Its pipelines begin anew, and know nothing of what went out before; nor does what is read again.
-        let goes_on = self.routes[route].goes_on || self.reorders || self.reads_again;
+        let goes_on = self.routes[route].goes_on || self.reorders || self.routes[route].reads_again;
         let brought = self.routes[route].replays.entry(replay.clone()).or_default();
         if !brought.contains(&number) {
             let key = &self.events[number].key;
@@ -332,7 +279,7 @@ impl Truth {
     /// Whether the event that arrived for the first time overtook none of its key.
     fn in_order(&mut self, route: usize, number: usize) -> Result<(), Breach> {
         let known = &self.events[number];
-        let (Some(key), false) = (&known.key, known.lost || self.unordered) else { return Ok(()) };
+        let (Some(key), false) = (&known.key, known.lost || self.routes[route].unordered) else { return Ok(()) };
         let truth = &mut self.routes[route];
         let Some(lane) = truth.lanes.get_mut(key) else { return Ok(()) };
         let overtaken = lane.events.iter().skip(lane.next).take_while(|&&earlier| earlier != number).find(|earlier| {
@@ -371,65 +318,5 @@ impl Truth {
             !known.lost && truth.takes(known) && !truth.is_done(*number)
         };
         (0..self.events.len()).filter(is_missing)
-    }
-}
-
-impl RouteTruth {
-    pub(super) fn takes(&self, known: &Known) -> bool {
-        known.event.as_ref().is_none_or(|event| match self.filter {
-            FilterScene::All => true,
-            FilterScene::Kind => event.kind() == SECOND_KIND,
-            FilterScene::Key => event.key().is_some(),
-        })
-    }
-
-    /// Whether a checkpoint may be past the event, and nothing is kept of it.
-    pub(super) fn is_done(&self, number: usize) -> bool {
-        self.arrivals[number] > 0 || self.given_up.contains_key(&number) || self.erased.contains_key(&number)
-    }
-
-    /// The target refused the event by name.
-    pub(super) fn refuses(&mut self, number: usize, for_good: bool) {
-        let refusals = self.refused.entry(number).or_default();
-        refusals.named += 1;
-        refusals.for_good |= for_good;
-        if self.is_condemned(number) {
-            self.is_dead(number);
-        }
-    }
-
-    /// The event was in a call that failed, and nobody said whose fault that was.
-    pub(super) fn fails(&mut self, number: usize, now: Moment) {
-        let refusals = self.refused.entry(number).or_default();
-        let before = refusals.failed.replace(now);
-        if before.is_none_or(|before| self.accepted.is_some_and(|accepted| accepted >= before)) {
-            refusals.unnamed += 1;
-        }
-        self.doubted.entry(number).or_insert(now);
-    }
-
-    /// Whether the event was refused for good, or has failed as often as it is tried, and was refused.
-    pub(super) fn is_condemned(&self, number: usize) -> bool {
-        let spent = |refusals: &Refusals| refusals.named > 0 && refusals.named + refusals.unnamed >= self.attempts;
-        self.refused.get(&number).is_some_and(|refusals| refusals.for_good || spent(refusals))
-    }
-
-    /// An operator had its dead letter published again: it has a full set of attempts.
-    pub(super) fn redriven(&mut self, number: usize, letter: bookkeeping::KeptId) {
-        self.refused.remove(&number);
-        self.doubted.remove(&number);
-        self.judged.remove(&letter);
-    }
-
-    /// The event is a dead letter.
-    pub(super) fn is_dead(&mut self, number: usize) {
-        if self.goes_on {
-            self.passed_over.insert(number);
-        }
-    }
-
-    /// Whether its key need not wait for the event.
-    pub(super) fn is_passed_over(&self, number: usize) -> bool {
-        self.passed_over.contains(&number)
     }
 }

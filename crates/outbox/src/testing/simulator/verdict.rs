@@ -8,7 +8,6 @@ use super::{checks::at_once, operator, rule::Rule, schedule::ConsumerMode, truth
 use crate::{
     bookkeeping::{Bookkeeping as _, Checkpoint, KeptCounts, Operator as _},
     error::StoreError,
-    event::Key,
     inbox::{Chosen, InboxOperator},
     route::RouteName,
     source::PartitionId,
@@ -124,17 +123,17 @@ fn not_applied(world: &World) -> Vec<usize> {
     }
 }
 
-/// The events of keys of which something was erased, and what they caused, if the consumer waits for causes.
+/// What comes in its key behind something that was erased, and what that caused, if the consumer waits for causes.
 fn behind_what_was_erased(world: &World, truth: &Truth) -> BTreeSet<usize> {
-    let erased = truth.routes[0].erased.keys().map(|&number| &truth.events[number]);
     // A row that is no entry has no place in its key: nobody waits for it.
-    let mut keys: BTreeSet<&Key> =
-        erased.filter(|known| known.event.is_some()).filter_map(|known| known.key.as_ref()).collect();
-    let mut waits = BTreeSet::new();
+    let is_waited_for = |number: &usize| truth.events[*number].event.is_some();
+    let erased: BTreeSet<usize> = truth.routes[0].erased.keys().copied().filter(is_waited_for).collect();
     let by_cause = world.scene.consumer.mode == ConsumerMode::AfterCause;
+    let (mut keys, mut waits) = (BTreeSet::new(), BTreeSet::new());
     for (number, known) in truth.events.iter().enumerate() {
-        let cause_waits = by_cause && known.cause.is_some_and(|cause| waits.contains(&cause));
-        if cause_waits || known.key.as_ref().is_some_and(|key| keys.contains(key)) {
+        let cause_waits =
+            by_cause && known.cause.is_some_and(|cause| waits.contains(&cause) || erased.contains(&cause));
+        if erased.contains(&number) || cause_waits || known.key.as_ref().is_some_and(|key| keys.contains(key)) {
             waits.insert(number);
             keys.extend(known.key.as_ref());
         }

@@ -36,7 +36,7 @@ use crate::{
 pub(super) const LEASE: &str = "relay";
 pub(super) const FAILOVER: Duration = Duration::from_secs(3);
 /// How long nobody is given up on for a failure of which nobody knows whose it is.
-pub(super) const DOUBT: Duration = Duration::from_secs(10);
+pub(super) const DOUBT: Duration = Duration::from_secs(4);
 /// How long a relay that stops in order waits for its calls.
 pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(4);
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);

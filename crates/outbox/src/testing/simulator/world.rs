@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::{
     again::Excuses,
-    consumer::{Consumed, Effects, Transport},
+    consumer::{Consumed, Effects, MachineClock, Transport},
     fault::{Fault, Tally},
     operator::Asked,
     patience::Patience,
@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) scene: Scene,
     seed: u64,
     pub(super) clock: TokioClock,
+    /// That of the consumer's machine.
+    pub(super) consumer_clock: MachineClock,
     pub(super) store: MemoryStore,
     pub(super) supply: Supply,
     pub(super) books: Arc<MemoryBookkeeping>,
@@ -82,18 +84,35 @@ pub(super) struct State {
 #[derive(Default)]
 pub(super) struct Armed {
     pub(super) ios: Vec<(Io, u32, IoFault)>,
-    /// I/Os that fail until then, all if none is named, and whether one did.
-    pub(super) out: Vec<(Option<Io>, Moment, bool)>,
+    pub(super) out: Vec<StoreOut>,
     pub(super) calls: Vec<(usize, u32, CallFault)>,
     pub(super) passes: Vec<(u32, PassFault)>,
+    /// What the transport does with a message to the consumer, not counting those to skip: twice or once, and how late.
     pub(super) messages: Vec<(u32, bool, Duration)>,
+}
+
+/// A store refuses I/Os for a while.
+pub(super) struct StoreOut {
+    /// All of them, if none is named.
+    pub(super) io: Option<Io>,
+    pub(super) until: Moment,
+    /// Whether one was refused.
+    pub(super) struck: bool,
+}
+
+/// A target refuses every call for a while.
+#[derive(Clone, Copy)]
+pub(super) struct Outage {
+    pub(super) until: Moment,
+    pub(super) fault: sink::Fault,
+    /// Whether one was refused.
+    pub(super) struck: bool,
 }
 
 /// The other side of a route's sink.
 #[derive(Default)]
 pub(super) struct TargetState {
-    /// Until when every call fails, how, and whether one did.
-    pub(super) outage: Option<(Moment, sink::Fault, bool)>,
+    pub(super) outage: Option<Outage>,
     /// By the number of the event.
     pub(super) unwanted: Vec<(usize, Unwanted)>,
 }
@@ -130,6 +149,7 @@ impl World {
             scene: schedule.scene.clone(),
             seed: schedule.seed,
             clock,
+            consumer_clock: MachineClock::new(clock),
             store,
             books: Arc::new(MemoryBookkeeping::new(&*entropy)),
             inbox: MemoryInbox::new(),

@@ -34,6 +34,8 @@ pub(super) enum Defect {
     LocksNoId,
     ForgetsEpochs,
     ForgetsAttempts,
+    /// Since when a lane is in trouble is written when it gets into it, and never again.
+    KeepsTheFirstSince,
     ForgetsIdsWhenOpened,
     ForgetsWhatIsDoneWhenOpened,
     ForgetsWaitsWhenOpened,

@@ -66,11 +66,13 @@ impl InboxTx for Tx {
     }
 
     async fn save(&mut self, changes: &[LaneChange]) -> Result<(), StoreError> {
-        for LaneChange { lane, now, .. } in changes {
+        for LaneChange { lane, before, now } in changes {
             let (lane, mut now) = (found(self, lane), now.clone());
             if let Some(trouble) = &mut now.trouble {
                 trouble.epoch = if self.has(Defect::ForgetsEpochs) { 1 } else { trouble.epoch };
                 trouble.attempts = if self.has(Defect::ForgetsAttempts) { 0 } else { trouble.attempts };
+                let first = before.trouble.as_ref().filter(|_| self.has(Defect::KeepsTheFirstSince));
+                trouble.since = first.map_or(trouble.since, |first| first.since);
             }
             self.change(move |state| {
                 state.lanes.insert(lane.clone(), now.clone());

@@ -9,10 +9,10 @@ use super::{Alone, place::Place};
 use crate::postgres::{
     position::Snapshot,
     wal::{
-        look::{read_lsn, read_snapshot},
+        look::{read_lsn, read_snapshot, timeline},
         lsn::Lsn,
         publication::fingerprint,
-        replication::Replication,
+        replication::{Replication, identifier, literal},
         slot,
     },
 };
@@ -149,14 +149,13 @@ impl Alone {
         let is_lost: bool = row.try_get(1).map_err(of)?;
         let confirmed: Option<String> = row.try_get(2).map_err(of)?;
         let held: Option<i64> = row.try_get(3).map_err(of)?;
-        let timeline = text(7)?.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or_default();
         Ok(Look {
             confirmed: confirmed.filter(|_| !is_lost).map(|text| read_lsn(&text)).transpose()?,
             held: held.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default(),
             snapshot: read_snapshot(&text(4)?)?,
             written: read_lsn(&text(5)?)?,
             standbys: text(6)?,
-            timeline,
+            timeline: timeline(&text(7)?),
             publication: text(8)?,
         })
     }
@@ -196,6 +195,24 @@ impl Alone {
         Ok(())
     }
 
+    /// Whether what the slot holds can be read: not if some of it was written while there was no such publication.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub(super) async fn is_readable(&self) -> Result<bool, StoreError> {
+        let mut session = Replication::connect(&self.options).await?;
+        let sql = format!(
+            "SELECT count(*) FROM pg_logical_slot_peek_binary_changes({}, NULL, NULL, \
+             'proto_version', '1', 'publication_names', {})",
+            literal(&self.slot),
+            literal(&identifier(&self.settings.publication)),
+        );
+        match session.query_patiently(&sql).await {
+            Err(error) if error.kind() == ErrorKind::HistoryChanged => Ok(false),
+            other => other.map(|_| true),
+        }
+    }
+
     /// Makes the slot anew. Gives where it begins.
     ///
     /// # Errors
@@ -206,7 +223,7 @@ impl Alone {
             tracing::warn!(slot = %self.slot, %pin, "a replication slot is made, which waits for all open transactions");
         }
         let mut session = Replication::connect(&self.options).await?;
-        slot::make(&mut session, &self.slot).await?;
+        slot::make(&self.beside, &mut session, &self.slot).await?;
         let look = self.look().await?;
         let begin = look.confirmed.ok_or_else(|| lost("the replication slot was dropped as soon as it was made"))?;
         tracing::info!(slot = %self.slot, %begin, "what commits from here on is read in the server's log");

@@ -129,8 +129,10 @@ impl Alone {
         let Some(before) = Mark::of(&routes)? else { return Ok(()) };
         let look = self.look().await?;
         let mark = match look.confirmed {
-            None => self.make().await?,
-            Some(confirmed) => Mark { begin: before.begin.max(confirmed), publication: look.publication },
+            Some(confirmed) if self.is_readable().await? => {
+                Mark { begin: before.begin.max(confirmed), publication: look.publication }
+            }
+            Some(_) | None => self.make().await?,
         };
         for registration in routes {
             let start = Place::parse(&Position::new(plain(registration.clone()).start_position.unwrap_or_default()))?;

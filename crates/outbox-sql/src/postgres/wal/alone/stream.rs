@@ -21,12 +21,11 @@ use crate::postgres::wal::{
     pgoutput::{self, Change},
     replication::{Heard, Streaming},
     rows::Rows,
+    silence::Silence,
 };
 
 /// How often the server is told of us, and asked to answer.
 const TELL_EVERY: Duration = Duration::from_secs(2);
-/// How long the server may be silent.
-const SILENCE: Duration = Duration::from_secs(60);
 /// How long it is waited to ask again how far the server is.
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(5);
 
@@ -165,7 +164,8 @@ async fn run(flow: Arc<Flow>, mut streaming: Streaming, mut rows: Rows) {
 async fn receive(flow: &Flow, streaming: &mut Streaming, rows: &mut Rows) -> Result<Infallible, StoreError> {
     let mut ticks = interval(ROUND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut told, mut last_heard) = (Instant::now(), Instant::now());
+    let mut told = Instant::now();
+    let mut silence = Silence::new(told);
     loop {
         let full = flow.state().buffer.is_full();
         let heard = tokio::select! {
@@ -175,17 +175,12 @@ async fn receive(flow: &Flow, streaming: &mut Streaming, rows: &mut Rows) -> Res
             heard = streaming.next(), if !full => Some(heard?),
         };
         let mut asked = false;
+        let now = Instant::now();
         if let Some(first) = heard {
-            last_heard = Instant::now();
+            silence.heard(now);
             asked = take_in(flow, streaming, rows, first)?;
-        } else if full {
-            // Nobody listens: that is not the server's silence.
-            last_heard = Instant::now();
         }
-        if last_heard.elapsed() > SILENCE {
-            let message = format!("reading the log: the server has said nothing for {SILENCE:?}");
-            return Err(StoreError::new(ErrorKind::Unavailable, message));
-        }
+        silence.check(now, !full)?;
         let (came, wanted) = {
             let mut state = flow.state();
             (state.buffer.came(), std::mem::take(&mut state.wants_reply))

@@ -33,7 +33,7 @@ fn ids(page: &Page) -> Vec<i64> {
 }
 
 fn chain(xmax: u64, running: &[u64]) -> Chain {
-    Chain::new(Snapshot::new(xmax, running.iter().copied()), LogPlace { timeline: 1, lsn: 0 })
+    Chain::new(Snapshot::new(xmax, running.iter().copied()), LogPlace { timeline: 1, lsn: 0 }, xmax)
 }
 
 fn transaction(chain: &mut Chain, xid: u32, rows: &[i64]) {
@@ -219,6 +219,10 @@ fn read(chain: &mut Chain, server: &Server, after: &mut Position, events: usize)
             return ids(&page);
         }
         Found::End(_) => return Vec::new(),
+        Found::Unknown => {
+            chain.know(after.clone());
+            return read(chain, server, after, events);
+        }
         Found::Elsewhere(target) => target,
     };
     let (to, last) = match &standing.reading {
@@ -258,7 +262,7 @@ proptest! {
         // The slot gives what was committed since it was confirmed; the chain begins with what can be seen later.
         let (confirmed, seen) = (confirmed.min(confirmed + seen), (confirmed + seen).min(kept));
         let mut server = Server::new(committed.clone(), confirmed);
-        let mut chain = Chain::new(server.snapshot(seen), LogPlace::default());
+        let mut chain = Chain::new(server.snapshot(seen), LogPlace::default(), 3);
         let mut readers: Vec<(Position, Vec<i64>, usize)> = starts.iter().map(|start| {
             let passed = server.snapshot((*start).min(kept));
             (Standing::at_rest(passed, LogPlace::default()).position(), Vec::new(), (*start).min(kept))

@@ -2,12 +2,12 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use outbox::{ErrorKind, StoreError, source::Limit};
+use outbox::{ErrorKind, StoreError};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Ended, WIDE, republished};
+use super::{Ended, WIDE, republished, same_server};
 use crate::postgres::{
-    position::{LogPlace, Reading, Snapshot, Standing},
+    position::{LogPlace, Snapshot, Standing},
     wal::{ROUND, look::Look, shared::Shared, slot, standby},
 };
 
@@ -68,6 +68,7 @@ async fn look(shared: &Shared, first: &Look) -> Result<Snapshot, StoreError> {
     if look.publication != first.publication {
         return Err(republished(shared));
     }
+    same_server(&look, first.timeline)?;
     standby::refuse(&look.standbys, &shared.options).await?;
     let held_back = shared.with(|state| {
         let before = state.chain.is_held_back();
@@ -98,13 +99,11 @@ async fn look_at_slot(shared: &Shared, full: bool) -> Result<(), Ended> {
     Ok(())
 }
 
-/// Whether the table may be read still, by reading it behind all that can be seen.
+/// Whether the table may be read still.
 async fn is_ours(shared: &Shared, seen: Snapshot) -> Result<(), Ended> {
     let Some(partition) = shared.partition() else { return Ok(()) };
-    let place = Standing { passed: seen, reading: Reading::Rest, log: LogPlace::default() }.position();
-    match shared.table.read(&partition, &place, Limit { events: 0, bytes: 0 }).await {
+    match shared.check(&partition, &Standing::at_rest(seen, LogPlace::default())).await {
         Err(error) if !error.kind().retry() => Err(Ended::NotOurs(error)),
-        Err(error) => Err(Ended::Failed(error)),
-        Ok(_) => Ok(()),
+        checked => checked.map_err(Ended::Failed),
     }
 }

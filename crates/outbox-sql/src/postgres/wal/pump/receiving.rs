@@ -13,6 +13,7 @@ use crate::postgres::wal::{
     replication::{Heard, Streaming},
     rows::Rows,
     shared::Shared,
+    silence::Silence,
     state::State,
 };
 
@@ -20,8 +21,6 @@ use crate::postgres::wal::{
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The same while nothing is received from it: its patience may be short.
 const TELL_WHILE_FULL: Duration = Duration::from_secs(2);
-/// How long the server may be silent.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long more is waited for while much comes. The server sends each row by itself, and each would wake everybody here.
 const NAP: Duration = Duration::from_millis(1);
@@ -52,7 +51,6 @@ impl Flow {
 struct Told {
     confirmed: Lsn,
     at: Instant,
-    heard: Instant,
 }
 
 /// Takes in what the server sends, and tells it how far we are.
@@ -60,7 +58,8 @@ pub(super) async fn receive(shared: &Shared, streaming: &mut Streaming) -> Resul
     let mut rows = Rows::new(&shared.producer().await?, shared.layout.clone());
     let mut ticks = interval(ROUND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = Told { confirmed: Lsn(0), at: Instant::now(), heard: Instant::now() };
+    let mut told = Told { confirmed: Lsn(0), at: Instant::now() };
+    let mut silence = Silence::new(told.at);
     let mut flow = Flow { since: Instant::now(), messages: 0, is_much: false };
     loop {
         let full = shared.with(|state| state.chain.is_full()).unwrap_or(false);
@@ -71,16 +70,14 @@ pub(super) async fn receive(shared: &Shared, streaming: &mut Streaming) -> Resul
             heard = streaming.next(), if !full => Some(heard?),
         };
         let mut asked = false;
+        let now = Instant::now();
         if let Some(first) = heard {
-            told.heard = Instant::now();
+            silence.heard(now);
             let taken = take_in(shared, streaming, &mut rows, first)?;
             asked = taken.asked;
-            flow.count(taken.messages, told.heard);
+            flow.count(taken.messages, now);
         }
-        if !full && told.heard.elapsed() > SILENCE {
-            let message = format!("reading the log: the server has said nothing for {SILENCE:?}");
-            return Err(StoreError::new(ErrorKind::Unavailable, message));
-        }
+        silence.check(now, !full)?;
         tell(shared, streaming, &mut told, asked, full).await?;
         if flow.is_much && !full && streaming.is_drained() {
             sleep(NAP).await;

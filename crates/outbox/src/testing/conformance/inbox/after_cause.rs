@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{InboxUnderTest, ORDERS, Run, event, keyless, made, placed, retry, together::at_once};
 use crate::{
+    clock::Clock as _,
     event::{Event, NewEvent},
     inbox::{Applied, Chosen, InboxLayer, Waits},
     inbox_store::InboxStore,
@@ -118,6 +119,18 @@ pub async fn after_cause_makes_a_dead_letter_where_the_cause_is_not_seen<B: Inbo
     assert!(trouble.reason.starts_with("cause not seen: event 1.1.0 of `a`"), "{}", trouble.reason);
     run.one(event("a", 1)).await;
     run.effects_are(&["a@1.1.0"]);
+}
+
+/// A cause is waited for no longer because the wall clock was set back.
+pub async fn after_cause_waits_no_longer_where_the_clock_is_set_back<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, layer);
+    run.one(caused("b", &event("a", 1))).await;
+    run.clock.set_wall(run.clock.wall() - Duration::from_secs(24 * 3600));
+    run.sweep_after(0).await;
+    run.sweep_after(59).await;
+    assert_eq!(run.totals().await.dead, 0);
+    run.sweep_after(1).await;
+    assert_eq!(run.totals().await.dead, 1);
 }
 
 /// Redriving is the way out for a cause that is gone.

@@ -10,6 +10,7 @@ use tower::Layer;
 
 use super::{InboxUnderTest, Script, event, retry, together::joined};
 use crate::{
+    clock::Clock as _,
     event::Event,
     inbox::{Answer, Applied, ClaimHandler, ClaimService, ClaimSettings, Claimed, InboxLayer, Incoming},
     inbox_store::InboxStore,
@@ -218,6 +219,21 @@ pub async fn a_claim_that_ended_before_its_handlers_turn_is_left_to_whoever_has_
     assert!(!slow.ids().contains(&"e@1.1.0".to_owned()), "an event was handled by both");
     assert!(applied.iter().all(Applied::may_be_acknowledged), "{applied:?}");
     assert_eq!(second.operator().totals().await.expect("read").counts.applied, 5);
+}
+
+/// Nor is one whose worker's wall clock, set back meanwhile, says that there is time left.
+pub async fn a_claim_ends_whatever_its_workers_wall_clock_says<B: InboxUnderTest>(bench: &B) {
+    let (clock, other, quick) = (Arc::default(), Arc::new(ManualClock::default()), Elsewhere::default());
+    let (slow, gate, working) = held_up(bench, &clock).await;
+    for clock in [&clock, &other] {
+        clock.advance(LONG + Duration::from_secs(31));
+    }
+    clock.set_wall(ManualClock::default().wall());
+    service(bench, &other, &quick, LONG).sweep().await.expect("swept");
+    assert!(quick.ids().contains(&"e@1.1.0".to_owned()), "{:?}", quick.ids());
+    gate.add_permits(5);
+    working.await.expect("the slow worker ends");
+    assert!(!slow.ids().contains(&"e@1.1.0".to_owned()), "an event was handled by both");
 }
 
 /// A claim whose handler comes late lasts as long from then as any other.

@@ -1,8 +1,12 @@
 //! What an operator does.
 
+use std::{sync::Arc, time::Duration};
+
 use super::{InboxUnderTest, ORDERS, Run, event, key, retry};
 use crate::{
+    clock::Clock as _,
     inbox::{Answer, Applied, Chosen, InboxLayer, Waits},
+    memory::ManualClock,
     place::Place,
 };
 
@@ -29,6 +33,15 @@ pub async fn a_redriven_dead_letter_is_applied_before_what_is_parked_behind_it<B
     run.sweep_after(0).await;
     run.effects_are(&["a@1.1.0", "a@1.2.0", "a@1.3.0", "a@1.4.0"]);
     assert_eq!(run.totals().await.lanes, 0);
+}
+
+/// Redriven by somebody whose clock is ahead, it is tried at once all the same.
+pub async fn a_dead_letter_is_redriven_at_once_whatever_the_operators_clock_says<B: InboxUnderTest>(bench: &B) {
+    let run = with_dead_letter(bench).await;
+    let ahead = ManualClock::new(run.clock.wall() + Duration::from_secs(24 * 3600));
+    assert_eq!(run.operator().clock(Arc::new(ahead)).redrive(&all()).await.expect("redriven"), 1);
+    run.service.sweep_due().await.expect("the sweep works");
+    run.effects_are(&["a@1.1.0", "a@1.2.0", "a@1.3.0", "a@1.4.0"]);
 }
 
 /// Discarded, a dead letter is never applied, and its key goes on; a duplicate of it is one.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{InboxUnderTest, Run, event, retry, with_gaps};
 use crate::{
     bookkeeping::Lane,
+    clock::Clock as _,
     cloudevents::{Envelope, json},
     event::NewEvent,
     inbox::{Answer, Applied, Chosen, InboxLayer, Incoming, RawMessage, Waits},
@@ -107,6 +108,21 @@ pub async fn a_handler_decides_when_it_is_tried_again<B: InboxUnderTest>(bench: 
     run.effects_are(&[]);
     run.sweep_after(1).await;
     run.effects_are(&["a@1.1.0"]);
+}
+
+/// What waits for its time waits no longer because the wall clock was set back.
+pub async fn a_clock_that_is_set_back_holds_no_failed_event_back<B: InboxUnderTest>(bench: &B) {
+    let run = Run::start(bench, InboxLayer::in_order);
+    run.script.say("a@1.1.0", retry());
+    run.apply([event("a", 1), event("a", 2)]).await;
+    run.clock.set_wall(run.clock.wall() - Duration::from_secs(24 * 3600));
+    run.sweep_after(0).await;
+    run.sweep_after(1).await;
+    run.script.silence();
+    run.sweep_after(1).await;
+    run.effects_are(&[]);
+    run.sweep_after(1).await;
+    run.effects_are(&["a@1.1.0", "a@1.2.0"]);
 }
 
 /// A panic takes back its own effect and is tried again; the inbox goes on.

@@ -1,4 +1,4 @@
-//! Interruptions: calls that are dropped, connections that are cut, answers that are lost.
+//! Interruptions: calls that are dropped or stand still, connections that are cut, answers that are lost.
 
 use std::collections::BTreeSet;
 
@@ -89,6 +89,31 @@ pub async fn calls_that_are_dropped_free_their_place(subject: &impl SinkUnderTes
     join_all(events.iter().map(|event| accept_surely(RULE, &*sink, vec![event.clone()]))).await;
     let arrived: BTreeSet<_> = delivered_ids(subject).await.into_iter().collect();
     assert!(events.iter().all(|event| arrived.contains(event.id())), "{RULE}: what was accepted arrived");
+}
+
+/// A call that waits, for its connection or its answer, holds up no other: none keeps a lock meanwhile.
+pub async fn a_call_that_waits_holds_up_no_other(subject: &impl SinkUnderTest) {
+    const RULE: &str = "a call that waits holds up no other";
+    // One has the connection that is there, the other makes one.
+    const WAITING: usize = 2;
+    let sink = subject.sink();
+    accept(&*sink, [event("before", 1)]).await;
+    let calls = WAITING.min(sink.limits().max_calls - 1);
+    for (sequence, polls) in (1..).zip(1..=CUTS) {
+        let batches: Vec<_> = (0..calls).map(|number| batch([event(&format!("key/{number}"), sequence)])).collect();
+        let (mut answers, mut waiting) = (Vec::new(), Vec::new());
+        for mut call in batches.iter().map(|batch| sink.publish(batch)) {
+            match cut(&mut call, polls).await {
+                Some(answer) => answers.push(answer),
+                None => waiting.push(call),
+            }
+        }
+        in_time(RULE, accept(&*sink, [event("other", sequence)])).await;
+        answers.extend(join_all(waiting).await);
+        for answer in answers {
+            assert_eq!(answer.expect("a target that works takes each call"), [Outcome::Accepted], "{RULE}");
+        }
+    }
 }
 
 /// A connection that the target closed is the sink's trouble, and soon over: it is made again.

@@ -66,7 +66,7 @@ impl Service {
         };
         let store = Store { world: world.clone(), life: life.clone() };
         let settings = InboxSettings { retry, drain: 4, ..InboxSettings::new(mode) };
-        let layer = InboxLayer::of(store, settings).clock(Arc::new(world.clock));
+        let layer = InboxLayer::of(store, settings).clock(Arc::new(world.consumer_clock.clone()));
         if !world.scene.consumer.claims {
             return Self::Inside(layer.layer(memory::handler_fn(inside(world))));
         }
@@ -99,6 +99,12 @@ impl Service {
     }
 }
 
+/// The number of the event that the handler is given, which has to be as it was committed.
+fn handed(world: &World, event: &Event) -> Option<usize> {
+    let handed = world.state().truth.handed(event);
+    handed.map_err(|breach| world.broken(breach)).ok()
+}
+
 /// What is to go wrong with the handler at this event, this time.
 fn fault(world: &World, number: usize) -> Option<AnswerFault> {
     let mut state = world.state();
@@ -121,9 +127,7 @@ fn fault(world: &World, number: usize) -> Option<AnswerFault> {
 fn inside(world: &Arc<World>) -> Apply {
     let world = world.clone();
     Box::new(move |effects, event| {
-        let Some(number) = world.state().truth.find(event.id()) else {
-            return Answer::give_up("simulated: nobody committed this");
-        };
+        let Some(number) = handed(&world, event) else { return Answer::give_up("simulated: nobody committed this") };
         match fault(&world, number) {
             Some(AnswerFault::Retries) => Answer::retry("simulated"),
             Some(AnswerFault::GivesUp) => Answer::give_up("simulated"),
@@ -146,8 +150,7 @@ pub(super) struct Outside {
 
 impl ClaimHandler for Outside {
     async fn handle(&self, claimed: &Claimed) -> Answer {
-        let found = self.world.state().truth.find(claimed.event.id());
-        let Some(number) = found else {
+        let Some(number) = handed(&self.world, &claimed.event) else {
             return Answer::give_up("simulated: nobody committed this");
         };
         let _handling = self.begin(number, claimed);

@@ -35,6 +35,12 @@ impl Schedule {
             let (at, what) = (millis(&mut rng, 0..BUSY), What::Operator { route, what: Operation::Refilter });
             incidents.push(Incident { number: 0, at, what });
         }
+        if rng.u8(0..4) == 0 {
+            // By a second or by a day.
+            let longest = [1_000, 60_000, 86_400_000][rng.usize(..3)];
+            let (at, by) = (millis(&mut rng, 0..BUSY), millis(&mut rng, 100..longest));
+            incidents.push(Incident { number: 0, at, what: What::ClockBack { by } });
+        }
         incidents.sort_by_key(|incident| incident.at);
         for (number, incident) in incidents.iter_mut().enumerate() {
             incident.number = number;
@@ -248,6 +254,7 @@ fn draw_io_fault(rng: &mut Rng) -> IoFault {
         5 => IoFault::Fails,
         6 => IoFault::Full,
         7 => IoFault::AnswerLost,
+        8 if rng.bool() => IoFault::AnswersLate(millis(rng, 10..6000)),
         8 => IoFault::Hangs(millis(rng, 10..6000)),
         _ => IoFault::Frozen(millis(rng, 100..9000)),
     }

@@ -58,7 +58,7 @@ impl Drop for Call {
             world.breach(Rule::Bounded, "a relay that stopped in order did not wait for its calls");
         }
         if !self.is_over {
-            world.excuse(self.route, &self.numbers);
+            world.excuse_arrived(self.route, &self.numbers);
         }
         let mut state = world.state();
         for number in std::mem::take(&mut self.events) {

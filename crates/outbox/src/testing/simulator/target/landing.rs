@@ -34,8 +34,8 @@ impl Target {
     /// Takes a call that nobody waits for.
     fn land(&self, batch: &Batch, began: Moment) {
         self.world().note(|| format!("{}: a call lands that it no longer waits for", self.around.life.name));
-        self.world().excuse(self.route, &self.numbers(batch));
         if self.outage().is_none() && self.bomb(batch).is_none() {
+            self.world().excuse(self.route, &self.numbers(batch));
             self.take(batch, began, batch.events.len());
         }
     }

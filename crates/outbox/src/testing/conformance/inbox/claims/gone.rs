@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     ErrorKind, StoreError,
+    clock::Clock as _,
     inbox::{Applied, ClaimService, ClaimSettings, InboxLayer, InboxRetry, Incoming},
     inbox_store::{InboxStore, InboxTotals, Job},
     memory::ManualClock,
@@ -115,6 +116,24 @@ pub async fn a_store_that_fails_one_answer_cuts_no_other_handler<B: InboxUnderTe
     gate.add_permits(1);
     until(&inbox, |totals| totals.counts.applied == 1 && totals.lanes == 1).await;
     assert!(caller.await.expect("the caller ends").is_err());
+}
+
+/// A wall clock that is set back breaks no claim, and makes none last longer whose worker is gone.
+pub async fn a_clock_that_is_set_back_neither_breaks_nor_prolongs_a_claim<B: InboxUnderTest>(bench: &B) {
+    let (clock, quick) = (Arc::new(ManualClock::default()), Elsewhere::default());
+    let (gone, _gate) = gated();
+    let first = service(bench, &clock, &gone, LONG);
+    tokio::spawn(async move { take(&first, vec![event("a", 1)]).await });
+    asked(&gone, 1).await;
+    clock.set_wall(clock.wall() - Duration::from_secs(24 * 3600));
+    let second = service(bench, &clock, &quick, LONG);
+    second.sweep().await.expect("swept");
+    clock.advance(LONG);
+    second.sweep().await.expect("swept");
+    assert!(quick.ids().is_empty(), "a claim that holds was taken over");
+    clock.advance(Duration::from_secs(31));
+    second.sweep().await.expect("swept");
+    assert_eq!(quick.ids(), ["a@1.1.0"]);
 }
 
 /// An event whose worker dies each time, the process with it, is a dead letter in the end.
