@@ -2,7 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::available_parallelism,
 };
 
 use outbox::{
@@ -14,6 +18,7 @@ use outbox_aws::{
     testing::proxy::{Call, Fault, Proxy},
 };
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{rights::refusal, runtime::Sandbox, server, stream::Stream};
 
@@ -26,11 +31,17 @@ pub(crate) struct World {
     /// Stands before DynamoDB.
     pub(crate) dynamo: Option<Proxy>,
     client: aws_sdk_dynamodb::Client,
+    _turn: OwnedSemaphorePermit,
 }
+
+/// As many worlds at once as there are cores: the deadlines of functions are real.
+static TURNS: LazyLock<Arc<Semaphore>> =
+    LazyLock::new(|| Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))));
 
 impl World {
     pub(crate) async fn new() -> Self {
         static MADE: AtomicUsize = AtomicUsize::new(0);
+        let turn = TURNS.clone().acquire_owned().await.unwrap();
         let prefix = format!("outbox-lambda-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let client = server::client().await;
         schema::init(&client, &Tables::with_prefix(&prefix), &InitOptions::new("/carts")).await.unwrap();
@@ -47,7 +58,7 @@ impl World {
         if let Some(dynamo) = &dynamo {
             dynamo.guard(refusal);
         }
-        Self { prefix, bookkeeping, bus, dynamo, client }
+        Self { prefix, bookkeeping, bus, dynamo, client, _turn: turn }
     }
 
     /// The client of the tables.
