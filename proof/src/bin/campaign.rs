@@ -1,20 +1,31 @@
 //! Plays schedules of the simulator until one breaks the contract, and says which. What `planted` builds for each bug: it
 //! needs `outbox` and `serde_json`, and nothing else.
 
-use std::process::ExitCode;
+use std::{ops::Range, process::ExitCode};
 
 use outbox::testing::simulator::{Campaign, Failure};
 use serde_json::{Value, json};
 
-const USAGE: &str = "usage: campaign FIRST-SEED SCHEDULES";
+const HELP: &str = "\
+Plays schedules of the simulator until one breaks the contract, and says so as a line of JSON: how many were played, what
+broke, and which faults never struck.
+
+usage: campaign FIRST-SEED SCHEDULES
+
+Exit code 0 if all kept the contract, 1 if one did not, 2 if none were played.";
 
 fn main() -> ExitCode {
-    let numbers: Result<Vec<u64>, _> = std::env::args().skip(1).map(|number| number.parse()).collect();
-    let Ok(&[first, schedules]) = numbers.as_deref() else {
-        eprintln!("error: {USAGE}");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(seeds) = seeds(&arguments) else {
+        eprintln!("error: two whole numbers are needed, and schedules to play, whose seeds end below 2^64\n\n{HELP}");
         return ExitCode::from(2);
     };
-    let campaign = Campaign { most_failures: 1, ..Campaign::new(first..first.saturating_add(schedules)) };
+    let first = seeds.start;
+    let campaign = Campaign { most_failures: 1, ..Campaign::new(seeds) };
     match campaign.run(|_played| true) {
         Ok(findings) => {
             let broken = findings.failures.first();
@@ -23,13 +34,19 @@ fn main() -> ExitCode {
             let never: Vec<_> = findings.tally.never().iter().map(|fault| fault.name()).collect();
             println!("{}", json!({ "played": played, "broken": broken.map(told), "never_struck": never }));
             // A schedule that comes to no end goes on: it ends with the process.
-            ExitCode::SUCCESS
+            ExitCode::from(u8::from(broken.is_some()))
         }
         Err(error) => {
             eprintln!("error: no runtime could be made: {error}");
             ExitCode::from(2)
         }
     }
+}
+
+fn seeds(arguments: &[String]) -> Option<Range<u64>> {
+    let numbers: Vec<u64> = arguments.iter().map(|number| number.parse()).collect::<Result<_, _>>().ok()?;
+    let &[first, schedules] = numbers.as_slice() else { return None };
+    (schedules > 0).then_some(first..first.checked_add(schedules)?)
 }
 
 /// By which rule it failed first, and how.

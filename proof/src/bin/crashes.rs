@@ -16,7 +16,7 @@ const AFTER_HELP: &str = "\
 The binary is built first, of the tree as it is now and with crash points, unless one is named that was.
 
 Every point that a relay passes and every kind of fault strikes at least once, however few crashes are asked for. One that \
-never struck, or a broken promise, ends the run with exit code 1; the folder of the broken world stays, and what is \
+never struck, or a broken promise, ends the run with exit code 1, and what keeps it from beginning with 2; the folder of the broken world stays, and what is \
 printed says how to run it again.";
 
 /// Crash real relays and consumers, and hold what arrived against what was committed.
@@ -27,7 +27,7 @@ printed says how to run it again.";
 #[command(name = "crashes", after_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
     /// Kill at least so many processes
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = crashes)]
     crashes: usize,
     /// Go on, round after round, for so many hours
     #[arg(long, value_name = "H", conflicts_with = "world", value_parser = hours)]
@@ -44,6 +44,12 @@ struct Cli {
     /// How many worlds at a time
     #[arg(long, value_name = "N", default_value = "8")]
     at_a_time: NonZeroUsize,
+}
+
+/// More than these are for `--hours`: a round is drawn whole.
+fn crashes(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number <= 100_000);
+    number.ok_or_else(|| "not a number up to 100000; for more of them, say `--hours`".to_owned())
 }
 
 fn hours(text: &str) -> Result<Duration, String> {
@@ -66,7 +72,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
             eprintln!("error: {why}");
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }
@@ -106,7 +112,7 @@ fn crash(cli: &Cli, first: u64) -> Result<bool, String> {
             }
             return Ok(false);
         }
-        seed += 1;
+        seed = seed.wrapping_add(1);
         if cli.hours.is_none_or(|limit| System.moment().since(began) >= limit) {
             break;
         }

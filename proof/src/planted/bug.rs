@@ -79,8 +79,10 @@ impl Bug {
         self.files.iter().all(|file| STAND_INS.iter().any(|stand_in| file.starts_with(stand_in)))
     }
 
-    /// Whether somebody means it by `name`: its whole name, or that without its number.
+    /// Whether somebody means it by `name`: its whole name, that without its number, or its number, with zeros before it or not.
     pub fn is_called(&self, name: &str) -> bool {
-        self.name == name || self.name.split_once('-').is_some_and(|(number, rest)| rest == name || number == name)
+        self.name == name
+            || self.name.split_once('-').is_some_and(|(_, rest)| rest == name)
+            || name.parse().is_ok_and(|number: u32| self.number() == Some(number))
     }
 }

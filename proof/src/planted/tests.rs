@@ -57,6 +57,7 @@ fn a_bug_goes_by_its_name_and_by_its_number() {
     let bugs = bugs();
     let first = &bugs[0];
     assert!(first.is_called("01") && first.is_called("checkpoint-past-a-gap") && first.is_called(&first.name));
+    assert!(first.is_called("1"), "as the report says it");
     assert!(!first.is_called("02") && !bugs[1].is_called("checkpoint-past-a-gap"));
 }
 

@@ -58,8 +58,10 @@ async fn no_commit_waits_for_the_relay_as_for_a_standby() {
         source.status().polling.is_some_and(|reason| reason.contains("synchronous_standby_names"))
     })
     .await;
-    let senders = service.text("SELECT count(*) FROM pg_stat_replication").await;
-    assert_eq!(senders.as_deref(), Some("0"), "nobody is there that the server could take for one");
+    until("nobody is there that the server could take for one", async || {
+        service.text("SELECT count(*) FROM pg_stat_replication").await.as_deref() == Some("0")
+    })
+    .await;
     let refused = service.open(WalSettings::new().slot(slot())).await.err().expect("it is not begun either");
     assert!(refused.to_string().contains("ALTER SYSTEM SET synchronous_standby_names"), "{refused}");
     set("").await;

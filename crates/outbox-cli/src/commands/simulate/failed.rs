@@ -1,6 +1,6 @@
 //! A schedule that broke the contract, made small and readable.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, ops::Range};
 
 use outbox::testing::simulator::{Failure as Failed, Played, Schedule, shrink};
 use serde_json::{Value, json};
@@ -11,8 +11,10 @@ use crate::{
     output::{Output, Paint, counted},
 };
 
-/// Lines of the trace before its end.
-const LAST: usize = 60;
+/// So many lines of the trace are shown,
+const SHOWN: usize = 60;
+/// and of these so many behind that of the first breach.
+const AFTERWARDS: usize = 9;
 
 /// The smallest part of a schedule that still goes wrong.
 pub(super) struct Smallest {
@@ -51,15 +53,20 @@ impl Smallest {
         }
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", whole.only(kept));
-        let hidden = played.trace.len().saturating_sub(LAST);
-        if hidden > 0 {
-            let lines = counted(hidden as u64, "line", "lines");
-            let left_out = format!("{lines} of the trace left out here: the last command below prints all");
-            let _ = writeln!(text, "{}", paint.faint(&left_out));
+        let shown = around(played);
+        let left_out = |text: &mut String, lines: usize| {
+            if lines > 0 {
+                let lines = counted(lines as u64, "line", "lines");
+                let left_out = format!("{lines} of the trace left out here: the last command below prints all");
+                let _ = writeln!(text, "{}", paint.faint(&left_out));
+            }
+        };
+        left_out(&mut text, shown.start);
+        for (at, line) in played.trace[shown.clone()].iter().enumerate() {
+            let is_first = played.broken_at() == Some(shown.start + at);
+            let _ = writeln!(text, "{}", if is_first { paint.bad(line) } else { line.clone() });
         }
-        for line in &played.trace[hidden..] {
-            let _ = writeln!(text, "{line}");
-        }
+        left_out(&mut text, played.trace.len() - shown.end);
         for breach in &played.breaches {
             let _ = writeln!(text, "{}", paint.bad(&breach.to_string()));
         }
@@ -92,6 +99,14 @@ impl Smallest {
     fn command(&self) -> String {
         command(self.whole.seed, Some(&Part(self.kept.clone())))
     }
+}
+
+/// The lines of the trace around the first breach; the last ones, where none is in it.
+fn around(played: &Played) -> Range<usize> {
+    let all = played.trace.len();
+    let end = played.broken_at().map_or(all, |at| (at + 1 + AFTERWARDS).min(all));
+    let start = end.saturating_sub(SHOWN);
+    start..(start + SHOWN).min(all)
 }
 
 fn is_endless(failed: &Failed) -> bool {
@@ -153,6 +168,18 @@ mod tests {
         assert!(!text.contains("line 39 ") && text.contains("line 40 "), "{text}");
         assert!(text.contains("40 lines of the trace left out here: the last command below prints all"), "{text}");
         assert_eq!(long.json()["trace"].as_array().unwrap().len(), 100);
+    }
+
+    #[test]
+    fn of_a_long_trace_the_lines_around_the_first_breach_are_shown() {
+        let mut long = smallest(&[1], 300);
+        for broken in [150, 250] {
+            long.played.trace[broken] = format!("{:>10.3} BROKEN: line {broken}", 9.5);
+        }
+        let text = long.text(Paint::plain());
+        assert!(text.contains("line 150\n") && text.contains("line 100 ") && text.contains("line 159 "), "{text}");
+        assert!(!text.contains("line 99 ") && !text.contains("line 160 "), "{text}");
+        assert!(text.contains("100 lines of the trace left out") && text.contains("140 lines of the trace"), "{text}");
     }
 
     #[test]

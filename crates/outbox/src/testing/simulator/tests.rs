@@ -20,7 +20,7 @@ use super::{
     play,
     rule::Breach,
     shrink::{shrink, shrink_with, smallest},
-    world::Played,
+    world::{Played, World},
 };
 
 /// Longer than any schedule of these tests takes, on however busy a machine.
@@ -286,4 +286,17 @@ fn a_sound_schedule_stays_whole() {
     let (kept, played) = shrink(&schedule, || true).unwrap();
     assert_eq!(kept.len(), schedule.len());
     assert!(played.breaches.is_empty() && !played.trace.is_empty());
+}
+
+#[test]
+fn a_trace_says_where_the_contract_was_broken_first() {
+    let world = World::new(&Schedule::draw(1), true);
+    world.note(|| "all was well".to_owned());
+    for what in ["overtaken", "overtaken again"] {
+        world.breach(Rule::InOrder, what);
+    }
+    world.note(|| "it went on".to_owned());
+    let played = world.end();
+    assert_eq!((played.trace.len(), played.broken_at()), (4, Some(1)), "{:?}", played.trace);
+    assert_eq!(nothing().broken_at(), None);
 }

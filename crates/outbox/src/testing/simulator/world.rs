@@ -195,7 +195,7 @@ impl World {
         state.mark(io as u64);
         state.note(at, || format!("{actor}: {side} {io:?}"));
         if steps == MOST_STEPS {
-            state.breach(Breach::new(Rule::Bounded, format!("{MOST_STEPS} I/Os, and no end")));
+            state.breach(at, Breach::new(Rule::Bounded, format!("{MOST_STEPS} I/Os, and no end")));
         }
         steps < MOST_STEPS
     }
@@ -214,8 +214,7 @@ impl World {
     pub(super) fn broken(&self, breach: Breach) {
         let at = self.elapsed();
         let mut state = self.state();
-        state.note(at, || format!("BROKEN: {breach}"));
-        state.breach(breach);
+        state.breach(at, breach);
     }
 
     pub(super) fn is_sound(&self) -> bool {
@@ -257,12 +256,25 @@ pub struct Played {
     pub events: u64,
 }
 
+impl Played {
+    /// The line of the trace that says where the contract was broken first; none if it was kept, or nothing was traced.
+    pub fn broken_at(&self) -> Option<usize> {
+        self.trace.iter().position(|line| line.get(STAMP..).is_some_and(|text| text.starts_with(BROKEN)))
+    }
+}
+
+/// How a line of the trace begins that tells of a breach, behind its time.
+const BROKEN: &str = "BROKEN: ";
+/// So many characters of each line are its time.
+const STAMP: usize = 11;
+
 impl State {
     pub(super) fn strikes(&mut self, fault: Fault) {
         self.tally.count(fault);
     }
 
-    fn breach(&mut self, breach: Breach) {
+    fn breach(&mut self, at: Duration, breach: Breach) {
+        self.note(at, || format!("{BROKEN}{breach}"));
         // One thing that goes wrong makes many more.
         if self.breaches.len() < 8 {
             self.breaches.push(breach);

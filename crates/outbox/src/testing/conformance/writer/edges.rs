@@ -41,10 +41,10 @@ pub async fn an_entry_of_too_many_bytes_is_refused(writer: &impl WriterUnderTest
         let builder = NewEvent::builder("t").key("a").bytes("application/octet-stream", vec![7; bytes]);
         builder.build().expect("the sample is valid")
     };
-    let largest = writer.largest_entry();
+    let largest = writer.largest_entry() / EVENTS * EVENTS;
     let whole = vec![sized(largest / EVENTS); EVENTS];
     // Where a row's own bytes count as well, its bound is no bound of payloads to the byte.
-    let excess = if largest == MAX_ENTRY_BYTES { 1 } else { FRAME };
+    let excess = if largest == MAX_ENTRY_BYTES { 1 } else { EVENTS + FRAME };
     let more = [whole.clone(), vec![sized(excess)]].concat();
     let refused = commit(writer, vec![Write::any(more)]).await;
     assert!(matches!(refused, Err(WriteError::EntryTooLarge { .. })), "{RULE}: {refused:?}");
