@@ -16,6 +16,7 @@ pub mod arrivals;
 mod binary;
 mod consumer;
 mod full_disk;
+pub mod interrupt;
 mod ledger;
 mod lives;
 mod mood;

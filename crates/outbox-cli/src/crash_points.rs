@@ -24,7 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use outbox::{
     Batch, Clock, Event, Moment, Outcome, Sink, SinkError, SinkLimits, StoreError, System,
     inbox_store::{InboxStore, Job},
-    testing::{Hook, Hooked, Io, Side},
+    testing::{Call, Hook, Hooked, InWords, Io, Side},
 };
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -133,13 +133,13 @@ fn die() -> ! {
 
 #[async_trait]
 impl Hook for CrashPoints {
-    async fn before(&self, io: Io) -> Result<(), StoreError> {
-        self.reached(io.name(), Side::Before);
+    async fn before(&self, call: &Call<'_>) -> Result<(), StoreError> {
+        self.reached(call.io.name(), Side::Before);
         Ok(())
     }
 
-    async fn after(&self, io: Io) -> Result<(), StoreError> {
-        self.reached(io.name(), Side::After);
+    async fn after(&self, call: &Call<'_>, _: &dyn InWords) -> Result<(), StoreError> {
+        self.reached(call.io.name(), Side::After);
         Ok(())
     }
 }

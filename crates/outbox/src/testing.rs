@@ -107,7 +107,7 @@ pub mod simulator;
 mod step_gate;
 mod subject;
 
-pub use hooked::{Hook, Hooked};
+pub use hooked::{Call, Hook, Hooked, InWords};
 pub use io::{Doer, Io, UnknownIo};
 pub use step_gate::{Side, Step, StepGate};
 pub use subject::{

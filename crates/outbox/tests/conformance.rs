@@ -99,6 +99,10 @@ impl SinkUnderTest for RememberingSink {
         self.0.accepted().into_iter().map(Delivery::from).collect()
     }
 
+    async fn open(&self) -> Option<Arc<dyn Sink>> {
+        Some(self.sink())
+    }
+
     async fn refuse(&self, id: &str) -> bool {
         self.0.refuse(id, true, "not wanted");
         true

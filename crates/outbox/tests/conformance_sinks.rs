@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use outbox::{
@@ -14,25 +14,36 @@ use outbox::{
 use tempfile::TempDir;
 
 /// A file in a directory of its own.
-struct Lines(TempDir, FileSink);
+struct Lines(TempDir, Mutex<Option<FileSink>>);
 
 impl Lines {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let sink = FileSink::open(directory.path().join("events.jsonl")).unwrap();
-        Self(directory, sink)
+        let sink = Self::open_in(&directory);
+        Self(directory, Mutex::new(Some(sink)))
+    }
+
+    fn open_in(directory: &TempDir) -> FileSink {
+        FileSink::open(directory.path().join("events.jsonl")).unwrap()
     }
 }
 
 #[async_trait]
 impl SinkUnderTest for Lines {
     fn sink(&self) -> Arc<dyn Sink> {
-        Arc::new(self.1.clone())
+        Arc::new(self.1.lock().unwrap().clone().unwrap())
     }
 
     async fn delivered(&self) -> Vec<Delivery> {
         let text = std::fs::read_to_string(self.0.path().join("events.jsonl")).unwrap();
         text.lines().map(|line| json::decode(line.as_bytes()).unwrap().into()).collect()
+    }
+
+    async fn open(&self) -> Option<Arc<dyn Sink>> {
+        // Its file is locked for as long as it is open.
+        drop(self.1.lock().unwrap().take());
+        *self.1.lock().unwrap() = Some(Self::open_in(&self.0));
+        Some(self.sink())
     }
 
     async fn take_away(&self) -> bool {
@@ -50,10 +61,7 @@ async fn the_file_sink_conforms() {
 mod webhook {
     use std::{
         collections::BTreeSet,
-        sync::{
-            Mutex,
-            atomic::{AtomicBool, Ordering},
-        },
+        sync::atomic::{AtomicBool, Ordering},
     };
 
     use axum::{
@@ -83,6 +91,7 @@ mod webhook {
     /// A server that takes events in each encoding, a call whole or not at all.
     struct Target {
         sink: Arc<WebhookSink>,
+        settings: WebhookSettings,
         received: Arc<Received>,
         serving: JoinHandle<()>,
     }
@@ -114,8 +123,8 @@ mod webhook {
             let router = router.with_state(received.clone());
             let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
             let settings = WebhookSettings { encoding, ..WebhookSettings::new(url) };
-            let sink = WebhookSink::new(settings, Arc::new(System)).unwrap();
-            Self { sink: Arc::new(sink), received, serving }
+            let sink = WebhookSink::new(settings.clone(), Arc::new(System)).unwrap();
+            Self { sink: Arc::new(sink), settings, received, serving }
         }
     }
 
@@ -133,6 +142,10 @@ mod webhook {
 
         async fn delivered(&self) -> Vec<Delivery> {
             self.received.deliveries.lock().unwrap().clone()
+        }
+
+        async fn open(&self) -> Option<Arc<dyn Sink>> {
+            Some(Arc::new(WebhookSink::new(self.settings.clone(), Arc::new(System)).unwrap()))
         }
 
         async fn refuse(&self, id: &str) -> bool {

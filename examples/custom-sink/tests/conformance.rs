@@ -38,6 +38,7 @@ struct State {
 /// A Redis with one list, on a port of its own.
 struct Redis {
     sink: Arc<RedisList>,
+    address: String,
     state: Arc<State>,
     listening: JoinHandle<()>,
 }
@@ -56,8 +57,7 @@ impl Redis {
                 }
             }
         });
-        let sink = RedisList { address, list: "orders".to_owned(), idle: Vec::new().into() };
-        Self { sink: Arc::new(sink), state, listening }
+        Self { sink: sink(&address), address, state, listening }
     }
 
     fn says(&self, answer: &str) {
@@ -124,6 +124,11 @@ fn append(parts: &[Vec<u8>], state: &State) -> String {
     format!(":{}\r\n", list.len())
 }
 
+/// The sink, as a process opens it.
+fn sink(address: &str) -> Arc<RedisList> {
+    Arc::new(RedisList { address: address.to_owned(), list: "orders".to_owned(), idle: Vec::new().into() })
+}
+
 #[async_trait]
 impl SinkUnderTest for Redis {
     fn sink(&self) -> Arc<dyn Sink> {
@@ -132,6 +137,10 @@ impl SinkUnderTest for Redis {
 
     async fn delivered(&self) -> Vec<Delivery> {
         self.state.list.lock().unwrap().iter().cloned().map(Delivery::from).collect()
+    }
+
+    async fn open(&self) -> Option<Arc<dyn Sink>> {
+        Some(sink(&self.address))
     }
 
     async fn refuse(&self, id: &str) -> bool {

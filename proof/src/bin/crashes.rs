@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use outbox::{Clock as _, Entropy as _, System};
 use proof::crashes::{
-    Breach, Settings, build, check_binary,
+    Breach, Settings, build, check_binary, interrupt,
     plan::{Plan, round},
     run,
     tally::Tally,
@@ -16,8 +16,8 @@ const AFTER_HELP: &str = "\
 The binary is built first, of the tree as it is now and with crash points, unless one is named that was.
 
 Every point that a relay passes and every kind of fault strikes at least once, however few crashes are asked for. One that \
-never struck, or a broken promise, ends the run with exit code 1, and what keeps it from beginning with 2; the folder of the broken world stays, and what is \
-printed says how to run it again.";
+never struck, or a broken promise, ends the run with exit code 1, and what keeps it from beginning with 2. The folder of a \
+broken world stays, and what is printed says how to run it again. Ctrl-C ends the run with 130, and leaves nothing of it.";
 
 /// Crash real relays and consumers, and hold what arrived against what was committed.
 ///
@@ -98,6 +98,7 @@ fn crash(cli: &Cli, first: u64) -> Result<bool, String> {
     check_binary(&binary)?;
     let folder = std::env::temp_dir().join(format!("outbox-crashes-{:08x}", System.seed() >> 32));
     let settings = Settings { binary, folder: folder.clone(), at_a_time: cli.at_a_time.get() };
+    interrupt::awaited(folder.clone()).map_err(|error| format!("signals cannot be awaited: {error}"))?;
     println!("seed {first}");
     let began = System.moment();
     let mut tally = Tally::default();

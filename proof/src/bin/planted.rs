@@ -153,7 +153,7 @@ fn made(tree: &Tree) -> Result<String, String> {
         Ok::<_, String>(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
-    let changed = !git(&["status", "--porcelain", "--", "crates/outbox"])?.is_empty();
+    let changed = !git(&["status", "--porcelain", "--", "crates", "proof", "Cargo.toml", "Cargo.lock"])?.is_empty();
     let changed = if changed { ", with what was not committed yet" } else { "" };
     let today = System.wall().to_string();
     Ok(format!("Made on {} of commit {commit}{changed}.", today.split('T').next().unwrap_or_default()))

@@ -96,7 +96,9 @@ impl Found {
     fn write(&self) -> Result<(), String> {
         let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", self.path.display());
         let text = serde_json::to_vec_pretty(&self.kept).map_err(|error| wrong(&error))?;
-        fs::write(&self.path, text).map_err(|error| wrong(&error))
+        // A run that is ended in the middle of it leaves the findings before.
+        let beside = self.path.with_extension("new");
+        fs::write(&beside, text).and_then(|()| fs::rename(&beside, &self.path)).map_err(|error| wrong(&error))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::scene::{aws, emulator, event_in, make_bus, sink_through, unused_name}
 /// A bus, with a proxy before it.
 struct Bus {
     sink: Arc<EventBridgeSink>,
+    settings: EventBridgeSettings,
     proxy: Proxy,
     refused: Arc<Mutex<BTreeSet<String>>>,
     s3: aws_sdk_s3::Client,
@@ -47,7 +48,7 @@ impl Bus {
             let refused = refused.clone();
             move |call| refusing(call, &refused.lock().unwrap())
         });
-        Self { sink: sink_through(&proxy, settings).await, proxy, refused, s3 }
+        Self { sink: sink_through(&proxy, settings.clone()).await, settings, proxy, refused, s3 }
     }
 
     async fn object(&self, reference: &str) -> bytes::Bytes {
@@ -82,6 +83,10 @@ impl SinkUnderTest for Bus {
             delivered.push(Delivery { data, ..event.into() });
         }
         delivered
+    }
+
+    async fn open(&self) -> Option<Arc<dyn Sink>> {
+        Some(sink_through(&self.proxy, self.settings.clone()).await)
     }
 
     async fn refuse(&self, id: &str) -> bool {

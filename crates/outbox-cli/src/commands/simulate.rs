@@ -34,13 +34,13 @@ fewest incidents that still go wrong, by number, and the command that plays them
 
 It needs no configuration and touches no file. A long run goes on where another ended: give it the seed behind the last. \
 Ctrl-C shows what was found until then, and that seed; another one, a second later, ends it at once. From 5,000 schedules on a fault that \
-never struck is a failure, and from 20,000 on an I/O before or after which no relay was killed. So is a schedule that panics, or takes longer than 20 s.")]
+never struck is a failure, and from 20,000 on an I/O before or after which no relay was killed. So is a schedule that panics, or takes longer than a minute.")]
 pub(crate) struct Args {
     /// How many schedules [default: 10000, or 1 with --trace or --only]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     schedules: Option<u64>,
     /// The first one's seed; the others follow
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    #[arg(long, value_name = "SEED", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// On so many threads [default: one a processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -53,6 +53,7 @@ fn a_part_that_cannot_be_played_is_refused() {
         (&["--only", "three"], "is no number of an incident"),
         (&["--only", "1", "--schedules", "2"], "are for one schedule"),
         (&["--trace", "--schedules", "10"], "are for one schedule"),
+        (&["--trace", "--threads", "2"], "--threads is for many schedules"),
     ] {
         let ran = place.run(&[&["simulate", "--seed", "7"], args].concat());
         assert_eq!((ran.code, &*ran.out), (2, ""), "{args:?}: {}", ran.err);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, mpsc};
 use async_trait::async_trait;
 use outbox::{
     StoreError,
-    testing::{Hook, Io},
+    testing::{Call, Hook, InWords, Io},
 };
 
 /// The bookkeeping's thread is none of the runtime's, which would take a wait for it for idleness and let time leap. A
@@ -15,18 +15,18 @@ pub(crate) struct Still(Mutex<Vec<(Io, mpsc::Sender<()>)>>);
 
 #[async_trait]
 impl Hook for Still {
-    async fn before(&self, io: Io) -> Result<(), StoreError> {
-        if is_write(io) {
+    async fn before(&self, call: &Call<'_>) -> Result<(), StoreError> {
+        if is_write(call.io) {
             let (until_dropped, dropped) = mpsc::channel();
             tokio::task::spawn_blocking(move || dropped.recv().is_err());
-            self.0.lock().unwrap().push((io, until_dropped));
+            self.0.lock().unwrap().push((call.io, until_dropped));
         }
         Ok(())
     }
 
-    async fn after(&self, io: Io) -> Result<(), StoreError> {
+    async fn after(&self, call: &Call<'_>, _: &dyn InWords) -> Result<(), StoreError> {
         let mut under_way = self.0.lock().unwrap();
-        if let Some(index) = under_way.iter().position(|(of, _)| *of == io) {
+        if let Some(index) = under_way.iter().position(|(of, _)| *of == call.io) {
             under_way.remove(index);
         }
         Ok(())

@@ -31,6 +31,7 @@
 use std::{future::Future, panic::AssertUnwindSafe, pin::pin, task::Poll, time::Duration};
 
 use futures_util::FutureExt;
+use tokio::time::timeout;
 
 /// Runs checks one after the other, each under its name and the sentence of the contract that it holds a backend to.
 macro_rules! checks {
@@ -62,6 +63,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a check gives somebody the chance to come first who may have to wait: it goes on in either case.
 const CHANCE: Duration = Duration::from_millis(100);
 
+/// How long a check may take as a whole: one that takes longer waits for something that does not come.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// After so many pages a reader of a few hundred entries gives up: none of them got it any further.
+const READS: usize = 100_000;
+
 /// How often a race is run.
 const RACES: usize = 50;
 
@@ -70,7 +77,7 @@ const CUTS: usize = 8;
 
 /// Panics with `rule` if `future` takes longer than any backend may.
 async fn in_time<T>(rule: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    match timeout(PATIENCE, future).await {
         Ok(output) => output,
         Err(late) => panic!("{rule}: nothing happened within {PATIENCE:?}: {late}"),
     }
@@ -89,10 +96,14 @@ async fn cut<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
     None
 }
 
-/// Runs a check; a panic says its name and the rule besides what it saw.
+/// Runs a check; a panic says its name and the rule besides what it saw, and so does one that comes to no end.
 #[doc(hidden)]
 pub async fn named<T>(check: &str, rule: &str, run: impl Future<Output = T>) -> T {
-    match AssertUnwindSafe(under_its_name(check, run)).catch_unwind().await {
+    let run = AssertUnwindSafe(under_its_name(check, run)).catch_unwind();
+    let Ok(ended) = timeout(LONGEST, run).await else {
+        panic!("conformance check `{check}` came to no end within {LONGEST:?}\n  the contract says: {rule}")
+    };
+    match ended {
         Ok(output) => output,
         Err(panic) => {
             let seen = panic.downcast_ref::<String>().map(String::as_str);

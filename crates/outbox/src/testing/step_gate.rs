@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    hooked::{Hook, Hooked},
+    hooked::{Call, Hook, Hooked, InWords},
     io::Io,
 };
 use crate::{bookkeeping::Operator, error::StoreError, sink::Sink, source::Source, store::BusinessStore};
@@ -211,13 +211,13 @@ impl Drop for Standing<'_> {
 
 #[async_trait]
 impl Hook for StepGate {
-    async fn before(&self, io: Io) -> Result<(), StoreError> {
-        self.step(io, Side::Before).await;
+    async fn before(&self, call: &Call<'_>) -> Result<(), StoreError> {
+        self.step(call.io, Side::Before).await;
         Ok(())
     }
 
-    async fn after(&self, io: Io) -> Result<(), StoreError> {
-        self.step(io, Side::After).await;
+    async fn after(&self, call: &Call<'_>, _: &dyn InWords) -> Result<(), StoreError> {
+        self.step(call.io, Side::After).await;
         Ok(())
     }
 

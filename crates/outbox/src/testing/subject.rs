@@ -169,6 +169,12 @@ pub trait SinkUnderTest: Send + Sync {
     /// (`Delivery::from` what a consumer decodes), or much of what a sink has to carry is not looked at.
     async fn delivered(&self) -> Vec<Delivery>;
 
+    /// Opens the sink anew, as its process does after a restart, and drops the one there was; the suite holds no other. `None`
+    /// if the test cannot: the check that needs it is passed over then.
+    async fn open(&self) -> Option<Arc<dyn Sink>> {
+        None
+    }
+
     /// Has the other side refuse the event `id` by name from now on. False if it knows no such thing; checks that need
     /// it are passed over then.
     async fn refuse(&self, id: &str) -> bool {

@@ -11,7 +11,7 @@ use outbox::{
     bookkeeping::{Checkpoint, HealthState, Keep, Lane, Lease, RouteHealth, Settlement, Trouble},
     memory::{MemoryBookkeeping, SeededEntropy},
     testing::{
-        BookkeepingUnderTest, Hook, Hooked, Io,
+        BookkeepingUnderTest, Call, Hook, Hooked, InWords, Io,
         conformance::bookkeeping::{fencing, handles},
     },
 };
@@ -99,8 +99,8 @@ impl Broken {
 
 #[async_trait]
 impl Hook for Broken {
-    async fn before(&self, io: Io) -> Result<(), StoreError> {
-        match (self.1, io) {
+    async fn before(&self, call: &Call<'_>) -> Result<(), StoreError> {
+        match (self.1, call.io) {
             (Defect::WritesACheckpointInTwoSteps, Io::Checkpoint) => {
                 let number = self.2.begun.fetch_add(1, Ordering::Relaxed);
                 // All but the first are asked for twice: dropped, then again.
@@ -129,8 +129,8 @@ impl Hook for Broken {
         Ok(())
     }
 
-    async fn after(&self, io: Io) -> Result<(), StoreError> {
-        if self.1 == Defect::WritesWhatWasDroppedLater && io == Io::Checkpoint {
+    async fn after(&self, call: &Call<'_>, _: &dyn InWords) -> Result<(), StoreError> {
+        if self.1 == Defect::WritesWhatWasDroppedLater && call.io == Io::Checkpoint {
             let answered = self.2.answered.fetch_add(1, Ordering::Relaxed) + 1;
             if self.2.begun.load(Ordering::Relaxed) > answered {
                 self.slip(2).await;

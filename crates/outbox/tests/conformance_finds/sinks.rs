@@ -52,6 +52,8 @@ enum SinkDefect {
     LosesTheReplay,
     PromisesWhatTheRouteDoesNot,
     TakesAllReplaysForOne,
+    BeginsAnewWhenItIsOpened,
+    NeverAnswers,
     /// Carries another value of this attribute, or none.
     Spoils(&'static str),
 }
@@ -71,14 +73,16 @@ struct Wire {
     torn: Mutex<Vec<Delivery>>,
     cut: AtomicBool,
     answer_lost: AtomicBool,
+    /// What arrived before that is gone.
+    began_at: AtomicUsize,
 }
 
 impl Wire {
     fn new() -> Arc<Self> {
-        let (cut, answer_lost) = (AtomicBool::default(), AtomicBool::default());
+        let (cut, answer_lost, began_at) = (AtomicBool::default(), AtomicBool::default(), AtomicUsize::default());
         let places = Semaphore::new(LIMITS.max_calls);
         let (asked, lock, torn) = (AtomicUsize::new(0), AsyncMutex::default(), Mutex::default());
-        Arc::new(Self { asked, places, lock, torn, cut, answer_lost })
+        Arc::new(Self { asked, places, lock, torn, cut, answer_lost, began_at })
     }
 }
 
@@ -106,6 +110,7 @@ impl Sink for DefectiveSink {
         let mut batch = batch.clone();
         let accepted = vec![Outcome::Accepted; batch.events.len()];
         match self.defect {
+            SinkDefect::NeverAnswers => std::future::pending().await,
             SinkDefect::ForgetsAnOutcome => {
                 let faults = SinkFaults::default();
                 faults.once(SinkFault::ShortAnswer);
@@ -164,6 +169,7 @@ impl Sink for DefectiveSink {
             SinkDefect::NeverConnectsAgain
             | SinkDefect::SaysThatALostAnswerHadNoEffect
             | SinkDefect::ChangesItsSize
+            | SinkDefect::BeginsAnewWhenItIsOpened
             | SinkDefect::CutsLargeEvents
             | SinkDefect::Spoils(_) => self.inner.publish(&batch).await,
             // As a broker does that counts by itself.
@@ -206,13 +212,21 @@ impl SinkUnderTest for Defective {
     async fn delivered(&self) -> Vec<Delivery> {
         let most = if self.1 == SinkDefect::CutsLargeEvents { 64 << 10 } else { usize::MAX };
         let cut = |data: &Bytes| data.slice(..data.len().min(most));
-        let whole = self.0.accepted().into_iter().map(Delivery::from);
+        let kept = self.0.accepted().into_iter().skip(self.2.began_at.load(Ordering::Relaxed));
+        let whole = kept.map(Delivery::from);
         let mut arrived: Vec<_> = whole.map(|one| Delivery { data: one.data.as_ref().map(cut), ..one }).collect();
         if let SinkDefect::Spoils(name) = self.1 {
             arrived = arrived.into_iter().map(|one| whole::spoilt(&one.event.unwrap(), name).into()).collect();
         }
         arrived.extend(self.2.torn.lock().unwrap().iter().cloned());
         arrived
+    }
+
+    async fn open(&self) -> Option<Arc<dyn Sink>> {
+        if self.1 == SinkDefect::BeginsAnewWhenItIsOpened {
+            self.2.began_at.store(self.0.accepted().len(), Ordering::Relaxed);
+        }
+        Some(self.sink())
     }
 
     async fn take_nothing(&self) -> bool {
@@ -343,6 +357,18 @@ async fn a_sink_that_never_connects_again_is_found() {
     run_sink_suite(SinkDefect::NeverConnectsAgain).await;
 }
 
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "`its_limits_allow_a_call` came to no end within 600s")]
+async fn a_sink_that_never_answers_is_found() {
+    run_sink_suite(SinkDefect::NeverAnswers).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "what was accepted is there after a restart: once it is opened")]
+async fn a_sink_that_begins_anew_when_it_is_opened_is_found() {
+    run_sink_suite(SinkDefect::BeginsAnewWhenItIsOpened).await;
+}
+
 #[tokio::test]
 #[should_panic(expected = "a lost answer is uncertain")]
 async fn a_sink_that_is_sure_of_a_lost_answer_is_found() {
@@ -373,6 +399,7 @@ async fn what_a_target_cannot_do_is_told_with_the_checks_that_were_passed_over()
         checks,
         [
             "a_refused_event_is_named_and_the_rest_accepted",
+            "what_was_accepted_is_there_after_a_restart",
             "every_attribute_arrives",
             "what_a_route_adds_arrives",
             "nothing_of_a_key_is_accepted_behind_what_was_refused",
@@ -382,9 +409,9 @@ async fn what_a_target_cannot_do_is_told_with_the_checks_that_were_passed_over()
             "a_lost_answer_is_uncertain",
         ]
     );
-    let offers = ["refuse", "refuse", "take_away", "take_nothing", "cut_connections", "lose_an_answer"];
+    let offers = ["refuse", "open", "refuse", "take_away", "take_nothing", "cut_connections", "lose_an_answer"];
     let mut offers = offers.map(|offer| format!("`SinkUnderTest::{offer}`")).to_vec();
-    offers.splice(1..1, ["`Delivery::event`".to_owned(), "`Delivery::event`".to_owned()]);
+    offers.splice(2..2, ["`Delivery::event`".to_owned(), "`Delivery::event`".to_owned()]);
     for (one, offer) in told.iter().zip(offers) {
         assert!(one.why.contains(&offer), "{one}");
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use outbox::{
     StoreError,
-    testing::{Hook, Io},
+    testing::{Call, Hook, InWords, Io},
 };
 
 /// The I/Os that took effect, in their order. A handle: clones share the list.
@@ -43,13 +43,13 @@ impl Logged {
 
 #[async_trait]
 impl Hook for Logged {
-    async fn before(&self, _: Io) -> Result<(), StoreError> {
+    async fn before(&self, _: &Call<'_>) -> Result<(), StoreError> {
         Ok(())
     }
 
-    async fn after(&self, io: Io) -> Result<(), StoreError> {
+    async fn after(&self, call: &Call<'_>, _: &dyn InWords) -> Result<(), StoreError> {
         let mut done = self.0.lock().unwrap();
-        done.push(io);
+        done.push(call.io);
         // Paused time does not pass for one that never waits: end the test rather than hang it.
         assert!(done.len() < 100_000, "it goes round in a circle");
         Ok(())

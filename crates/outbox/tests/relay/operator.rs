@@ -8,7 +8,7 @@ use outbox::{
     bookkeeping::Selector,
     memory::{MemoryBookkeeping, MemorySink},
     testing::{
-        Hook, Hooked, Io,
+        Call, Hook, Hooked, InWords, Io,
         faults::{FaultySink, SinkFault, SinkFaults, StoreFault},
     },
 };
@@ -129,8 +129,8 @@ struct DiscardedMeanwhile(Arc<MemoryBookkeeping>);
 
 #[async_trait]
 impl Hook for DiscardedMeanwhile {
-    async fn before(&self, io: Io) -> Result<(), StoreError> {
-        if io == Io::Keep {
+    async fn before(&self, call: &Call<'_>) -> Result<(), StoreError> {
+        if call.io == Io::Keep {
             self.0.discard(&route("all"), &Selector::default(), "no").await?;
             let lane = Lane::Key(key("a"));
             let settled = async {
@@ -144,8 +144,8 @@ impl Hook for DiscardedMeanwhile {
         Ok(())
     }
 
-    async fn after(&self, io: Io) -> Result<(), StoreError> {
-        if io == Io::Settle {
+    async fn after(&self, call: &Call<'_>, _: &dyn InWords) -> Result<(), StoreError> {
+        if call.io == Io::Settle {
             sleep(seconds(5)).await;
         }
         Ok(())

@@ -8,7 +8,7 @@ use outbox::{
     bookkeeping::Bookkeeping as _,
     memory::MemorySink,
     testing::{
-        Hook, Hooked, Io,
+        Call, Hook, Hooked, InWords, Io,
         faults::{FaultySink, SinkFault, SinkFaults},
     },
 };
@@ -131,8 +131,8 @@ struct Unlucky(Arc<(Notify, Notify)>);
 
 #[async_trait]
 impl Hook for Unlucky {
-    async fn before(&self, io: Io) -> Result<(), StoreError> {
-        if io != Io::Troubles {
+    async fn before(&self, call: &Call<'_>) -> Result<(), StoreError> {
+        if call.io != Io::Troubles {
             return Ok(());
         }
         let (waits, goes_on) = &*self.0;
@@ -141,7 +141,7 @@ impl Hook for Unlucky {
         Err(StoreError::new(ErrorKind::Unavailable, "not now"))
     }
 
-    async fn after(&self, _: Io) -> Result<(), StoreError> {
+    async fn after(&self, _: &Call<'_>, _: &dyn InWords) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -15,6 +15,12 @@ pub(super) fn run(out: Output, args: &Args) -> Outcome {
         return Err(Failure::usage("--trace and --only are for one schedule; nothing was done")
             .help("leave --schedules out, and say which with --seed"));
     }
+    if args.threads.is_some() {
+        return Err(Failure::usage(
+            "--threads is for many schedules, and --trace and --only are for one; nothing was done",
+        )
+        .help("leave --threads out"));
+    }
     let schedule = chosen(Schedule::draw(args.seed), args.only.as_ref())?;
     let played = attempt(&schedule, args.trace).map_err(|error| no_runtime(&error))?;
     show(out, &schedule, &played);

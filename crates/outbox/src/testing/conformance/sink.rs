@@ -64,7 +64,7 @@ use blame::a_target_that_takes_nothing_blames_no_event;
 use full::a_call_filled_to_its_bytes_is_taken;
 use interrupted::{
     a_call_that_waits_holds_up_no_other, a_cut_connection_is_made_again, a_dropped_call_leaves_the_sink_working,
-    a_lost_answer_is_uncertain, calls_that_are_dropped_free_their_place,
+    a_lost_answer_is_uncertain, calls_that_are_dropped_free_their_place, what_was_accepted_is_there_after_a_restart,
 };
 use sizes::{a_size_is_at_least_its_payload, a_size_is_pure, the_largest_event_is_taken};
 use whole::{difference, every_attribute_arrives, published, what_a_route_adds_arrives};
@@ -92,6 +92,7 @@ pub async fn all<S: SinkUnderTest>(fresh: impl AsyncFn() -> S) {
         "Durability: `Outcome::Accepted` only once the other side has taken responsibility." => {
             what_is_accepted_has_arrived(&fresh().await);
             payloads_arrive_byte_for_byte(&fresh().await);
+            what_was_accepted_is_there_after_a_restart(&fresh().await);
         }
         "`Batch`: whole events arrive, and with them `gapless` and the replay, as attributes on the wire." => {
             every_attribute_arrives(&fresh().await);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::super::{
     hold::Hold,
-    hooked::{Hook, Hooked},
+    hooked::{Call, Hook, Hooked, InWords},
     io::Io,
 };
 use crate::{
@@ -103,7 +103,8 @@ impl StoreFaults {
 
 #[async_trait]
 impl Hook for StoreFaults {
-    async fn before(&self, io: Io) -> Result<(), StoreError> {
+    async fn before(&self, call: &Call<'_>) -> Result<(), StoreError> {
+        let io = call.io;
         let fault = self.strike(io, |fault| fault != StoreFault::LoseAnswer);
         match fault {
             Some(StoreFault::Fail(kind)) => Err(StoreError::new(kind, format!("scripted failure of {io:?}"))),
@@ -115,7 +116,8 @@ impl Hook for StoreFaults {
         }
     }
 
-    async fn after(&self, io: Io) -> Result<(), StoreError> {
+    async fn after(&self, call: &Call<'_>, _: &dyn InWords) -> Result<(), StoreError> {
+        let io = call.io;
         match self.strike(io, |fault| fault == StoreFault::LoseAnswer) {
             Some(_) => {
                 let message = format!("scripted loss of the answer of {io:?}");

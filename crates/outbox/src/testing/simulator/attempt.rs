@@ -16,8 +16,9 @@ pub(super) use self::{
 };
 use super::{play::play, rule::Breach, schedule::Schedule, world::Played};
 
-/// A sound schedule takes milliseconds of real time: one that takes so long has no end.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// A sound schedule takes milliseconds of real time, on a machine that is busy with much else seconds: one that takes so long
+/// has no end.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Plays `schedule` like [`play`], on a thread of its own. What panics in it, and no end within [`PATIENCE`] of real time,
 /// are breaches. Nothing can stop a schedule that has no end: its thread is left behind, and ends with the process.

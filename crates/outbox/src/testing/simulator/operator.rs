@@ -42,7 +42,9 @@ pub(super) async fn operate(world: &Arc<World>, workers: &Workers, route: usize,
             tokio::spawn(async move { see_to_trouble(&world, route, what).await });
         }
         Operation::Pause(lasts) => {
-            world.state().strikes(Fault::Paused);
+            if workers.own() {
+                world.state().strikes(Fault::Paused);
+            }
             at_once(world.books.pause(&world.routes[route], true));
             let now = world.now();
             world.state().patience[route].paused.get_or_insert(now);

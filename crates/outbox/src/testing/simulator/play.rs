@@ -114,14 +114,16 @@ impl Workers {
     }
 
     async fn restart(&self, world: &World, index: usize) {
+        if self.0[index].is_running() {
+            world.state().strikes(Fault::Restarted);
+        }
         self.0[index].stop(world);
         sleep(LOOK).await;
         self.0[index].start();
-        world.state().strikes(Fault::Restarted);
     }
 
     /// Whether one of them owns the source.
-    fn own(&self) -> bool {
+    pub(super) fn own(&self) -> bool {
         self.owner().is_some()
     }
 
@@ -172,6 +174,10 @@ async fn busy(world: &Arc<World>, workers: &Workers, schedule: &Schedule) {
 }
 
 async fn happen(world: &Arc<World>, workers: &Workers, number: usize, what: &What) {
+    // The others are told of where they are done, with what came of them.
+    if !matches!(what, What::Transaction { .. } | What::Reshard(_) | What::Trim { .. } | What::Kill { .. }) {
+        world.note(|| format!("from now on: {what}"));
+    }
     match what {
         What::Transaction { writes, keyless, commits, raced } => {
             let mut rng = world.chance(("transaction", number));
@@ -200,7 +206,6 @@ async fn happen(world: &Arc<World>, workers: &Workers, number: usize, what: &Wha
         What::Transport { skip, twice, late } => world.state().armed.messages.push((*skip, *twice, *late)),
         What::ClockBack { by } => {
             world.consumer_clock.set_back(*by);
-            world.note(|| format!("the consumer's clock is set back by {by:?}"));
             world.state().strikes(Fault::ClockSetBack);
         }
         What::Answer { nth, how, times } => {

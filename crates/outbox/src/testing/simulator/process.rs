@@ -24,10 +24,10 @@ use super::{
     world::{State, StoreOut, World},
 };
 use crate::{
-    bookkeeping::{Bookkeeping as _, Lease},
+    bookkeeping::Bookkeeping as _,
     clock::Moment,
     error::{ErrorKind, StoreError},
-    testing::{Hook, Io, Side},
+    testing::{Call, Hook, InWords, Io, Side},
 };
 
 /// One life of a process: from its start to its end, however that comes.
@@ -232,15 +232,16 @@ impl Around {
     }
 
     /// What happens before an I/O takes effect.
-    async fn begin(&self, io: Io) -> Result<(), StoreError> {
+    async fn begin(&self, call: &Call<'_>) -> Result<(), StoreError> {
+        let io = call.io;
         self.go_on().await;
-        if !self.world.step(&self.life.name, io, "before") {
+        if !self.world.begins(&self.life.name, call) {
             pending::<()>().await;
         }
         self.take_time(io).await;
         self.go_on().await;
         let Some(fault) = self.strike(io, true) else { return Ok(()) };
-        self.world.note(|| format!("{}: {fault:?} at {io:?}", self.life.name));
+        self.world.note(|| format!("{}: {io}: {fault}", self.life.name));
         match fault {
             IoFault::KilledBefore => self.die().await,
             IoFault::Fails => {
@@ -276,22 +277,21 @@ impl Around {
 
 #[async_trait]
 impl Hook for Around {
-    async fn before(&self, io: Io) -> Result<(), StoreError> {
-        self.begin(io).await
-    }
-
-    async fn before_leased(&self, io: Io, lease: &Lease) -> Result<(), StoreError> {
+    async fn before(&self, call: &Call<'_>) -> Result<(), StoreError> {
+        let Some(lease) = call.lease else { return self.begin(call).await };
+        let io = call.io;
         if !self.life.has_taken(lease.epoch) {
             let what = format!("{io:?} under the lease of epoch {}, which {} never took", lease.epoch, self.life.name);
             self.world.breach(Rule::Bounded, what);
         }
         let on_its_way = Stale::new(self, io, lease);
-        let begun = self.begin(io).await;
+        let begun = self.begin(call).await;
         on_its_way.arrived();
         begun
     }
 
-    async fn after(&self, io: Io) -> Result<(), StoreError> {
+    async fn after(&self, call: &Call<'_>, answer: &dyn InWords) -> Result<(), StoreError> {
+        let io = call.io;
         if io == Io::Take && self.is_owner() {
             self.life.took(at_once(self.world.books.lease(LEASE)).epoch);
         }
@@ -300,10 +300,11 @@ impl Hook for Around {
             Io::Release => self.life.renewed(None),
             _ => {}
         }
+        self.world.took_effect(&self.life.name, call, answer);
         checks::after(&self.world, io);
         let fault = self.strike(io, false);
         if let Some(fault) = fault {
-            self.world.note(|| format!("{}: {fault:?} at {io:?}", self.life.name));
+            self.world.note(|| format!("{}: {io}: {fault}", self.life.name));
         }
         if fault.is_some() && io == Io::Keep {
             // The keeper may be done with the lane by the time that the pipeline asks again, and its events go out then.
@@ -323,14 +324,14 @@ impl Hook for Around {
             }
             _ => {}
         }
-        self.world.step(&self.life.name, io, "after");
         // The answer is on its way, too: others do something meanwhile.
         self.take_time(io).await;
         self.go_on().await;
         Ok(())
     }
 
-    async fn failed(&self, error: &StoreError) {
+    async fn failed(&self, call: &Call<'_>, error: &StoreError) {
+        self.world.note(|| format!("{}: {} failed: {error}", self.life.name, call.io));
         if error.kind() == ErrorKind::Fenced {
             self.world.state().strikes(Fault::Fenced);
         }

@@ -2,6 +2,7 @@
 
 mod draw;
 mod text;
+mod words;
 
 use std::time::Duration;
 

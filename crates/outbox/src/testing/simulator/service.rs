@@ -31,7 +31,10 @@ pub(super) fn transaction(
     }
     if !commits {
         world.state().strikes(Fault::RolledBack);
-        world.note(|| format!("a transaction on {writes:?} is rolled back"));
+        world.note(|| {
+            let keys: Vec<String> = writes.iter().map(|(key, _)| format!("key/{key}")).collect();
+            format!("a transaction on {} is rolled back", keys.join(", "))
+        });
         drop(transaction);
         learn_written(world, Vec::new());
         return;

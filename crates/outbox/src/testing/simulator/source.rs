@@ -94,7 +94,10 @@ pub(super) fn reshard(world: &World, rng: &mut Rng, how: Resharding) {
             stream.merge(one, other).map(drop)
         }
     };
-    world.note(|| format!("{how:?} of {one}: {resharded:?}"));
+    world.note(|| match &resharded {
+        Ok(()) => format!("{how}: {one}"),
+        Err(error) => format!("{how}, {one} does not: {error}"),
+    });
     let mut state = world.state();
     if resharded.is_ok() {
         state.strikes(match how {

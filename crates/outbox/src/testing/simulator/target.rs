@@ -27,8 +27,9 @@ use crate::{
     clock::Moment,
     cloudevents::{Envelope, json},
     event::Event,
+    route::RouteName,
     sink::{self, Batch, Outcome, Sink, SinkError, SinkLimits},
-    testing::{Hook as _, Io},
+    testing::{Call, Hook as _, Io},
 };
 
 /// The largest event that targets take.
@@ -50,6 +51,11 @@ impl Target {
         Self { around, route, under_way: Arc::default() }
     }
 
+    /// The name of its route.
+    fn name(&self) -> &RouteName {
+        &self.world().routes[self.route]
+    }
+
     fn world(&self) -> &World {
         &self.around.world
     }
@@ -60,6 +66,7 @@ impl Target {
         if rng.bool() { rng.usize(LARGEST..4 * LARGEST) } else { MAX_EVENT_BYTES }
     }
 
+    /// The fault that is armed for this call.
     fn call_fault(&self, state: &mut State) -> Option<CallFault> {
         if state.healed {
             return None;
@@ -70,7 +77,16 @@ impl Target {
             return None;
         }
         let (_, _, fault) = state.armed.calls.remove(index);
-        state.strikes(match fault {
+        Some(fault)
+    }
+
+    /// The call suffers `fault`, which the tally counts if it makes a difference to it.
+    fn suffers(&self, fault: CallFault, batch: &Batch) {
+        self.world().note(|| format!("{}: {fault}", self.name()));
+        if fault == CallFault::HalfAccepted && batch.events.len() == 1 {
+            return;
+        }
+        self.world().state().strikes(match fault {
             CallFault::Fails(fault) => match fault {
                 sink::Fault::Sink | sink::Fault::Event => Fault::CallFails,
                 sink::Fault::Throttle => Fault::CallTooFast,
@@ -82,7 +98,6 @@ impl Target {
             CallFault::HalfAccepted => Fault::CallHalfAccepted,
             CallFault::Hangs { .. } => Fault::CallHangs,
         });
-        Some(fault)
     }
 
     /// What is wrong with the target as a whole now.
@@ -232,13 +247,13 @@ impl Target {
             return Err(SinkError::new(fault, "simulated: the target is out"));
         }
         let fault = self.call_fault(&mut self.world().state());
-        if let Some(fault) = fault {
-            self.world().note(|| format!("{}: {fault:?}", self.world().routes[self.route]));
-        }
         if let (None | Some(CallFault::AnswerLost | CallFault::ShortAnswer | CallFault::HalfAccepted), Some(fault)) =
             (fault, self.bomb(batch))
         {
             return Err(SinkError::new(fault, "simulated: something in this call is wrong"));
+        }
+        if let Some(fault) = fault {
+            self.suffers(fault, batch);
         }
         match fault {
             None => Ok(self.take(batch, began, all)),
@@ -298,22 +313,25 @@ impl Sink for Target {
     }
 
     async fn check(&self) -> Result<(), SinkError> {
-        self.around.before(Io::Check).await.map_err(|error| failed(&error))?;
-        self.around.after(Io::Check).await.map_err(|error| failed(&error))
+        let call = Call::new(Io::Check, self.name());
+        self.around.before(&call).await.map_err(|error| failed(&error))?;
+        self.around.after(&call, &()).await.map_err(|error| failed(&error))
     }
 
     async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, SinkError> {
         let mut call = self.begin(batch);
         checks::window_is_bounded(self.world(), self.route, batch);
+        let asked = (self.name(), batch);
+        let told = Call::new(Io::Publish, &asked);
         let landing = Landing::new(self, batch, call.began);
         let mut is_there = false;
         let answered = async {
-            let sent = self.around.before(Io::Publish).await;
+            let sent = self.around.before(&told).await;
             landing.arrived();
             sent.map_err(|error| failed(&error))?;
             is_there = true;
             let answer = self.answer(batch, call.began).await;
-            self.around.after(Io::Publish).await.map_err(|error| failed(&error))?;
+            self.around.after(&told, &answer).await.map_err(|error| failed(&error))?;
             Ok(answer)
         };
         let answered = answered.await;

@@ -30,13 +30,13 @@ use crate::{
     memory::{MemoryBookkeeping, MemoryStore, SeededEntropy, TokioClock},
     route::RouteName,
     sink,
-    testing::Io,
+    testing::{Call, InWords, Io},
 };
 
 /// The CloudEvents `source` of everything that is written.
 pub(super) const PRODUCER: &str = "/simulated";
 /// I/Os after which a run is taken for one that will not end.
-const MOST_STEPS: u64 = 200_000;
+const MOST_STEPS: u64 = 100_000;
 
 /// One world. All processes of a run share it.
 pub(super) struct World {
@@ -186,18 +186,30 @@ impl World {
         self.state().note(at, line);
     }
 
-    /// Counts an I/O; an endless run is a breach, and goes no further.
-    pub(super) fn step(&self, actor: &str, io: Io, side: &str) -> bool {
+    /// A call begins. Whether it goes further: not if the run seems to have no end, which is a breach.
+    pub(super) fn begins(&self, actor: &str, call: &Call<'_>) -> bool {
         let at = self.elapsed();
         let mut state = self.state();
         state.steps += 1;
         let steps = state.steps;
-        state.mark(io as u64);
-        state.note(at, || format!("{actor}: {side} {io:?}"));
+        state.mark(call.io as u64);
+        state.note(at, || format!("{actor}: {call}{UNDER_WAY}"));
         if steps == MOST_STEPS {
             state.breach(at, Breach::new(Rule::Bounded, format!("{MOST_STEPS} I/Os, and no end")));
         }
         steps < MOST_STEPS
+    }
+
+    /// A call took effect. In the trace that stands on the line of its beginning, if nothing happened since.
+    pub(super) fn took_effect(&self, actor: &str, call: &Call<'_>, answer: &dyn InWords) {
+        let at = self.elapsed();
+        let mut state = self.state();
+        state.mark(call.io as u64);
+        state.note(at, || {
+            let answer = answer.in_words();
+            format!("{actor}: {call} → {}", if answer.is_empty() { "done" } else { &answer })
+        });
+        state.join_to_its_beginning();
     }
 
     /// An operator changed what is kept.
@@ -267,6 +279,8 @@ impl Played {
 const BROKEN: &str = "BROKEN: ";
 /// So many characters of each line are its time.
 const STAMP: usize = 11;
+/// How a line of the trace ends whose call has not taken effect.
+const UNDER_WAY: &str = " …";
 
 impl State {
     pub(super) fn strikes(&mut self, fault: Fault) {
@@ -289,6 +303,16 @@ impl State {
             // Writing to a string cannot fail.
             let _ = write!(text, "{}", line());
             trace.push(text);
+        }
+    }
+
+    /// Takes away the line before the last, if the last one ends the call that began there at the same moment.
+    fn join_to_its_beginning(&mut self) {
+        let Some(trace) = &mut self.trace else { return };
+        if let [.., begun, ended] = &trace[..]
+            && begun.strip_suffix(UNDER_WAY).is_some_and(|call| ended.starts_with(call))
+        {
+            trace.swap_remove(trace.len() - 2);
         }
     }
 

@@ -286,6 +286,7 @@ pub async fn troubles_can_be_paged_through(bookkeeping: Arc<dyn Bookkeeping>) {
                 break;
             }
             paged.extend(page);
+            assert!(paged.len() <= whole.len(), "{RULE}: {limit} at a time, and come to an end");
         }
         assert_eq!(paged, whole, "{RULE}: {limit} at a time");
     }

@@ -11,7 +11,7 @@ use crate::{
     testing::{
         End, StoreUnderTest, Transaction, Write,
         conformance::{
-            in_time,
+            READS, in_time,
             writer::{check_chain, commit, read_all, write, write_often},
         },
         sample::{key, new_event, registration},
@@ -137,7 +137,10 @@ pub async fn a_purge_beside_writers_harms_nobody<S: StoreUnderTest + 'static>(su
     let writers: Vec<_> =
         (0..3).map(|writer| tokio::spawn(write_often(subject.clone(), format!("own{writer}"), 20))).collect();
     let mut events: Vec<Event> = Vec::new();
+    let mut reads = 0;
     while events.len() < 120 {
+        reads += 1;
+        assert!(reads < READS, "{RULE}: {READS} pages, and no end");
         let page = opened.source.read(&partition, &position, Limit { events: 9, bytes: 1 << 20 }).await;
         let page = page.unwrap_or_else(|error| panic!("{RULE}: what was not passed is there: {error}"));
         events.extend(page.records.iter().flat_map(|record| record.events().to_vec()));

@@ -60,6 +60,7 @@ pub async fn dead_letters_are_listed_by_number(operator: Arc<dyn Operator>) {
         let Some(last) = page.last() else { break };
         after = Some(last.kept.id);
         paged.extend(page);
+        assert!(paged.len() <= listed.len(), "{RULE}: page by page, and come to an end");
     }
     assert_eq!(paged, listed, "{RULE}: page by page");
 }

@@ -47,6 +47,27 @@ async fn accept_surely(rule: &str, sink: &dyn Sink, events: Vec<Event>) {
     in_time(rule, accepted).await;
 }
 
+/// A sink that is opened anew goes on behind what the one before it delivered, and takes nothing of that away: neither when it
+/// is opened nor by its first call.
+pub async fn what_was_accepted_is_there_after_a_restart(subject: &impl SinkUnderTest) {
+    const RULE: &str = "what was accepted is there after a restart";
+    let mut all = Vec::new();
+    accept(&*subject.sink(), [event("a", 1)]).await;
+    all.push("a@1.1.0".to_owned());
+    for sequence in 2..=3 {
+        // Nothing is open of the one before.
+        let Some(sink) = subject.open().await else {
+            return passed_over(
+                "the sink cannot be opened anew: offer `SinkUnderTest::open` if its process can be restarted",
+            );
+        };
+        assert_eq!(delivered_ids(subject).await, all, "{RULE}: once it is opened");
+        accept_surely(RULE, &*sink, vec![event("a", sequence)]).await;
+        all.push(format!("a@1.{sequence}.0"));
+        assert_eq!(delivered_ids(subject).await, all, "{RULE}: once it was called");
+    }
+}
+
 /// A call that is dropped may have taken effect; it cuts no event in two, and the next call works as if nothing had been.
 pub async fn a_dropped_call_leaves_the_sink_working(subject: &impl SinkUnderTest) {
     const RULE: &str = "a dropped call leaves the sink working";

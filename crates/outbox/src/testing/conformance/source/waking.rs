@@ -10,7 +10,7 @@ use crate::{
     testing::{
         StoreUnderTest, Write,
         conformance::{
-            CHANCE, in_time,
+            CHANCE, READS, in_time,
             writer::{check_chain, commit, write, write_often},
         },
         sample::new_event,
@@ -78,7 +78,10 @@ pub async fn a_reader_that_waits_misses_nothing<S: StoreUnderTest + 'static>(sub
     let writers: Vec<_> =
         (0..4).map(|writer| tokio::spawn(write_often(subject.clone(), format!("own{writer}"), 25))).collect();
     let mut events: Vec<Event> = Vec::new();
+    let mut reads = 0;
     while events.len() < 200 {
+        reads += 1;
+        assert!(reads < READS, "{RULE}: {READS} pages, and no end");
         let page = read(&*opened.source, &partition, &position, Limit { events: 7, ..PLENTY }).await;
         events.extend(page.records.iter().flat_map(|record| record.events().to_vec()));
         position = page.next;

@@ -51,7 +51,7 @@ impl Store {
 
     async fn before(&self) -> Result<(), StoreError> {
         let Some(fault) = self.strike(true) else { return Ok(()) };
-        self.world.note(|| format!("{}: {fault:?} before its commit", self.life.name));
+        self.world.note(|| format!("{}: {fault}", self.life.name));
         match fault {
             PassFault::KilledBefore => self.die().await,
             PassFault::Fails => Err(StoreError::new(ErrorKind::Unavailable, "simulated: not now")),
@@ -61,7 +61,7 @@ impl Store {
 
     async fn after(&self) -> Result<(), StoreError> {
         let Some(fault) = self.strike(false) else { return Ok(()) };
-        self.world.note(|| format!("{}: {fault:?} after its commit", self.life.name));
+        self.world.note(|| format!("{}: {fault}", self.life.name));
         match fault {
             PassFault::KilledAfter => self.die().await,
             PassFault::AnswerLost => {

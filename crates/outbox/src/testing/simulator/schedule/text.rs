@@ -21,8 +21,7 @@ impl Schedule {
 
     /// The incidents, a line each: number, time, what happens.
     pub fn incidents(&self) -> Vec<String> {
-        let line =
-            |Incident { number, at, what }: &Incident| format!("{number:>4}  {:>6} ms  {what:?}", at.as_millis());
+        let line = |Incident { number, at, what }: &Incident| format!("{number:>4}  {:>6} ms  {what}", at.as_millis());
         self.incidents.iter().map(line).collect()
     }
 }
