@@ -113,6 +113,11 @@ impl Keeper {
                 let same = known.as_ref().filter(|entry| entry.counted == trouble.attempts);
                 let overdue = same.and_then(|entry| entry.overdue).unwrap_or(now + self.settings.retry.max_delay);
                 let due = (now + delay).min(overdue);
+                // What its target has asked for since is not stored.
+                let due = match same.map(|entry| &entry.phase) {
+                    Some(Phase::Waiting(until)) => due.max(*until),
+                    _ => due,
+                };
                 self.due.insert((due, trouble.lane.clone()));
                 (Phase::Waiting(due), None, Some(overdue))
             }

@@ -45,6 +45,7 @@ mod stale;
 mod target;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod truth;
 mod verdict;
 mod worker;

@@ -45,6 +45,20 @@ fn a_refused_front_is_tried_again_after_its_delay_and_no_sooner() {
 }
 
 #[test]
+fn a_look_at_the_store_cuts_no_delay_short_that_the_target_asked_for() {
+    let mut rig = rig(settings());
+    rig.keep("a", [1]);
+    rig.answer([throttled(60)]);
+    // As when an operator does something else to the route.
+    rig.step(Input::Troubles(rig.troubles()));
+    rig.serve();
+    rig.wait(seconds(59));
+    assert!(rig.calls.is_empty(), "a second too early");
+    rig.wait(seconds(1));
+    assert_eq!(rig.calls[0].1, ["a@1.1.0"]);
+}
+
+#[test]
 fn a_wall_clock_that_was_set_back_holds_a_front_back_for_no_longer_than_the_longest_delay() {
     let mut rig = rig(settings());
     rig.open("a", FrontPlan::Dead, [event("a", 1), event("a", 2)]);

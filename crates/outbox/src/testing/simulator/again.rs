@@ -89,11 +89,13 @@ impl World {
     }
 
     /// The event is stored as done: nothing that happened before excuses that it comes again. Where a record comes twice, or
-    /// the table is read again, that is not told by one of them.
+    /// the table is read again, that is not told by one of them; and of what was erased one that the relay had loaded before
+    /// may still go out.
     pub(super) fn comes_no_more(&self, route: usize, number: usize) {
         let mut state = self.state();
         let comes_once = matches!(self.scene.source, SourceScene::Table | SourceScene::Late);
-        if comes_once && !state.truth.routes[route].reads_again {
+        let own = &state.truth.routes[route];
+        if comes_once && !own.reads_again && !own.erased.contains_key(&number) {
             state.excuses.times[route].remove(&number);
         }
     }

@@ -17,7 +17,11 @@ pub(super) use self::{
     transport::Transport,
 };
 use self::{handlers::Service, transport::Message};
-use super::{process::Life, rule::Rule, world::World};
+use super::{
+    process::Life,
+    rule::Rule,
+    world::{State, World},
+};
 use crate::{
     cloudevents::json,
     inbox::{Applied, Incoming},
@@ -87,6 +91,7 @@ impl Held<'_> {
             }
         }
         let ids: Vec<String> = incoming.iter().map(named).collect();
+        self.world.handed(&ids);
         match service.apply(incoming).await {
             Ok(applied) => {
                 self.world.note(|| {
@@ -97,6 +102,18 @@ impl Held<'_> {
                 self.messages.retain(|_| !applied.next().is_some_and(Applied::may_be_acknowledged));
             }
             Err(error) => self.world.note(|| format!("consumer: {error}")),
+        }
+    }
+}
+
+impl World {
+    /// The consumer is handed these events.
+    fn handed(&self, ids: &[String]) {
+        let now = self.now();
+        let mut state = self.state();
+        let State { truth, consumer, .. } = &mut *state;
+        for number in ids.iter().filter_map(|id| truth.find(id)) {
+            consumer.handed.entry(number).or_insert(now);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What outlives every process of a run: stores, targets, what is armed, and what went wrong.
 
 use std::{
-    fmt::Write as _,
     hash::{Hash, Hasher as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -20,6 +19,7 @@ use super::{
     rule::{Breach, Rule},
     schedule::{CallFault, IoFault, PassFault, Scene, Schedule, Unwanted},
     source::Supply,
+    trace::{BROKEN, STAMP, Trace},
     truth::Truth,
 };
 use crate::{
@@ -75,7 +75,7 @@ pub(super) struct State {
     /// Replays that were asked for, and what each has to bring.
     pub(super) replays: Vec<Asked>,
     breaches: Vec<Breach>,
-    trace: Option<Vec<String>>,
+    trace: Option<Trace>,
     fingerprint: u64,
     steps: u64,
 }
@@ -140,7 +140,7 @@ impl World {
             transport: Transport::default(),
             replays: Vec::new(),
             breaches: Vec::new(),
-            trace: traced.then(Vec::new),
+            trace: traced.then(Trace::default),
             fingerprint: schedule.seed,
             steps: 0,
         };
@@ -193,23 +193,19 @@ impl World {
         state.steps += 1;
         let steps = state.steps;
         state.mark(call.io as u64);
-        state.note(at, || format!("{actor}: {call}{UNDER_WAY}"));
+        state.traced(at, |trace| trace.begins(at, &format!("{actor}: {call}")));
         if steps == MOST_STEPS {
             state.breach(at, Breach::new(Rule::Bounded, format!("{MOST_STEPS} I/Os, and no end")));
         }
         steps < MOST_STEPS
     }
 
-    /// A call took effect. In the trace that stands on the line of its beginning, if nothing happened since.
+    /// A call took effect.
     pub(super) fn took_effect(&self, actor: &str, call: &Call<'_>, answer: &dyn InWords) {
         let at = self.elapsed();
         let mut state = self.state();
         state.mark(call.io as u64);
-        state.note(at, || {
-            let answer = answer.in_words();
-            format!("{actor}: {call} → {}", if answer.is_empty() { "done" } else { &answer })
-        });
-        state.join_to_its_beginning();
+        state.traced(at, |trace| trace.ends(at, call.io, &format!("{actor}: {call}"), &answer.in_words()));
     }
 
     /// An operator changed what is kept.
@@ -242,7 +238,7 @@ impl World {
         Played {
             breaches: std::mem::take(&mut state.breaches),
             tally: state.tally.clone(),
-            trace: state.trace.take().unwrap_or_default(),
+            trace: state.trace.take().map_or_else(Vec::new, Trace::into_lines),
             fingerprint: state.fingerprint,
             steps: state.steps,
             events: state.truth.len() as u64,
@@ -275,13 +271,6 @@ impl Played {
     }
 }
 
-/// How a line of the trace begins that tells of a breach, behind its time.
-const BROKEN: &str = "BROKEN: ";
-/// So many characters of each line are its time.
-const STAMP: usize = 11;
-/// How a line of the trace ends whose call has not taken effect.
-const UNDER_WAY: &str = " …";
-
 impl State {
     pub(super) fn strikes(&mut self, fault: Fault) {
         self.tally.count(fault);
@@ -296,23 +285,14 @@ impl State {
     }
 
     fn note(&mut self, at: Duration, line: impl FnOnce() -> String) {
-        let micros = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
-        self.mark(micros);
-        if let Some(trace) = &mut self.trace {
-            let mut text = format!("{:>10.3} ", at.as_secs_f64());
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{}", line());
-            trace.push(text);
-        }
+        self.traced(at, |trace| trace.note(at, &line()));
     }
 
-    /// Takes away the line before the last, if the last one ends the call that began there at the same moment.
-    fn join_to_its_beginning(&mut self) {
-        let Some(trace) = &mut self.trace else { return };
-        if let [.., begun, ended] = &trace[..]
-            && begun.strip_suffix(UNDER_WAY).is_some_and(|call| ended.starts_with(call))
-        {
-            trace.swap_remove(trace.len() - 2);
+    /// Something happens, which `tell` writes down.
+    fn traced(&mut self, at: Duration, tell: impl FnOnce(&mut Trace)) {
+        self.mark(u64::try_from(at.as_micros()).unwrap_or(u64::MAX));
+        if let Some(trace) = &mut self.trace {
+            tell(trace);
         }
     }
 

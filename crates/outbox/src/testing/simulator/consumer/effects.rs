@@ -24,6 +24,8 @@ pub(in super::super) type Effects = Vec<usize>;
 /// What is known of the consumer.
 #[derive(Default)]
 pub(in super::super) struct Consumed {
+    /// When the consumer was first handed each event.
+    pub(super) handed: BTreeMap<usize, Moment>,
     /// How much of the effects has been looked at.
     looked_at: usize,
     /// Events that have taken effect, and when.

@@ -66,7 +66,8 @@ pub(super) fn look(world: &World, committed: bool) {
     let before = mem::replace(&mut consumer.blame.dead, dead.iter().map(|(_, lane)| lane.first.id).collect());
     let wrongly = dead.into_iter().filter(|(number, lane)| {
         let by_cause = world.scene.consumer.mode == ConsumerMode::AfterCause;
-        let waited = || by_cause && consumer.is_awaited(truth, &fronts, *number, now) && has_waited(lane);
+        let waited =
+            || by_cause && consumer.is_awaited(truth, &fronts, *number, now) && consumer.has_waited(*number, now);
         !before.contains(&lane.first.id) && !consumer.blame.is_condemned(*number) && !waited()
     });
     let wrongly: Vec<_> = wrongly.map(|(_, lane)| *lane).collect();
@@ -81,13 +82,12 @@ fn state_of(lane: &KeptLane) -> Option<TroubleState> {
     lane.record.trouble.as_ref().map(|trouble| trouble.state)
 }
 
-/// Whether the event was kept for as long as a cause is waited for before it was given up.
-fn has_waited(letter: &KeptLane) -> bool {
-    let waited = |since: jiff::Timestamp| since.duration_since(letter.first.arrived).unsigned_abs() >= MAX_WAIT;
-    letter.record.trouble.as_ref().is_some_and(|trouble| waited(trouble.since))
-}
-
 impl Consumed {
+    /// Whether the consumer has had the event for as long as it waits for a cause, whatever its clock says.
+    fn has_waited(&self, number: usize, now: Moment) -> bool {
+        self.handed.get(&number).is_some_and(|at| now.since(*at) >= MAX_WAIT)
+    }
+
     /// Whether the event's cause had not come when a transaction that is over `now` looked for it: it may have been applied
     /// later in the same. What took effect outside of the store and is kept all the same has not come for the store.
     fn is_awaited(&self, truth: &Truth, fronts: &[(usize, &KeptLane)], number: usize, now: Moment) -> bool {
