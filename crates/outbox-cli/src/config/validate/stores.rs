@@ -11,7 +11,7 @@ use super::{DAY, MILLISECOND, SECOND, mapping, path};
 use crate::config::Retention;
 use crate::config::{BookkeepingConfig, DatabaseConfig, StoreConfig};
 
-#[cfg(not(feature = "sql"))]
+#[cfg(any(not(feature = "sql"), test))]
 mod no_sql;
 #[cfg(feature = "sql")]
 mod sql;

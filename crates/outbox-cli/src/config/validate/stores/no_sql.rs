@@ -43,18 +43,32 @@ pub(super) fn bookkeeping(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use super::*;
+    use crate::config::{
+        Problems,
+        document::{self, Secrets},
+    };
 
-    use crate::config::Config;
+    fn read<T>(text: &str, validate: impl FnOnce(&Section<'_>) -> Option<T>) -> Problems {
+        let read = document::read(Path::new("outbox.toml"), text, &|_| None, Secrets::LeftOut, validate);
+        read.err().expect("it is refused")
+    }
+
+    fn store(text: &str, database: impl Fn(&Section<'_>) -> Option<DatabaseConfig>) -> Problems {
+        read(text, |section| {
+            // Which one is named has been asked before.
+            section.has("postgres");
+            let database = database(section);
+            let _ = retention(section, database.as_ref());
+            database
+        })
+    }
 
     #[test]
     fn a_store_that_is_not_in_this_build_is_refused_and_nothing_else_is_said() {
-        for (store, field) in [
-            ("sqlite = 'a.db'\nretention = 'off'", "store.sqlite"),
-            ("postgres = 'postgres://a/b'\npoll = '1s'", "store.postgres"),
-        ] {
-            let text = format!("[store]\n{store}\n[[route]]\nname = 'a'\nstdout = true\n");
-            let problems = Config::parse(Path::new("outbox.toml"), &text, &|_| None).unwrap_err().list;
+        let of_sqlite = store("sqlite = 'a.db'\nretention = 'off'", |section| sqlite(Path::new(""), section));
+        let of_postgres = store("postgres = 'postgres://a/b'\npoll = '1s'", postgres);
+        for (problems, field) in [(of_sqlite.list, "sqlite"), (of_postgres.list, "postgres")] {
             let [problem] = &problems[..] else { panic!("{problems:?}") };
             assert_eq!(problem.field, field);
             assert!(problem.message.contains("not in this build") && problem.help.contains("`sql`"), "{problem:?}");
@@ -63,8 +77,11 @@ mod tests {
 
     #[test]
     fn a_bookkeeping_that_is_not_in_this_build_is_refused() {
-        let text = "[store]\ndynamodb = 'a'\n[relay]\nbookkeeping = 'a.relay'\n[[route]]\nname = 'a'\nstdout = true\n";
-        let problems = Config::parse(Path::new("outbox.toml"), text, &|_| None).unwrap_err().to_string();
-        assert!(problems.contains("relay.bookkeeping") && problems.contains("dynamodb:"), "{problems}");
+        let problems = read("bookkeeping = 'a.relay'", |section| {
+            let text = section.required_text("bookkeeping", "name a table");
+            bookkeeping(Path::new(""), "", Some(section), text, None)
+        });
+        let problems = problems.to_string();
+        assert!(problems.contains("bookkeeping") && problems.contains("dynamodb:"), "{problems}");
     }
 }
