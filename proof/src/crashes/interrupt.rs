@@ -1,11 +1,19 @@
 //! Ctrl-C in the middle of a run, or SIGTERM: no process of it is left, and no folder.
 
-use std::{fs, io, path::PathBuf, process::Command, thread, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
 };
+
+use super::process::state;
 
 /// The exit code of a run that was interrupted.
 const INTERRUPTED: i32 = 130;
@@ -50,15 +58,6 @@ pub fn awaited(folder: PathBuf) -> io::Result<()> {
 fn children() -> Vec<String> {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let mut children: Vec<String> = lists.flat_map(|list| words(&list)).collect();
-    children.retain(|child| {
-        let status = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        // The name in parentheses may hold anything; the state comes behind it. One that nobody waited for yet has ended.
-        status.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
-    });
-    children
-}
-
-fn words(list: &str) -> Vec<String> {
-    list.split_whitespace().map(str::to_owned).collect()
+    let children = lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    children.filter(|child| state(&Path::new("/proc").join(child)).is_some_and(|state| state != 'Z')).collect()
 }

@@ -76,11 +76,7 @@ impl RelayProcess {
     /// Stops it by SIGSTOP, and waits until each of its threads stands still: until then one may go on into a transaction.
     pub fn stand_still(&self) {
         self.signal("STOP");
-        let stands = |task: std::fs::DirEntry| {
-            let status = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            // The name in parentheses may hold anything; the state comes behind it.
-            status.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
-        };
+        let stands = |task: std::fs::DirEntry| state(&task.path()).is_none_or(|state| state == 'T');
         let since = now();
         let tasks = format!("/proc/{}/task", self.id());
         while !std::fs::read_dir(&tasks).unwrap().all(|task| stands(task.unwrap())) {
@@ -128,6 +124,14 @@ impl RelayProcess {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+}
+
+/// The state of the process or thread whose folder in `/proc` this is: `T` if it was stopped, `Z` if it ended and nobody has
+/// waited for it yet. None if it is gone.
+pub(super) fn state(folder: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+    // The name in parentheses may hold anything; the state comes behind it.
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 impl Drop for RelayProcess {

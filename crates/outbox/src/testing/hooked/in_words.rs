@@ -2,8 +2,6 @@
 
 use std::{fmt::Display, sync::Arc};
 
-use jiff::Timestamp;
-
 use crate::{
     bookkeeping::{
         Checkpoint, DeadLetter, Front, FrontState, HealthState, Keep, KeepOutcome, Kept, KeptCounts, KeptId, Lane,
@@ -12,7 +10,7 @@ use crate::{
     entry::{Content, Position, Record},
     event::Key,
     route::RouteName,
-    sink::{Batch, Outcome, SinkError},
+    sink::{Batch, Outcome},
     source::{Backlog, Page, Partition, PartitionId, Recovery},
     store::{Agreement, Claim, Purged, Registration, Retention, StoreIdentity, Witness},
 };
@@ -25,17 +23,6 @@ pub trait InWords: Send + Sync {
 
 /// Of a longer list, so many are shown.
 const SHOWN: usize = 12;
-
-fn listed<T: InWords>(all: &[T]) -> String {
-    if all.is_empty() {
-        return "nothing".to_owned();
-    }
-    let mut shown: Vec<String> = all.iter().take(SHOWN).map(InWords::in_words).collect();
-    if all.len() > SHOWN {
-        shown.push(format!("… {} in all", all.len()));
-    }
-    shown.join(", ")
-}
 
 /// What is there, separated by a space each.
 fn joined(words: impl IntoIterator<Item = String>) -> String {
@@ -64,7 +51,7 @@ macro_rules! as_displayed {
     };
 }
 
-as_displayed!(str, String, Arc<str>, u32, u64, bool, Timestamp, PartitionId, RouteName, Key, SinkError);
+as_displayed!(str, String, Arc<str>, u32, u64, bool, PartitionId, RouteName, Key);
 
 /// With what identifies a commit in it cut short.
 impl InWords for Position {
@@ -122,13 +109,20 @@ impl<T: InWords> InWords for Option<T> {
 
 impl<T: InWords> InWords for [T] {
     fn in_words(&self) -> String {
-        listed(self)
+        if self.is_empty() {
+            return "nothing".to_owned();
+        }
+        let mut shown: Vec<String> = self.iter().take(SHOWN).map(InWords::in_words).collect();
+        if self.len() > SHOWN {
+            shown.push(format!("… {} in all", self.len()));
+        }
+        shown.join(", ")
     }
 }
 
 impl<T: InWords> InWords for Vec<T> {
     fn in_words(&self) -> String {
-        listed(self)
+        self.as_slice().in_words()
     }
 }
 
@@ -152,7 +146,8 @@ impl<A: InWords, B: InWords, C: InWords> InWords for (A, B, C) {
 
 impl InWords for Partition {
     fn in_words(&self) -> String {
-        let parents = if self.parents.is_empty() { String::new() } else { format!("behind {}", listed(&self.parents)) };
+        let parents =
+            if self.parents.is_empty() { String::new() } else { format!("behind {}", self.parents.in_words()) };
         joined([self.id.to_string(), parents])
     }
 }
@@ -169,7 +164,7 @@ impl InWords for Record {
 impl InWords for Page {
     fn in_words(&self) -> String {
         let further = if self.end { noted(true, "and the end") } else { noted(self.more, "and more") };
-        joined([listed(&self.records), format!("up to {}", self.next.in_words()), further])
+        joined([self.records.in_words(), format!("up to {}", self.next.in_words()), further])
     }
 }
 

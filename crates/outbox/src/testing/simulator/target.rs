@@ -193,7 +193,7 @@ impl Target {
         self.world().note(|| {
             let replay = batch.replay.as_ref().map_or_else(String::new, |id| format!(" by replay {id}"));
             let marker = if event.kind() == crate::event::SKIPPED { "marker of " } else { "" };
-            format!("{} takes {marker}{}{replay}", self.world().routes[self.route], event.id())
+            format!("{} takes {marker}{}{replay}", self.name(), event.id())
         });
         let arrived = {
             let mut state = self.world().state();
@@ -204,7 +204,7 @@ impl Target {
             }
         };
         if let Err(breach) = arrived {
-            let what = format!("route `{}`: {}", self.world().routes[self.route], breach.what);
+            let what = format!("route `{}`: {}", self.name(), breach.what);
             self.world().breach(breach.rule, what);
         }
         if self.route == 0 {

@@ -1,6 +1,6 @@
 //! What happens in a run, line by line, for people.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::testing::Io;
 
@@ -21,10 +21,7 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) fn note(&mut self, at: Duration, text: &str) {
-        let mut line = format!("{:>10.3} ", at.as_secs_f64());
-        // Writing to a string cannot fail.
-        let _ = write!(line, "{text}");
-        self.lines.push(line);
+        self.lines.push(format!("{:>10.3} {text}", at.as_secs_f64()));
     }
 
     /// A call is on its way.
