@@ -132,7 +132,7 @@ impl World {
         }
         for (route, name) in self.routes.iter().enumerate() {
             // What a recovery read is read again in the stream, within the slack.
-            if self.reads_again(route) || !self.state().truth.knows_duplicates(route) {
+            if self.reads_again(route) {
                 continue;
             }
             let missing: Vec<usize> = self.state().truth.missing(route).collect();
