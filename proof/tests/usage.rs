@@ -42,22 +42,6 @@ fn no_world_at_a_time_is_refused() {
 }
 
 #[test]
-fn a_campaign_without_seeds_is_refused() {
-    let too_far = ["18446744073709551615", "10"];
-    for args in [&[][..], &["0"], &["0", "x"], &["0", "1", "2"], &["0", "0"], &too_far] {
-        let ran = Command::new(env!("CARGO_BIN_EXE_campaign")).args(args).output().unwrap();
-        assert_refused(&ran, "usage: campaign FIRST-SEED SCHEDULES");
-    }
-}
-
-#[test]
-fn help_for_a_campaign_is_a_help() {
-    let ran = Command::new(env!("CARGO_BIN_EXE_campaign")).arg("--help").output().unwrap();
-    let out = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && out.contains("usage: campaign FIRST-SEED SCHEDULES"), "{out}");
-}
-
-#[test]
 fn more_crashes_than_a_round_may_have_are_refused_with_the_remedy() {
     for crashes in ["100001", "18446744073709551615", "-1", "x"] {
         assert_refused(&self::crashes(&[&format!("--crashes={crashes}")]), "say `--hours`");
@@ -68,15 +52,6 @@ fn more_crashes_than_a_round_may_have_are_refused_with_the_remedy() {
 fn a_target_that_is_none_is_refused_before_anything_is_built() {
     assert_refused(&fuzz(&["1", "text", "nonsense"]), "there is no target nonsense; there are ");
     assert_refused(&fuzz(&["1", "../x"]), "there is no target ../x");
-}
-
-#[test]
-fn a_campaign_says_how_many_it_played_what_broke_and_which_faults_never_struck() {
-    let ran = Command::new(env!("CARGO_BIN_EXE_campaign")).args(["3", "10"]).output().unwrap();
-    let told: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
-    assert_eq!((&told["played"], &told["broken"]), (&10.into(), &serde_json::Value::Null));
-    let never = told["never_struck"].as_array().unwrap();
-    assert!(never.contains(&"two shards are merged".into()), "not in ten schedules: {never:?}");
 }
 
 #[test]

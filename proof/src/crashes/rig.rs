@@ -173,7 +173,8 @@ impl Rig {
                 return last;
             }
             assert!(now().since(since) < PATIENCE, "waited in vain: {what}: {last:#} {}", ran.err);
-            thread::sleep(Duration::from_millis(20));
+            // Each look is a process: seldom enough that what is waited for has the processor.
+            thread::sleep(Duration::from_millis(50));
         }
     }
 

@@ -122,6 +122,16 @@ impl Company {
             .collect()
     }
 
+    /// How much came by mail: to wait for it must not cost as much as to read it.
+    pub(crate) fn mailed(&self) -> usize {
+        self.mail.count()
+    }
+
+    /// How many whole lines the file has.
+    pub(crate) fn lines(&self) -> usize {
+        self.place.read("audit.jsonl").matches('\n').count()
+    }
+
     /// How many events about each user the service has committed.
     pub(crate) async fn committed(&self) -> BTreeMap<i64, i64> {
         let rows = self.database.session().await.query("SELECT user_id, version FROM users", &[]).await.unwrap();
@@ -131,11 +141,8 @@ impl Company {
     /// Waits until mail and file have everything that was committed.
     pub(crate) async fn all_is_heard(&self) {
         let committed = self.committed().await;
-        let is_whole = |all: &[Heard]| {
-            let unique: BTreeSet<_> = all.iter().map(|heard| (heard.user, heard.version)).collect();
-            i64::try_from(unique.len()).unwrap() >= committed.values().sum::<i64>()
-        };
-        until("mail and file have everything", async || is_whole(&self.mails()) && is_whole(&self.audited())).await;
+        until("mail has everything", async || is_whole(self.mailed(), || self.mails(), &committed)).await;
+        until("the file has everything", async || is_whole(self.lines(), || self.audited(), &committed)).await;
     }
 
     /// Makes sure that everything that was committed was heard, that of each user in order when it came first, and the same
@@ -160,6 +167,13 @@ pub(crate) fn is_exact_of(who: &str, all: &[Heard], committed: &BTreeMap<i64, i6
     }
     let expected: BTreeMap<_, Vec<_>> = committed.iter().map(|(user, last)| (*user, (1..=*last).collect())).collect();
     assert_eq!(first, expected, "{who}: everything, each user's in order");
+}
+
+/// Whether everything that was committed is among so many that were heard. They are read once there are enough.
+pub(crate) fn is_whole(heard: usize, all: impl Fn() -> Vec<Heard>, committed: &BTreeMap<i64, i64>) -> bool {
+    let committed = usize::try_from(committed.values().sum::<i64>()).unwrap();
+    let unique = || all().iter().map(|heard| (heard.user, heard.version)).collect::<BTreeSet<_>>().len();
+    heard >= committed && unique() >= committed
 }
 
 fn heard(id: &str, kind: &str, data: &Value) -> Heard {

@@ -61,7 +61,9 @@ impl Default for BookkeepingOptions {
 
 /// A bookkeeping in an `SQLite` file of its own.
 ///
-/// Several processes may open it, as a relay, its standby and an operator's commands do. Cheap to clone.
+/// Several processes may open it, as a relay, its standby and an operator's commands do. Cheap to clone. Dropping the last
+/// clone blocks for as long as closing the file takes; if nobody else has it open, all that was written is then in the one
+/// file, and a copy of it is whole.
 #[derive(Clone)]
 pub struct SqliteBookkeeping {
     inner: Arc<Inner>,
@@ -69,8 +71,9 @@ pub struct SqliteBookkeeping {
 
 struct Inner {
     path: PathBuf,
-    commits: Commits,
+    // Closed before the writer's, which is the last and so moves the WAL into the file.
     reader: Mutex<Connection>,
+    commits: Commits,
 }
 
 impl SqliteBookkeeping {
@@ -86,7 +89,7 @@ impl SqliteBookkeeping {
         let schema::Opened { writer, file } = schema::open(&path, create, busy, &*entropy)?;
         let reader = schema::reader(&path, busy)?;
         let commits = Commits::start(Committer { path: path.clone(), connection: writer, file })?;
-        Ok(Self { inner: Arc::new(Inner { path, commits, reader: Mutex::new(reader) }) })
+        Ok(Self { inner: Arc::new(Inner { path, reader: Mutex::new(reader), commits }) })
     }
 
     /// The file's path, as it was given.

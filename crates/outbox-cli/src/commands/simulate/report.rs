@@ -11,11 +11,6 @@ use crate::{
     output::{Align, Paint, Table, counted, number, width, wrapped},
 };
 
-/// Below so many schedules a fault that never struck is no wonder.
-const EXERCISES_ALL: u64 = 5_000;
-/// The same of an I/O at which no relay was killed.
-const KILLS_EVERYWHERE: u64 = 20_000;
-
 /// What came of a run, and of how much of it.
 pub(super) struct Report {
     pub(super) campaign: Campaign,
@@ -31,12 +26,8 @@ impl Report {
         self.campaign.seeds.end - self.findings.next
     }
 
-    fn is_exercised(&self) -> bool {
-        self.findings.schedules < EXERCISES_ALL || self.never().is_empty()
-    }
-
     fn held(&self) -> bool {
-        self.findings.failures.is_empty() && self.is_exercised()
+        self.findings.failures.is_empty() && self.findings.is_exercised()
     }
 
     /// A broken contract is worse news than an interruption.
@@ -67,9 +58,9 @@ impl Report {
         );
         lines.extend(wrapped(&played, width()));
         lines.extend(wrapped(&self.killed(), width()));
-        let never = self.never();
+        let never = findings.never();
         if !never.is_empty() {
-            let paint = |text: &String| if self.is_exercised() { paint.warn(text) } else { paint.bad(text) };
+            let paint = |text: &String| if findings.is_exercised() { paint.warn(text) } else { paint.bad(text) };
             lines.extend(wrapped(&format!("never struck: {}", never.join("; ")), width()).iter().map(paint));
         }
         lines.extend(self.verdict(paint));
@@ -100,8 +91,8 @@ impl Report {
 
     fn verdict(&self, paint: Paint) -> Vec<String> {
         let failures = &self.findings.failures;
-        if failures.is_empty() && !self.is_exercised() {
-            let never = counted(self.never().len() as u64, "fault", "faults");
+        if failures.is_empty() && !self.findings.is_exercised() {
+            let never = counted(self.findings.never().len() as u64, "fault", "faults");
             let text = format!("failed: nothing broke the contract, but {never} never struck in so many schedules");
             return wrapped(&text, width()).iter().map(|text| paint.bad(text)).collect();
         }
@@ -138,14 +129,6 @@ impl Report {
         ]
     }
 
-    /// What never struck: faults, and kills before and after an I/O once there should have been some at each.
-    fn never(&self) -> Vec<String> {
-        let Findings { tally, schedules, .. } = &self.findings;
-        let faults = tally.never().into_iter().map(|fault| fault.name().to_owned());
-        let points = tally.never_killed().filter(|_| *schedules >= KILLS_EVERYWHERE);
-        faults.chain(points.map(|(io, side)| format!("relay killed {side} {io}"))).collect()
-    }
-
     /// As programs read it, with the smallest part of each that failed, where there is one.
     pub(super) fn json(&self, smallest: &[Option<Smallest>]) -> Value {
         let findings = &self.findings;
@@ -170,7 +153,7 @@ impl Report {
             "steps": findings.steps,
             "faults": faults,
             "killed": killed,
-            "never": self.never(),
+            "never": findings.never(),
             "failures": failures,
         })
     }
@@ -269,7 +252,7 @@ mod tests {
     #[test]
     fn a_fault_that_never_struck_in_many_schedules_is_a_failure() {
         let mut report = report(1_100, Vec::new());
-        report.findings.schedules = EXERCISES_ALL;
+        report.findings.schedules = 5_000;
         assert_eq!(report.exit(), Exit::Failed);
         let text = report.text(Paint::plain());
         assert!(text.contains("\nfailed: nothing broke the contract, but ") && !text.contains("held"), "{text}");
@@ -282,9 +265,9 @@ mod tests {
             let json = report.json(&[]);
             json["never"].as_array().unwrap().iter().any(|never| never == "relay killed after Settle")
         };
-        report.findings.schedules = KILLS_EVERYWHERE - 1;
+        report.findings.schedules = 19_999;
         assert!(!named(&report));
-        report.findings.schedules = KILLS_EVERYWHERE;
+        report.findings.schedules = 20_000;
         assert!(named(&report));
         let points = report.findings.tally.killed().count();
         let never = format!("but {} faults never struck", Fault::ALL.len() + points);

@@ -16,9 +16,22 @@ use crate::sqlite::{connection::FileIdentity, failure::meaning};
 /// Writes that share a transaction at most.
 const GROUP: usize = 256;
 
-/// The way to the writing thread, which ends when this is dropped.
+/// The way to the writing thread. To drop this waits until that has ended, its connection closed: a process that ends before
+/// leaves what it wrote beside the file, in the WAL, and whoever copies the file then has a copy without it.
 pub(super) struct Commits {
-    jobs: mpsc::Sender<Box<dyn Job>>,
+    /// There is one until this is dropped.
+    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Commits {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // Whether it panicked was said by those who waited for an answer.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// A write that waits for its turn.
@@ -79,7 +92,7 @@ impl Commits {
     /// [`ErrorKind::Unavailable`] if the system gives no thread.
     pub(super) fn start(committer: Committer) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel::<Box<dyn Job>>();
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("outbox-bookkeeping".to_owned())
             .spawn(move || {
                 while let Ok(first) = waiting.recv() {
@@ -91,7 +104,7 @@ impl Commits {
                 StoreError::new(ErrorKind::Unavailable, format!("starting the bookkeeping's thread: {error}"))
                     .because(error)
             })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Has `work` done in a transaction and waits until that is durable. `work` may be run again after a rollback.
@@ -106,7 +119,7 @@ impl Commits {
             let message = format!("{attempted}: the bookkeeping's thread has ended: start the relay anew");
             StoreError::new(ErrorKind::Invalid, message).uncertain()
         };
-        self.jobs.send(job).map_err(|_| gone())?;
+        self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }

@@ -1,11 +1,14 @@
 //! Failures of the disk, as `SQLite` itself reports them.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use outbox::{ErrorKind, StoreError};
+use outbox::{Bookkeeping as _, ErrorKind, StoreError};
 use rusqlite::{Connection, OpenFlags};
 
-use super::commits::{Commits, Committer};
+use super::{
+    BookkeepingOptions, SqliteBookkeeping,
+    commits::{Commits, Committer},
+};
 use crate::sqlite::connection::FileIdentity;
 
 /// A file with one table, and a writing thread whose connection `prepare` has prepared.
@@ -49,6 +52,20 @@ async fn a_full_disk_is_an_error_that_says_so_and_the_writes_beside_it_are_store
     assert!(error.kind().retry());
     assert!(error.to_string().contains("make room on the disk"), "{error}");
     assert_eq!(rows(&path), 2);
+}
+
+#[tokio::test]
+async fn what_was_written_is_in_the_file_itself_once_the_bookkeeping_is_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("books.db");
+    for _ in 0..20 {
+        let options = BookkeepingOptions { create: true, ..BookkeepingOptions::default() };
+        let bookkeeping = SqliteBookkeeping::open(&path, options).unwrap();
+        let seen = bookkeeping.lease("relay").await.unwrap();
+        bookkeeping.take("relay", &seen, "a", Duration::from_secs(1)).await.unwrap();
+        drop(bookkeeping);
+        assert!(!directory.path().join("books.db-wal").exists());
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,11 @@ use super::{
     world::Played,
 };
 
+/// Below so many schedules a fault that never struck is no wonder.
+const EXERCISES_ALL: u64 = 5_000;
+/// The same of an I/O at which no relay was killed.
+const KILLS_EVERYWHERE: u64 = 20_000;
+
 /// Which schedules are to be played.
 #[derive(Clone, Debug)]
 pub struct Campaign {
@@ -46,6 +51,20 @@ pub struct Findings {
     pub tally: Tally,
     /// The schedules that broke the contract, by seed: the lowest that does is always the first.
     pub failures: Vec<Failure>,
+}
+
+impl Findings {
+    /// What never struck: faults, and from 20,000 schedules on kills before and after an I/O.
+    pub fn never(&self) -> Vec<String> {
+        let faults = self.tally.never().into_iter().map(|fault| fault.name().to_owned());
+        let points = self.tally.never_killed().filter(|_| self.schedules >= KILLS_EVERYWHERE);
+        faults.chain(points.map(|(io, side)| format!("relay killed {side} {io}"))).collect()
+    }
+
+    /// Whether all struck that should have in so many schedules: with fewer than 5,000 it is no wonder that something did not.
+    pub fn is_exercised(&self) -> bool {
+        self.schedules < EXERCISES_ALL || self.never().is_empty()
+    }
 }
 
 /// A schedule that broke the contract.

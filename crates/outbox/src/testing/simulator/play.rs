@@ -176,7 +176,7 @@ async fn busy(world: &Arc<World>, workers: &Workers, schedule: &Schedule) {
 async fn happen(world: &Arc<World>, workers: &Workers, number: usize, what: &What) {
     // The others are told of where they are done, with what came of them.
     if !matches!(what, What::Transaction { .. } | What::Reshard(_) | What::Trim { .. } | What::Kill { .. }) {
-        world.note(|| format!("from now on: {what}"));
+        world.note(|| format!("incident: {what}"));
     }
     match what {
         What::Transaction { writes, keyless, commits, raced } => {

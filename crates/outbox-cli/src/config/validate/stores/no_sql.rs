@@ -55,11 +55,13 @@ mod tests {
     }
 
     fn store(text: &str, database: impl Fn(&Section<'_>) -> Option<DatabaseConfig>) -> Problems {
-        read(text, |section| {
+        read(&format!("[store]\n{text}"), |file| {
+            let section = file.section("store")?;
             // Which one is named has been asked before.
             section.has("postgres");
-            let database = database(section);
-            let _ = retention(section, database.as_ref());
+            let database = database(&section);
+            let _ = retention(&section, database.as_ref());
+            section.finish();
             database
         })
     }
@@ -68,7 +70,7 @@ mod tests {
     fn a_store_that_is_not_in_this_build_is_refused_and_nothing_else_is_said() {
         let of_sqlite = store("sqlite = 'a.db'\nretention = 'off'", |section| sqlite(Path::new(""), section));
         let of_postgres = store("postgres = 'postgres://a/b'\npoll = '1s'", postgres);
-        for (problems, field) in [(of_sqlite.list, "sqlite"), (of_postgres.list, "postgres")] {
+        for (problems, field) in [(of_sqlite.list, "store.sqlite"), (of_postgres.list, "store.postgres")] {
             let [problem] = &problems[..] else { panic!("{problems:?}") };
             assert_eq!(problem.field, field);
             assert!(problem.message.contains("not in this build") && problem.help.contains("`sql`"), "{problem:?}");
@@ -77,11 +79,12 @@ mod tests {
 
     #[test]
     fn a_bookkeeping_that_is_not_in_this_build_is_refused() {
-        let problems = read("bookkeeping = 'a.relay'", |section| {
+        let problems = read("[relay]\nbookkeeping = 'a.relay'", |file| {
+            let section = file.section("relay")?;
             let text = section.required_text("bookkeeping", "name a table");
-            bookkeeping(Path::new(""), "", Some(section), text, None)
+            bookkeeping(Path::new(""), "", Some(&section), text, None)
         });
         let problems = problems.to_string();
-        assert!(problems.contains("bookkeeping") && problems.contains("dynamodb:"), "{problems}");
+        assert!(problems.contains("relay.bookkeeping") && problems.contains("dynamodb:"), "{problems}");
     }
 }

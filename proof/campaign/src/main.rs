@@ -1,5 +1,5 @@
-//! Plays schedules of the simulator until one breaks the contract, and says which. What `planted` builds for each bug: it
-//! needs `outbox` and `serde_json`, and nothing else.
+//! Plays schedules of the simulator until one breaks the contract, and says which. What `scripts/test` plays, and what `planted`
+//! builds for each bug: it needs `outbox` and `serde_json`, and nothing else.
 
 use std::{ops::Range, process::ExitCode};
 
@@ -12,7 +12,8 @@ broke, and which faults never struck.
 
 usage: campaign FIRST-SEED SCHEDULES
 
-Exit code 0 if all kept the contract, 1 if one did not, 2 if none were played.";
+Exit code 0 if all kept the contract, 1 if one did not or if there were enough of them that each fault should have struck and
+one never did, 2 if none were played.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,10 +32,9 @@ fn main() -> ExitCode {
             let broken = findings.failures.first();
             // All below it were played, whatever other threads came to meanwhile.
             let played = broken.map_or(findings.next, |failure| failure.seed + 1) - first;
-            let never: Vec<_> = findings.tally.never().iter().map(|fault| fault.name()).collect();
-            println!("{}", json!({ "played": played, "broken": broken.map(told), "never_struck": never }));
+            println!("{}", json!({ "played": played, "broken": broken.map(told), "never_struck": findings.never() }));
             // A schedule that comes to no end goes on: it ends with the process.
-            ExitCode::from(u8::from(broken.is_some()))
+            ExitCode::from(u8::from(broken.is_some() || !findings.is_exercised()))
         }
         Err(error) => {
             eprintln!("error: no runtime could be made: {error}");
@@ -49,8 +49,9 @@ fn seeds(arguments: &[String]) -> Option<Range<u64>> {
     (schedules > 0).then_some(first..first.checked_add(schedules)?)
 }
 
-/// By which rule it failed first, and how.
+/// By which rule it failed first, and how; and what plays it again.
 fn told(failure: &Failure) -> Value {
     let (rule, what) = failure.breaches.first().map_or(("", ""), |breach| (breach.rule.name(), &breach.what));
-    json!({ "seed": failure.seed, "rule": rule, "what": what })
+    let command = format!("outbox simulate --seed {} --trace", failure.seed);
+    json!({ "seed": failure.seed, "rule": rule, "what": what, "command": command })
 }
