@@ -9,6 +9,9 @@ use std::{
 
 use serde_json::Value;
 
+/// How often is looked for what is to come, every 50 ms: a minute at least, for a busy machine.
+const LOOKS: usize = 1_200;
+
 /// A folder of its own, with what a test needs in it.
 pub(crate) struct Place {
     folder: tempfile::TempDir,
@@ -122,7 +125,7 @@ impl Place {
 
     /// Waits until `found` finds something.
     pub(crate) fn until<T>(&self, what: &str, found: impl Fn(&Self) -> Option<T>) -> T {
-        for _ in 0..300 {
+        for _ in 0..LOOKS {
             if let Some(found) = found(self) {
                 return found;
             }
@@ -134,7 +137,7 @@ impl Place {
     /// Waits until `status` is as wanted.
     pub(crate) fn wait_until(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
-        for _ in 0..300 {
+        for _ in 0..LOOKS {
             let ran = self.run(&["--json", "status"]);
             last = serde_json::from_str(&ran.out).unwrap_or(Value::Null);
             if last.is_object() && wanted(&last) {

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use crate::server::Database;
 
 /// Longer than anything here takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A bookkeeping that nobody else uses.
 pub(crate) struct Fresh {

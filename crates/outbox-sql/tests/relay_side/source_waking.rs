@@ -9,7 +9,7 @@ use crate::fixture::{Fixture, read};
 
 /// A poll that no test waits for.
 const NEVER: Duration = Duration::from_secs(3_600);
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn store(fixture: &Fixture) -> SqliteStore {
     SqliteStore::open(&fixture.path, StoreOptions { poll: NEVER, ..StoreOptions::default() }).unwrap()
