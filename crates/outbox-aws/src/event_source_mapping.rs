@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::{
     Settings,
+    iam::Place,
     said::{is_without_credentials, said},
 };
 
@@ -55,8 +56,10 @@ struct Filter {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Mappings {
-    /// All of them, up to a hundred.
+    /// A page of them.
     pub event_source_mappings: Vec<Mapping>,
+    /// Where the next page begins; none behind the last.
+    pub next_marker: Option<String>,
 }
 
 /// A function, as the service describes it.
@@ -163,14 +166,17 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
 }
 
-/// The request that lists the mappings of `function`: its name or ARN. Needs the right `lambda:ListEventSourceMappings`.
+/// The request that lists the mappings of `function`: its name or ARN; from the `marker` on that the page before gave. Needs the
+/// right `lambda:ListEventSourceMappings`.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if no region is known, [`ErrorKind::NotPermitted`] if there are no credentials,
 /// [`ErrorKind::Unavailable`] if whoever gives them out does not just now.
-pub async fn list(settings: &Settings, function: &str) -> Result<Request, StoreError> {
+pub async fn list(settings: &Settings, function: &str, marker: Option<&str>) -> Result<Request, StoreError> {
     let name = utf8_percent_encode(function, NON_ALPHANUMERIC);
-    ask(settings, &format!("event-source-mappings/?FunctionName={name}"), &System).await
+    let marker = marker.map(|marker| format!("&Marker={}", utf8_percent_encode(marker, NON_ALPHANUMERIC)));
+    let what = format!("event-source-mappings/?FunctionName={name}{}", marker.unwrap_or_default());
+    ask(settings, &what, &System).await
 }
 
 /// The request that describes `function`: its name or ARN. Needs the right `lambda:GetFunctionConfiguration`.
@@ -198,6 +204,19 @@ fn without(error: CredentialsError) -> StoreError {
     StoreError::new(ErrorKind::Unavailable, message).because(error)
 }
 
+/// Where Lambda is in a region.
+///
+/// Rule: "AWS Lambda endpoints and quotas" of the general reference, and the DNS suffixes of the other partitions.
+fn endpoint(region: &str) -> String {
+    let place = Place { region: region.to_owned(), account: String::new() };
+    let suffix = match place.partition() {
+        "aws-cn" => "amazonaws.com.cn",
+        "aws-eusc" => "amazonaws.eu",
+        _ => "amazonaws.com",
+    };
+    format!("https://lambda.{region}.{suffix}")
+}
+
 async fn ask(settings: &Settings, what: &str, clock: &dyn Clock) -> Result<Request, StoreError> {
     let config = settings.load().await;
     let Some(region) = config.region().cloned() else {
@@ -206,8 +225,8 @@ async fn ask(settings: &Settings, what: &str, clock: &dyn Clock) -> Result<Reque
     };
     let provider = config.credentials_provider().ok_or_else(missing)?;
     let credentials = provider.provide_credentials().await.map_err(without)?;
-    let default = format!("https://lambda.{region}.amazonaws.com");
-    let base = config.endpoint_url().map_or(default, |url| url.trim_end_matches('/').to_owned());
+    let base =
+        config.endpoint_url().map_or_else(|| endpoint(region.as_ref()), |url| url.trim_end_matches('/').to_owned());
     let url = format!("{base}/2015-03-31/{what}");
     let identity = credentials.into();
     let unsigned = |error: Box<dyn std::error::Error + Send + Sync>| {
@@ -251,6 +270,13 @@ mod tests {
         mapping[setting] = value;
         let mapping: Mapping = serde_json::from_value(mapping).unwrap();
         mapping.unsafe_settings().into_iter().map(|found| found.setting).collect()
+    }
+
+    #[test]
+    fn lambda_is_asked_under_the_suffix_of_the_region_s_partition() {
+        assert_eq!(endpoint("eu-west-1"), "https://lambda.eu-west-1.amazonaws.com");
+        assert_eq!(endpoint("cn-north-1"), "https://lambda.cn-north-1.amazonaws.com.cn");
+        assert_eq!(endpoint("eusc-de-east-1"), "https://lambda.eusc-de-east-1.amazonaws.eu");
     }
 
     #[test]

@@ -55,6 +55,10 @@ pub enum Thing {
     Objects,
     /// The key that it is encrypted with.
     Key,
+    /// A function that publishes in a relay's place.
+    Function,
+    /// Event source mappings: to list them is granted on all of them, or not at all.
+    Mappings,
     /// A role that is assumed.
     AssumedRole,
 }
@@ -74,6 +78,8 @@ impl Thing {
             Self::Bucket => "ClaimCheckBucket",
             Self::Objects => "ClaimCheckObjects",
             Self::Key => "ClaimCheckKey",
+            Self::Function => "Function",
+            Self::Mappings => "Mappings",
             Self::AssumedRole => "AssumedRole",
         }
     }

@@ -37,6 +37,15 @@ impl Place {
         if bus.starts_with("arn:") { bus.to_owned() } else { self.arn("events", &format!("event-bus/{bus}")) }
     }
 
+    /// A function of Lambda, by its name or by its ARN.
+    pub fn function(&self, function: &str) -> String {
+        if function.starts_with("arn:") {
+            function.to_owned()
+        } else {
+            self.arn("lambda", &format!("function:{function}"))
+        }
+    }
+
     /// A bucket.
     pub fn bucket(&self, name: &str) -> String {
         format!("arn:{}:s3:::{name}", self.partition())

@@ -122,6 +122,9 @@ pub const RIGHTS: &[Right] = &[
     right(Relay, Thing::Bucket, &["s3:ListBucket"]),
     right(Relay, Thing::Objects, &["s3:PutObject"]),
     right(Relay, Thing::Key, &["kms:GenerateDataKey"]),
+    // `outbox check` looks at the functions in its place.
+    right(Relay, Thing::Function, &["lambda:GetFunctionConfiguration"]),
+    right(Relay, Thing::Mappings, &["lambda:ListEventSourceMappings"]),
     right(Relay, Thing::AssumedRole, &["sts:AssumeRole"]),
     // What the stream left out is looked up.
     right(Forwarder, Thing::Entries, &["dynamodb:GetItem"]),

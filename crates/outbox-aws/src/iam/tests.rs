@@ -192,12 +192,14 @@ mod called {
         path::{Path, PathBuf},
     };
 
-    /// Parts of transactions, by what makes them.
-    const PARTS: [(&str, &str); 4] = [
+    /// Parts of transactions, by what makes them; and what is asked for by a request that is signed here, by its path.
+    const PARTS: [(&str, &str); 6] = [
         ("Put::builder()", "dynamodb:PutItem"),
         ("Update::builder()", "dynamodb:UpdateItem"),
         ("Delete::builder()", "dynamodb:DeleteItem"),
         ("ConditionCheck::builder()", "dynamodb:ConditionCheckItem"),
+        ("event-source-mappings/?", "lambda:ListEventSourceMappings"),
+        ("functions/{name}/configuration", "lambda:GetFunctionConfiguration"),
     ];
 
     /// The operations of the SDK that could be called: all of DynamoDB's tables and streams, and of EventBridge and S3 those

@@ -21,12 +21,15 @@ pub(crate) struct Args {
     /// Who acts
     #[arg(value_enum, default_value = "relay")]
     role: Actor,
-    /// The account, twelve digits [default: that of the ARNs in the configuration]
+    /// The account, twelve digits, of what no ARN or role in the configuration names one for
     #[arg(long, value_name = "DIGITS")]
     account: Option<String>,
     /// The region of what the configuration gives none [default: `AWS_REGION`]
     #[arg(long)]
     region: Option<String>,
+    /// Of the routes, this one alone: a function publishes but one
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
     /// The table of inboxes, for `init` and `inbox`
     #[arg(long, value_name = "TABLE", required_if_eq("role", "inbox"))]
     inbox: Option<String>,
@@ -68,6 +71,13 @@ impl From<Actor> for Role {
 /// Prints the policy.
 pub(crate) fn run(config: &Config, out: Output, args: &Args) -> Outcome {
     let mut used = used::by(config);
+    if let Some(route) = &args.route {
+        if config.route(route).is_none() {
+            let help = "name one that the configuration has";
+            return Err(Failure::not_found(format!("there is no route `{route}`")).help(help));
+        }
+        used.retain(|used| used.route.as_ref().is_none_or(|of| of.as_str() == route));
+    }
     used.extend(args.inbox.as_deref().map(used::inbox));
     let things = things(&used, args)?;
     let Some(policy) = Policy::of(args.role.into(), things) else {
@@ -112,6 +122,8 @@ fn arn(used: &Used, args: &Args) -> Result<String, Failure> {
     Ok(match &used.named {
         Named::Arn(arn) => arn.clone(),
         Named::Bus(name) => place()?.bus(name),
+        Named::Function(function) => place()?.function(function),
+        Named::Mappings => "*".to_owned(),
         Named::Table(name) => place()?.table(name),
         Named::Streams(table) => place()?.streams(table),
         Named::Bucket(name) => partition()?.bucket(name),
@@ -129,7 +141,7 @@ fn region(used: &Used, args: &Args) -> Result<String, Failure> {
 }
 
 fn account(used: &Used, args: &Args) -> Result<String, Failure> {
-    let account = args.account.clone().or_else(|| used.account.clone());
+    let account = used.account.clone().or_else(|| args.account.clone());
     let Some(account) = account else {
         let message = format!("{} is in no account that is known", used.named);
         return Err(Failure::usage(message).help("give the account, as --account 111122223333"));

@@ -45,10 +45,43 @@ fn a_role_that_is_assumed_has_a_policy_of_its_own() {
     };
     let bus =
         |name: &str| format!(r#""events:DescribeEventBus" ["arn:aws:events:eu-west-1:111122223333:event-bus/{name}"]"#);
-    assert_eq!(of(&["iam"]), [bus("b"), format!(r#""sts:AssumeRole" ["{role}"]"#)]);
-    assert_eq!(of(&["iam", "--assumed", role]), [bus("a")]);
+    let other = bus("b").replace("111122223333", "444455556666");
+    let assumed = format!(r#""sts:AssumeRole" ["{role}"]"#);
+    assert_eq!(of(&["iam", "--account", "444455556666"]), [other, assumed], "the role may be another account's");
+    assert_eq!(of(&["iam", "--assumed", role, "--account", "444455556666"]), [bus("a")]);
     let ran = place.run(&["iam", "--assumed", "arn:aws:iam::1:role/other"]);
     assert!(ran.code == 3 && ran.err.contains(role), "{}", ran.err);
+}
+
+#[test]
+fn the_account_of_a_bus_is_not_that_of_the_tables() {
+    let place = Place::new();
+    let bus = "arn:aws:events:eu-west-1:111122223333:event-bus/others";
+    let route = format!("[[route]]\nname = 'a'\neventbridge = '{bus}'");
+    place.write("outbox.toml", &format!("[store]\ndynamodb = 'carts'\nregion = 'eu-west-1'\n{route}\n"));
+    let ran = place.run(&["iam"]);
+    assert!(ran.code == 2 && ran.err.contains("`carts-entries` is in no account that is known"), "{}", ran.err);
+    let policy = place.json(&["iam", "--account", "444455556666"]).to_string();
+    assert!(policy.contains(":444455556666:table/carts-entries") && policy.contains(bus), "{policy}");
+}
+
+#[test]
+fn a_function_may_publish_to_the_bus_of_its_route_alone_and_check_may_look_at_functions() {
+    let place = Place::new();
+    let store = "[store]\ndynamodb = 'carts'\nregion = 'eu-west-1'\n[lambda]\nforwarders = { a = 'one', b = 'two' }";
+    let route = |name: &str| {
+        format!("[[route]]\nname = '{name}'\neventbridge = {{ bus = 'bus-{name}', region = 'eu-west-1' }}\n")
+    };
+    place.write("outbox.toml", &format!("{store}\n{}{}", route("a"), route("b")));
+    let policy = |args: &[&str]| place.json(&[&["iam", "--account", "111122223333"], args].concat()).to_string();
+    let of_a = policy(&["forwarder", "--route", "a"]);
+    assert!(of_a.contains("event-bus/bus-a") && !of_a.contains("bus-b"), "{of_a}");
+    let relay = policy(&["relay"]);
+    for part in ["function:one", "function:two", "lambda:GetFunctionConfiguration", "lambda:ListEventSourceMappings"] {
+        assert!(relay.contains(part), "{part}: {relay}");
+    }
+    let ran = place.run(&["iam", "forwarder", "--route", "c"]);
+    assert!(ran.code == 3 && ran.err.contains("no route `c`"), "{}", ran.err);
 }
 
 #[test]

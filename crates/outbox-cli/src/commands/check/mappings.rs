@@ -1,5 +1,7 @@
 //! Whether the event source mappings of the functions that publish lose or reorder nothing.
 
+use std::time::Duration;
+
 use outbox::RouteName;
 use outbox_aws::{
     dynamodb::{Reached, StreamsSource, TableSource},
@@ -13,6 +15,9 @@ use crate::{
     exit::Failure,
     wiring::{self, Stores},
 };
+
+/// How long Lambda may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Looks at the mapping of every function that the configuration names, and at what a relay left behind.
 pub(super) async fn check(config: &Config, stores: Option<&Stores>, findings: &mut Findings) {
@@ -74,16 +79,25 @@ async fn taken_over(
     Ok(())
 }
 
-async fn mappings(dynamo: &DynamoConfig, function: &str) -> Result<Mappings, Failure> {
-    answer(event_source_mapping::list(&dynamo.aws, function).await?).await.map_err(|error| {
-        Failure::new(format!("the mappings of function {function} cannot be read"))
-            .because(&error)
-            .help("the command needs the right lambda:ListEventSourceMappings")
-    })
+async fn mappings(dynamo: &DynamoConfig, function: &str) -> Result<Vec<Mapping>, Failure> {
+    let (mut all, mut marker) = (Vec::new(), None);
+    loop {
+        let asked = event_source_mapping::list(&dynamo.aws, function, marker.as_deref()).await?;
+        let page: Mappings = answer(asked).await.map_err(|error| {
+            Failure::new(format!("the mappings of function {function} cannot be read"))
+                .because(&error)
+                .help("the command needs the right lambda:ListEventSourceMappings")
+        })?;
+        all.extend(page.event_source_mappings);
+        marker = page.next_marker.filter(|marker| !marker.is_empty());
+        if marker.is_none() {
+            return Ok(all);
+        }
+    }
 }
 
 async fn answer<T: DeserializeOwned>(asked: Request) -> Result<T, reqwest::Error> {
-    let mut request = reqwest::Client::new().get(&asked.url);
+    let mut request = reqwest::Client::builder().timeout(PATIENCE).build()?.get(&asked.url);
     for (name, value) in &asked.headers {
         request = request.header(name, value);
     }
@@ -115,16 +129,8 @@ async fn timeouts(dynamo: &DynamoConfig, route: &RouteConfig, function: &str, su
     }
 }
 
-fn judge(
-    dynamo: &DynamoConfig,
-    arn: &str,
-    function: &str,
-    mappings: &Mappings,
-    subject: &str,
-    findings: &mut Findings,
-) {
+fn judge(dynamo: &DynamoConfig, arn: &str, function: &str, all: &[Mapping], subject: &str, findings: &mut Findings) {
     let table = dynamo.tables().entries().to_owned();
-    let all = &mappings.event_source_mappings;
     let (of_ours, others): (Vec<&Mapping>, Vec<&Mapping>) =
         all.iter().filter(|mapping| mapping.reads(&table)).partition(|mapping| mapping.is_of(arn));
     for other in others {

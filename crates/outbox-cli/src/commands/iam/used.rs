@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use outbox::RouteName;
 use outbox_aws::{Settings, eventbridge::EventBridgeSettings, iam::Thing};
 
 use crate::config::{BookkeepingConfig, Config, DatabaseConfig, SinkConfig};
@@ -15,8 +16,10 @@ pub(super) struct Used {
     pub named: Named,
     /// Where it is, and as whom it is used.
     pub aws: Settings,
-    /// The account, if something in the configuration tells.
+    /// The account, if its own ARN, or that of the role it is used as, tells.
     pub account: Option<String>,
+    /// The route that uses it, if it is but one's.
+    pub route: Option<RouteName>,
 }
 
 /// How the configuration calls it.
@@ -26,6 +29,10 @@ pub(super) enum Named {
     Arn(String),
     /// An event bus by its name.
     Bus(String),
+    /// A function of Lambda.
+    Function(String),
+    /// All event source mappings.
+    Mappings,
     /// A table of DynamoDB.
     Table(String),
     /// The streams of a table.
@@ -46,6 +53,8 @@ impl fmt::Display for Named {
         match self {
             Self::Arn(arn) => f.write_str(arn),
             Self::Bus(name) => write!(f, "the event bus `{name}`"),
+            Self::Function(name) => write!(f, "the function `{name}`"),
+            Self::Mappings => f.write_str("the event source mappings"),
             Self::Table(name) | Self::Streams(name) => write!(f, "the table `{name}`"),
             Self::Bucket(name) | Self::Objects { bucket: name, .. } => write!(f, "the bucket `{name}`"),
         }
@@ -68,26 +77,28 @@ pub(super) fn by(config: &Config) -> Vec<Used> {
                 (Thing::Stream, Named::Streams(tables.entries().to_owned())),
                 (heads, Named::Table(tables.heads().to_owned())),
             ];
-            used.extend(named.map(|(thing, named)| on_dynamodb(thing, named, &dynamo.aws)));
+            used.extend(named.map(|(thing, named)| of(thing, named, &dynamo.aws)));
+            for function in config.forwarders.values() {
+                let account = account_of(function);
+                let function = of(Thing::Function, Named::Function(function.clone()), &dynamo.aws);
+                used.push(Used { account: account.or_else(|| function.account.clone()), ..function });
+                used.push(of(Thing::Mappings, Named::Mappings, &dynamo.aws));
+            }
         }
     }
     match &config.relay.bookkeeping {
         BookkeepingConfig::Sqlite(_) | BookkeepingConfig::Postgres { .. } => {}
         BookkeepingConfig::Dynamo { table, aws } => {
-            used.push(on_dynamodb(Thing::Bookkeeping, Named::Table(table.clone()), aws));
+            used.push(of(Thing::Bookkeeping, Named::Table(table.clone()), aws));
         }
     }
     for route in &config.routes {
         match &route.sink {
-            SinkConfig::EventBridge(settings) => used.extend(bus(settings)),
+            SinkConfig::EventBridge(settings) => {
+                let route = Some(&route.settings.name);
+                used.extend(bus(settings).into_iter().map(|used| Used { route: route.cloned(), ..used }));
+            }
             SinkConfig::Webhook(_) | SinkConfig::File(_) | SinkConfig::Stdout => {}
-        }
-    }
-    // One account is told for all, if all that tell say the same.
-    let told: std::collections::BTreeSet<_> = used.iter().filter_map(|used| used.account.clone()).collect();
-    if let [account] = told.into_iter().collect::<Vec<_>>().as_slice() {
-        for used in &mut used {
-            used.account = Some(account.clone());
         }
     }
     used
@@ -95,25 +106,23 @@ pub(super) fn by(config: &Config) -> Vec<Used> {
 
 /// A table of inboxes, which no configuration names.
 pub(super) fn inbox(table: &str) -> Used {
-    on_dynamodb(Thing::Inbox, Named::Table(table.to_owned()), &Settings::default())
+    of(Thing::Inbox, Named::Table(table.to_owned()), &Settings::default())
 }
 
-fn on_dynamodb(thing: Thing, named: Named, aws: &Settings) -> Used {
-    Used { thing, named, aws: aws.clone(), account: aws.role.as_deref().and_then(account_of) }
+fn of(thing: Thing, named: Named, aws: &Settings) -> Used {
+    Used { thing, named, aws: aws.clone(), account: aws.role.as_deref().and_then(account_of), route: None }
 }
 
 fn bus(settings: &EventBridgeSettings) -> Vec<Used> {
     let aws = &settings.aws;
-    let account = aws.role.as_deref().or(Some(settings.bus.as_str())).and_then(account_of);
-    let of = |thing, named| Used { thing, named, aws: aws.clone(), account: account.clone() };
     let bus = &settings.bus;
     let named = if bus.starts_with("arn:") { Named::Arn(bus.clone()) } else { Named::Bus(bus.clone()) };
-    let mut used = vec![of(Thing::Bus, named)];
+    let mut used = vec![of(Thing::Bus, named, aws)];
     if let Some(claim_check) = &settings.claim_check {
         let bucket = claim_check.bucket.clone();
-        used.push(of(Thing::Bucket, Named::Bucket(bucket.clone())));
-        used.push(of(Thing::Objects, Named::Objects { bucket, prefix: claim_check.prefix.clone() }));
-        used.extend(claim_check.kms_key.iter().map(|key| of(Thing::Key, Named::Arn(key.clone()))));
+        used.push(of(Thing::Bucket, Named::Bucket(bucket.clone()), aws));
+        used.push(of(Thing::Objects, Named::Objects { bucket, prefix: claim_check.prefix.clone() }, aws));
+        used.extend(claim_check.kms_key.iter().map(|key| of(Thing::Key, Named::Arn(key.clone()), aws)));
     }
     used
 }
