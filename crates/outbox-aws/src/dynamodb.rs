@@ -27,6 +27,6 @@ pub use entry::{Change, ChangeKind, EntryReader, NotAnEntry};
 pub use inbox_store::{DynamoInbox, DynamoTx, Effect, HandlerFn, InboxOptions, handler_fn};
 pub use mapping::{Layout, Mapping, NoLayout};
 pub use schema::{Identity, InitOptions, Tables};
-pub use source::{Reached, SourceOptions, StreamsSource, TableSource};
+pub use source::{Current, Reached, SourceOptions, StreamsSource, TableSource};
 pub use store::{DynamoStore, StoreOptions};
 pub use writer::{CommitError, Prepared, Transaction, Writer};

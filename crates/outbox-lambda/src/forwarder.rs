@@ -5,7 +5,8 @@
 //! 1. A record counts as done only if each event of it was accepted, is not the route's, or is durably kept.
 //! 2. A key's failure is kept, its later events are parked, and the batch goes on. The batch fails, from its first record on
 //!    that is not done, only if the sink as a whole takes nothing until the deadline, there is no time for all of it, or the
-//!    bookkeeping cannot be written.
+//!    bookkeeping cannot be written. Where the sink takes nothing and does not say whose fault that is, it may be that of one
+//!    event that stands alone in its batch: after some minutes of it that is kept, too.
 //! 3. Nothing is answered while a call is in flight: what has no answer by the deadline is given up, and comes again.
 //! 4. What was done behind the first record that is not is noted, and left out when the batch comes again. After a function
 //!    that died, all that it published of its batch is published again.
@@ -17,13 +18,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use outbox::{
-    BusinessStore, Clock, Entropy, ErrorKind, Moment, Operator, PartitionId, Position, RouteName, RouteSettings, Sink,
-    Source, StoreError,
+    BusinessStore, Clock, Entropy, ErrorKind, Moment, Operator, PartitionId, RouteName, RouteSettings, Sink, Source,
+    StoreError,
     bookkeeping::{HealthState, Lease},
     route::AfterDeadLetter,
     store::Registration,
 };
-use outbox_aws::dynamodb::{DynamoBookkeeping, EntryReader};
+use outbox_aws::dynamodb::{DynamoBookkeeping, EntryReader, Redelivery};
 use tokio::{
     sync::{Mutex, OnceCell},
     time::timeout,
@@ -44,16 +45,16 @@ pub(crate) mod watermark;
 use invocation::Invocation;
 use share::Share;
 
-/// Where it is noted what of a failed batch was done.
+/// Where it is noted what is known of a failed batch.
 #[async_trait]
 pub trait Redeliveries: Send + Sync {
-    /// What was done before of the batch that begins with the record of this sequence number.
+    /// What is known of the batch that begins with the record of this sequence number.
     ///
     /// # Errors
     /// As the store gave it.
-    async fn redelivery(&self, route: &RouteName, batch: &str) -> Result<Vec<(Position, u32)>, StoreError>;
+    async fn redelivery(&self, route: &RouteName, batch: &str) -> Result<Redelivery, StoreError>;
 
-    /// Notes what was done of the batch that will begin with the record of this sequence number.
+    /// Notes what is known of the batch that will begin with the record of this sequence number.
     ///
     /// # Errors
     /// As the store gave it.
@@ -62,7 +63,7 @@ pub trait Redeliveries: Send + Sync {
         lease: &Lease,
         route: &RouteName,
         batch: &str,
-        done: &[(Position, u32)],
+        redelivery: &Redelivery,
     ) -> Result<(), StoreError>;
 
     /// Forgets it, for all of the batch is done.
@@ -74,7 +75,7 @@ pub trait Redeliveries: Send + Sync {
 
 #[async_trait]
 impl Redeliveries for DynamoBookkeeping {
-    async fn redelivery(&self, route: &RouteName, batch: &str) -> Result<Vec<(Position, u32)>, StoreError> {
+    async fn redelivery(&self, route: &RouteName, batch: &str) -> Result<Redelivery, StoreError> {
         Self::redelivery(self, route, batch).await
     }
 
@@ -83,9 +84,9 @@ impl Redeliveries for DynamoBookkeeping {
         lease: &Lease,
         route: &RouteName,
         batch: &str,
-        done: &[(Position, u32)],
+        redelivery: &Redelivery,
     ) -> Result<(), StoreError> {
-        Self::note_redelivery(self, lease, route, batch, done).await
+        Self::note_redelivery(self, lease, route, batch, redelivery).await
     }
 
     async fn forget_redelivery(&self, route: &RouteName, batch: &str) -> Result<(), StoreError> {
@@ -179,11 +180,11 @@ impl Forwarder {
             tracing::info!(route = %self.parts.route.name, "an operator paused the route: the batch waits");
             return Ok(batch.answer(0));
         };
-        let redelivered = !standing.done.is_empty();
+        let was_noted = standing.is_noted();
         let invocation = Invocation::new(&self.parts, &self.share, lease, known.gapless, &batch, standing, time);
         let ended = invocation.run().await;
         let left = time.answer.since(self.parts.clock.moment());
-        if timeout(left, self.note(&batch, &ended, redelivered)).await.is_err() {
+        if timeout(left, self.note(&batch, &ended, was_noted)).await.is_err() {
             tracing::warn!(route = %self.parts.route.name, "there was no time to note how far the batch is");
         }
         match ended.fatal {

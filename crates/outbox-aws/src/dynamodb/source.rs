@@ -51,6 +51,7 @@ mod unread;
 pub use lost::Reached;
 pub(super) use start::position_now;
 pub use table::TableSource;
+pub use unread::Current;
 
 use place::{InShard, Place};
 use shards::Shards;

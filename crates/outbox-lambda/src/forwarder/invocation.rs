@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use outbox::{
     Event, Lane, Moment, Position, Record, StoreError,
     bookkeeping::{HealthState, Keep, Lease},
@@ -35,6 +36,8 @@ pub(super) struct Ended {
     pub(super) beyond: Vec<(Position, u32)>,
     /// Whether the sink took anything of it.
     pub(super) accepted: bool,
+    /// Since when nothing of it is accepted, and nobody says whose fault that is.
+    pub(super) doubted: Option<Timestamp>,
     /// How the route fares.
     pub(super) health: HealthState,
     /// What makes it useless to go on.
@@ -73,6 +76,8 @@ pub(super) struct Invocation<'a> {
     pub(super) is_redelivered: bool,
     /// Whether the last call failed by the sink's own fault.
     pub(super) is_sink_down: bool,
+    /// Since when nothing of the batch was accepted before, and nobody said whose fault that was.
+    pub(super) doubted: Option<Timestamp>,
     /// What the sink said last of what it did not take.
     pub(super) said: Option<String>,
     /// Whether all of the batch is done although the sink did not take all of it.
@@ -98,7 +103,7 @@ impl<'a> Invocation<'a> {
         standing: Standing,
         time: Time,
     ) -> Self {
-        let Standing { troubled, tombstones, done } = standing;
+        let Standing { troubled, tombstones, done, doubted } = standing;
         let entries = turns::in_turn(batch);
         let resume = Resume { position: Position::new("@"), troubled, tombstones };
         let settings = settings(parts, done.clone(), time);
@@ -120,6 +125,7 @@ impl<'a> Invocation<'a> {
             accepted: false,
             is_redelivered: !done.is_empty(),
             is_sink_down: false,
+            doubted,
             said: None,
             resolved: false,
             prefix: 0,
@@ -174,6 +180,10 @@ impl<'a> Invocation<'a> {
 
     fn ended(self) -> Ended {
         let done = self.answerable(self.prefix);
+        let is_doubted = !self.failed.is_empty() && !self.accepted && !self.is_sink_down;
+        // Of another record it is not known for how long.
+        let before = self.doubted.filter(|_| done == 0);
+        let doubted = is_doubted.then(|| before.unwrap_or_else(|| self.parts.clock.wall()));
         let beyond = self.places.iter().filter(|(_, place)| place.at >= done).map(|(position, _)| position.as_str());
         // What was fetched is fetched again.
         let fetched = self.all_fetched().map(|record| record.position.as_str());
@@ -191,7 +201,7 @@ impl<'a> Invocation<'a> {
             (Health::Overloaded, None) => HealthState::Overloaded,
             (Health::Flowing, None) => HealthState::Flowing,
         };
-        Ended { done, beyond, accepted: self.accepted, health, fatal: self.fatal }
+        Ended { done, beyond, accepted: self.accepted, doubted, health, fatal: self.fatal }
     }
 
     fn step(&mut self, input: Input) {

@@ -1,9 +1,11 @@
 //! What is left when the time is over although the sink takes other events: it is kept for the keeper, or the shard would wait
 //! for it for ever. A batch comes again from its first record on that is not done, and holds no more than so many: once all
-//! others in it are done, nothing would be left in it to find out with whose fault it is.
+//! others in it are done, nothing would be left in it to find out with whose fault it is. Where it had no others from the
+//! beginning, some minutes of failing for no stated reason are enough.
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::SignedDuration;
 use outbox::{
     Content, Lane, Position, Record,
     bookkeeping::{Front, FrontState, Keep, KeepOutcome, KeptContent},
@@ -15,6 +17,9 @@ use super::{invocation::Invocation, jobs, partition};
 /// So many lanes are kept at a time. More of them look like the sink's own trouble, and wait until the batch gets no further.
 const FEW: usize = 16;
 
+/// So long nothing of a batch is accepted, for a reason that nobody gives, before a part of it is kept.
+const DOUBTED: SignedDuration = SignedDuration::from_mins(5);
+
 impl Invocation<'_> {
     /// Keeps what is left, or a part of it, if the sink took others of the batch.
     pub(super) async fn keep_what_is_left(&mut self) {
@@ -25,7 +30,7 @@ impl Invocation<'_> {
         lanes.retain(|(lane, _)| self.failed.contains(lane) && self.is_whole(lane));
         let are_few = lanes.len() == left && left <= FEW;
         let is_stuck = self.answerable(self.prefix) == 0 && !self.is_sink_down;
-        let takes_others = self.accepted || self.is_redelivered;
+        let takes_others = self.accepted || self.is_redelivered || self.is_doubted_for_long();
         let cannot_be_kept = self.fatal.is_some() || self.unwritten.is_some();
         if lanes.is_empty() || !(are_few || is_stuck) || !takes_others || cannot_be_kept {
             return;
@@ -40,6 +45,15 @@ impl Invocation<'_> {
         self.prefix = self.done_prefix();
         // That others were taken before says nothing about the sink now.
         self.resolved = self.prefix == self.records && self.accepted;
+    }
+
+    /// Whether for some minutes nothing of the batch was accepted, and the sink does not say that the fault is its own. Then it
+    /// may be that of the first event, which has nothing beside it in the batch that would show that; and the shard would wait
+    /// for it until the stream forgets. Nothing is given up by this: the keeper tries what is kept, and looks for evidence.
+    fn is_doubted_for_long(&self) -> bool {
+        let now = self.parts.clock.wall();
+        let lasts = |since| now.duration_since(since) >= DOUBTED;
+        !self.is_sink_down && self.doubted.is_some_and(lasts)
     }
 
     async fn keep_left(&mut self, lane: Lane, events: Vec<(KeptContent, Position)>) -> bool {

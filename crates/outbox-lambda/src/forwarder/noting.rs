@@ -1,5 +1,5 @@
-//! What is noted after an invocation: what comes again, and how the route fares. Nothing but duplicates and the status depends
-//! on it.
+//! What is noted after an invocation: what comes again, and how the route fares. Only duplicates and the status depend on it,
+//! and how soon an event that nobody accepts is kept.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use outbox::{
     Moment, StoreError,
     bookkeeping::{HealthState, RouteHealth},
 };
+use outbox_aws::dynamodb::Redelivery;
 
 use super::{Forwarder, Parts, invocation::Ended};
 use crate::batch::Batch;
 
 impl Forwarder {
-    /// Notes what was done of a batch that fails, forgets that of one that is done, and how the route fares. Nothing but
-    /// duplicates and the status depends on it.
-    pub(super) async fn note(&self, batch: &Batch, ended: &Ended, redelivered: bool) {
+    /// Notes what is known of a batch that fails, forgets that of one that is done, and how the route fares.
+    pub(super) async fn note(&self, batch: &Batch, ended: &Ended, was_noted: bool) {
         let Parts { route, redeliveries, .. } = &self.parts;
-        if redelivered
+        if was_noted
             && ended.done > 0
             && let Some(first) = batch.first_number()
             && let Err(error) = redeliveries.forget_redelivery(&route.name, first).await
@@ -24,10 +24,11 @@ impl Forwarder {
             tracing::warn!(%error, "what was noted of a batch that is done is left for the keeper to sweep");
         }
         let next = batch.records.get(ended.done).and_then(|record| record.number.as_deref());
-        if let (Some(next), false) = (next, ended.beyond.is_empty()) {
+        let known = Redelivery { done: ended.beyond.clone(), doubted: ended.doubted };
+        if let (Some(next), true) = (next, known != Redelivery::default()) {
             let lease = self.share.lease(&*self.parts.bookkeeping).await;
             let noted = match lease {
-                Ok(lease) => redeliveries.note_redelivery(&lease, &route.name, next, &ended.beyond).await,
+                Ok(lease) => redeliveries.note_redelivery(&lease, &route.name, next, &known).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = noted {

@@ -3,11 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use outbox::{
     Lane, Moment, Position, StoreError,
     bookkeeping::{Operator, Tombstone},
     route::RouteName,
 };
+use outbox_aws::dynamodb::Redelivery;
 use tokio::{sync::Mutex, time::sleep};
 
 use super::{Done, Parts, Time};
@@ -26,6 +28,15 @@ pub(super) struct Standing {
     pub(super) troubled: Vec<Lane>,
     pub(super) tombstones: Vec<(Arc<str>, Position)>,
     pub(super) done: Done,
+    /// Since when nothing of the batch is accepted, and nobody says why.
+    pub(super) doubted: Option<Timestamp>,
+}
+
+impl Standing {
+    /// Whether anything is noted of the batch.
+    pub(super) fn is_noted(&self) -> bool {
+        self.doubted.is_some() || !self.done.is_empty()
+    }
 }
 
 /// Looks at all of it. `None` if the route is paused until the time is over.
@@ -39,15 +50,16 @@ pub(super) async fn look(
     let before = async {
         match first {
             Some(first) => parts.redeliveries.redelivery(route, first).await,
-            None => Ok(Vec::new()),
+            None => Ok(Redelivery::default()),
         }
     };
     if !wait_while_paused(parts, paused, time).await? {
         return Ok(None);
     }
-    let (troubled, tombstones, done) = tokio::try_join!(troubled(bookkeeping, route), tombstones(parts), before)?;
+    let (troubled, tombstones, before) = tokio::try_join!(troubled(bookkeeping, route), tombstones(parts), before)?;
+    let Redelivery { done, doubted } = before;
     let done = done.into_iter().map(|(position, index)| (position.as_str().to_owned(), index)).collect();
-    Ok(Some(Standing { troubled, tombstones, done }))
+    Ok(Some(Standing { troubled, tombstones, done, doubted }))
 }
 
 async fn troubled(bookkeeping: &dyn Operator, route: &RouteName) -> Result<Vec<Lane>, StoreError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use outbox::{Moment, RouteName, Start, StoreError};
-use outbox_aws::dynamodb::{Loss, Seen, Watermark};
+use outbox_aws::dynamodb::{Current, Loss, Seen, Watermark};
 use tokio::time::timeout;
 
 use super::Parts;
@@ -35,8 +35,10 @@ const UNSAID: Duration = Duration::from_mins(1);
 enum Found {
     /// All that was inserted until then was handed in.
     HandedIn(Timestamp),
-    /// Something that was inserted then was not.
-    Waiting(Timestamp),
+    /// Something that was inserted at `created` was not; all that was inserted until `until` was.
+    Waiting { until: Timestamp, created: Timestamp },
+    /// The stream is off: of what is written now it holds nothing. All that was inserted until then was handed in.
+    Off(Timestamp),
     /// What was inserted since then may have been forgotten, for this reason.
     Lost(Timestamp, &'static str),
     /// There was no time to find out: all is as it was, and until then all was handed in.
@@ -115,7 +117,7 @@ async fn find(
     now: Timestamp,
     time: Duration,
 ) -> Result<(String, Found), StoreError> {
-    let stream = parts.stream.stream().await?;
+    let Current { label: stream, is_on } = parts.stream.current().await?;
     let until = match &mark.seen {
         Some(seen) => Some(seen.until),
         None => begun(parts, start, now).await?,
@@ -128,7 +130,11 @@ async fn find(
     if mark.seen.as_ref().is_some_and(|seen| seen.stream != stream) {
         let reason = "the stream was disabled, and another one enabled: what was written in between is in neither. If the \
                       tables were restored from a backup, first stop the service's writers and run `outbox adopt`";
-        return Ok((stream, Found::Lost(handed_in, reason)));
+        // Not from what was handed in last: that is of the new one.
+        return Ok((stream, Found::Lost(until, reason)));
+    }
+    if !is_on {
+        return Ok((stream, Found::Off(until)));
     }
     if is_less(now, handed_in, EVERY) {
         return Ok((stream, Found::HandedIn(handed_in)));
@@ -137,7 +143,9 @@ async fn find(
         let reason = "for longer than the stream remembers nothing was handed in, and nobody looked";
         return Ok((stream, Found::Lost(handed_in, reason)));
     }
-    let (since, end) = (later(handed_in, UNSAID), earlier(now, ON_ITS_WAY));
+    // A look finds all until its end; a forwarder may have been handed more than it said.
+    let since = mark.handed_in().map_or(until, |handed_in| later(handed_in, UNSAID).max(until));
+    let end = earlier(now, ON_ITS_WAY);
     let Ok(waiting) = timeout(time, parts.stream.inserted_between(since, end)).await else {
         // What was not seen for longer than the stream remembers is an alarm.
         tracing::warn!(?time, "there was no time to read what the stream holds: give the keeper more");
@@ -148,7 +156,7 @@ async fn find(
         Some(created) if now.as_second().saturating_sub(created.as_second()) > ALARMING_AGE => {
             Found::Lost(handed_in, "for 20 hours the stream has held entries that were not handed in")
         }
-        Some(created) => Found::Waiting(created),
+        Some(created) => Found::Waiting { until, created },
     };
     Ok((stream, found))
 }
@@ -182,12 +190,21 @@ async fn note(
     let (until, waiting) = match found {
         Found::HandedIn(until) => (until, None),
         Found::Unread(until) => (until, waited),
-        Found::Waiting(created) => {
+        Found::Waiting { until, created } => {
             tracing::warn!(
                 %route, %created,
                 "the stream holds entries that were not handed in yet: is the event source mapping enabled?"
             );
-            (mark.seen.as_ref().map_or(created, |seen| seen.until), Some(created))
+            (until, Some(created))
+        }
+        Found::Off(until) => {
+            tracing::error!(
+                %route,
+                "the stream of the entries is off: what is written is in no stream, and nobody is handed it. Enable one with \
+                 the view type NEW_IMAGE, make the event source mapping of it, and run `outbox recover` once the keeper has \
+                 noted that there is another stream"
+            );
+            (until, Some(waited.unwrap_or(now)))
         }
         Found::Lost(since, reason) => {
             tracing::error!(%route, %since, "{reason}; {}", recover(route));

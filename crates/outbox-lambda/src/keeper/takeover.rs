@@ -42,7 +42,8 @@ pub(super) async fn refuse_beside_a_relay(parts: &Parts, stop: Moment) -> Result
 pub(super) async fn take_over(parts: &Parts, route: &RouteName, left: &[Checkpoint]) -> Result<(), StoreError> {
     let Parts { bookkeeping, watermarks, stream, clock, .. } = parts;
     let now = clock.wall();
-    let (label, Reached { until, is_forgotten }) = (stream.stream().await?, Box::pin(stream.reached(left)).await?);
+    let (label, Reached { until, is_forgotten }) =
+        (stream.current().await?.label, Box::pin(stream.reached(left)).await?);
     let lease = Share::new(route).lease(&**bookkeeping).await?;
     if is_forgotten {
         let reason = "a relay had not read this far, or not the table again, when functions took its place, and the stream \

@@ -24,10 +24,17 @@ pub(super) async fn forget(parts: &Parts) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether the stream has forgotten the record behind which `position` is. One that does not say when it was created is not.
+/// Whether the stream has forgotten the record behind which `position` is. One that does not say when it was created is not, as
+/// that of an entry which was read from the table.
 fn is_forgotten(position: &Position, now: i64) -> bool {
-    let created = position.as_str().rsplit_once('/').and_then(|(_, created)| created.parse::<i64>().ok());
-    created.is_some_and(|created| created > 0 && now.saturating_sub(created) > COMES_AGAIN)
+    created(position).is_some_and(|created| created > 0 && now.saturating_sub(created) > COMES_AGAIN)
+}
+
+/// When the record was created, in seconds since 1970. The place in a shard is `s`, the record's number, and that.
+fn created(position: &Position) -> Option<i64> {
+    let (_, place) = position.as_str().split_once('@')?;
+    let (number, created) = place.strip_prefix('s')?.split_once('/')?;
+    number.bytes().all(|byte| byte.is_ascii_digit()).then(|| created.parse().ok())?
 }
 
 #[cfg(test)]
@@ -43,7 +50,9 @@ mod tests {
 
     #[test]
     fn a_record_without_a_time_is_not_forgotten() {
-        for text in ["entry/cart/1/4@s8/0", "@", "7/1/a@sx/soon"] {
+        let of_the_table =
+            ["7/1797592000/cart/42@t1795000000123/7", "7/1797592000/42@t1795000000123/cart/42", "7//1@k/1"];
+        for text in ["entry/cart/1/4@s8/0", "@", "7/1/a@sx/soon", "7/1/a@sx/1"].into_iter().chain(of_the_table) {
             assert!(!is_forgotten(&Position::new(text), i64::MAX), "{text}");
         }
     }

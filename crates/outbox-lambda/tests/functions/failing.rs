@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use outbox::{Operator as _, bookkeeping::HealthState};
-use outbox_aws::testing::proxy::Fault;
+use jiff::SignedDuration;
+use outbox::{Clock as _, Operator as _, System, bookkeeping::HealthState};
+use outbox_aws::{dynamodb::Redelivery, testing::proxy::Fault};
 
 use crate::{
     forwarding::carts,
     mapping::{Mapping, payload},
     runtime::Outcome,
     stream::Stream,
+    watermark::lease,
     world::{World, route, turning_away},
 };
 
@@ -123,6 +125,45 @@ async fn one_event_that_the_bus_fails_without_naming_it_does_not_hold_up_its_sha
     world.assert_ordered(&stream);
     let health = world.bookkeeping.health(&route()).await.unwrap();
     assert!(health.is_none_or(|health| health.state == HealthState::Flowing), "the bus takes the others");
+}
+
+/// As if it had been noted some minutes ago that nothing of the batch is accepted.
+async fn age_doubt(world: &World, batch: &str) {
+    let noted = world.bookkeeping.redelivery(&route(), batch).await.unwrap();
+    let doubted = Some(noted.doubted.unwrap_or_else(|| System.wall()) - SignedDuration::from_mins(5));
+    let older = Redelivery { doubted, ..noted };
+    world.bookkeeping.note_redelivery(&lease(world).await, &route(), batch, &older).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_alone_in_its_batch_that_the_bus_fails_without_naming_it_is_kept_after_some_minutes() {
+    let (world, stream) = (World::new().await, carts(1, 1, 1));
+    world.bus.rule("PutEvents", turning_away("InternalFailure", |_| true));
+    let (records, mut sandbox) = (&stream.shards[0], World::forwarder(&world.environment()).await);
+    let outcome = sandbox.invoke(payload(records), SHORT).await;
+    assert_eq!(outcome.failed_from(records), Some(0), "the bus may be down: {outcome:?}");
+    let batch = records[0]["dynamodb"]["SequenceNumber"].as_str().unwrap();
+    let doubted = world.bookkeeping.redelivery(&route(), batch).await.unwrap().doubted;
+    let again = sandbox.invoke(payload(records), SHORT).await;
+    assert_eq!(again.failed_from(records), Some(0), "{again:?}");
+    let still = world.bookkeeping.redelivery(&route(), batch).await.unwrap().doubted;
+    assert!(doubted.is_some() && still == doubted, "since the first time: {doubted:?} {still:?}");
+    assert_eq!(world.kept().await.lanes, 0);
+    age_doubt(&world, batch).await;
+    let outcome = World::forwarder(&world.environment()).await.invoke(payload(records), SHORT).await;
+    assert_eq!(outcome.failed_from(records), None, "the shard goes on: {outcome:?}");
+    assert_eq!((world.kept().await.retrying, world.kept().await.lanes), (1, 1), "and nothing is given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_kept_however_long_a_bus_is_down_that_says_so() {
+    let (world, stream) = (World::new().await, carts(1, 1, 1));
+    let (records, mut sandbox) = (&stream.shards[0], World::forwarder(&world.environment()).await);
+    world.bus.rule("PutEvents", |_| Fault::error("AccessDeniedException"));
+    sandbox.invoke(payload(records), SHORT).await;
+    age_doubt(&world, records[0]["dynamodb"]["SequenceNumber"].as_str().unwrap()).await;
+    let outcome = sandbox.invoke(payload(records), SHORT).await;
+    assert_eq!((outcome.failed_from(records), world.kept().await.lanes), (Some(0), 0), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,8 +64,22 @@ async fn an_idle_keeper_writes_nothing_and_asks_for_little() {
     keep(&mut keeper).await;
     let now = asked();
     let seen = (now.0 - before.0, now.1 - before.1, now.2 - before.2, now.3 - before.3);
-    assert_eq!(seen, (8, 9, 0, 0));
+    assert_eq!(seen, (9, 11, 0, 0));
     assert!(world.bus.calls("PutEvents").is_empty() && world.bus.calls("DescribeEventBus").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_is_registered_and_not_configured_is_measured() {
+    let world = World::new().await;
+    let mut keeper = world.keeper().await;
+    keep(&mut keeper).await;
+    assert_eq!(keeper.printed()["outbox_unconfigured_routes"], 0);
+    let mut environment = world.environment();
+    environment.push(("OUTBOX_ROUTE".to_owned(), "other".to_owned()));
+    let (stream, mut other) = (carts(1, 1, 1), World::forwarder(&environment).await);
+    crate::mapping::invoke(&mut other, &stream.shards[0]).await;
+    keep(&mut keeper).await;
+    assert_eq!(keeper.printed()["outbox_unconfigured_routes"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,16 @@
 //!
 //! Rule: "Using the Lambda runtime API for custom runtimes" of Lambda's developer guide.
 
-use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -60,11 +69,15 @@ struct Interface {
     outcomes: mpsc::Sender<Outcome>,
 }
 
+/// How many processes were started.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+
 /// One process of a function, which takes one invocation at a time.
 pub(crate) struct Sandbox {
     invocations: mpsc::Sender<Invocation>,
     outcomes: mpsc::Receiver<Outcome>,
     process: Arc<Mutex<Child>>,
+    printed: PathBuf,
 }
 
 /// Kills a process in the middle.
@@ -75,6 +88,12 @@ impl Killer {
     pub(crate) async fn kill(&self) {
         // It may be gone already.
         let _gone = self.0.lock().await.kill().await;
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.printed);
     }
 }
 
@@ -95,7 +114,9 @@ impl Sandbox {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
         let mut command = Command::new(program);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let name = format!("printed-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let printed = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        command.stdin(Stdio::null()).stdout(File::create(&printed).unwrap()).kill_on_drop(true);
         command.env("AWS_LAMBDA_RUNTIME_API", address.to_string());
         for (name, value) in [("NAME", "carts"), ("MEMORY_SIZE", "256"), ("VERSION", "1")] {
             command.env(format!("AWS_LAMBDA_FUNCTION_{name}"), value);
@@ -104,7 +125,13 @@ impl Sandbox {
         command.env("AWS_SDK_UA_APP_ID", Path::new(program).file_name().unwrap());
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         let process = Arc::new(Mutex::new(command.spawn().unwrap()));
-        Self { invocations, outcomes, process }
+        Self { invocations, outcomes, process, printed }
+    }
+
+    /// What it printed last that is JSON.
+    pub(crate) fn printed(&self) -> Value {
+        let text = std::fs::read_to_string(&self.printed).unwrap();
+        text.lines().rev().find_map(|line| serde_json::from_str(line).ok()).expect("a line of JSON")
     }
 
     pub(crate) fn killer(&self) -> Killer {

@@ -17,7 +17,7 @@ use crate::{
     keeping::keep,
     mapping::{Mapping, invoke},
     runtime::{Outcome, Sandbox},
-    world::{World, route},
+    world::{World, route, turning_away},
 };
 
 fn hours(hours: i64) -> Timestamp {
@@ -28,7 +28,7 @@ async fn watermark(world: &World) -> Watermark {
     world.bookkeeping.watermark(&route()).await.unwrap()
 }
 
-async fn lease(world: &World) -> Lease {
+pub(crate) async fn lease(world: &World) -> Lease {
     let name = format!("forwarder/{}", route());
     let epoch = world.bookkeeping.lease(&name).await.unwrap().epoch;
     Lease { name, epoch }
@@ -162,14 +162,44 @@ async fn a_stream_that_nobody_looked_at_for_longer_than_it_remembers_is_an_alarm
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_in_the_place_of_another_is_an_alarm() {
+async fn a_stream_in_the_place_of_another_is_an_alarm_of_all_since_the_last_look() {
     let world = looked(2, 2).await;
+    // What functions were handed in the meantime is of the new one.
+    Mapping::default().run(&world, &carts(1, 1, 1)).await;
     let seen = watermark(&world).await.seen.unwrap();
     let other = Seen { stream: "2015-05-11T21:21:33.291".to_owned(), ..seen };
     world.bookkeeping.note_seen(&lease(&world).await, &route(), &other).await.unwrap();
     keep(&mut world.keeper().await).await;
     let loss = watermark(&world).await.loss.expect("an alarm");
     assert!(loss.reason.contains("another one enabled"), "{loss:?}");
+    assert!(loss.since < hours(2) && loss.since > hours(4), "{loss:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_off_shows_at_once_and_is_not_taken_for_one_in_which_nothing_happens() {
+    let Some(_) = crate::server::emulator() else { return };
+    let world = looked(2, 3).await;
+    let off =
+        json!({ "StreamDescription": { "StreamStatus": "DISABLED", "StreamViewType": "NEW_IMAGE", "Shards": [] } });
+    dynamo(&world).rule("DescribeStream", move |_| Fault::Answer(200, off.to_string()));
+    keep(&mut world.keeper().await).await;
+    let mark = watermark(&world).await;
+    assert!(mark.waiting().is_some_and(|since| since > hours(1)), "{mark:?}");
+    let seen = mark.seen.unwrap();
+    assert!(seen.at > hours(1) && seen.until < hours(2), "what is written now is in no stream: {seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_inserted_within_the_minute_behind_a_look_is_found_by_the_next() {
+    let Some(_) = crate::server::emulator() else { return };
+    let world = looked(2, 5).await;
+    let created = watermark(&world).await.seen.unwrap().until + SignedDuration::from_secs(30);
+    let record = json!({ "eventName": "INSERT", "dynamodb": { "ApproximateCreationDateTime": created.as_second(), "SequenceNumber": "7" } });
+    let page = json!({ "Records": [record], "NextShardIterator": "next" }).to_string();
+    dynamo(&world).rule("GetRecords", move |_| Fault::Answer(200, page.clone()));
+    keep(&mut world.keeper().await).await;
+    let waiting = watermark(&world).await.waiting().map(Timestamp::as_second);
+    assert_eq!(waiting, Some(created.as_second()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,6 +246,31 @@ async fn what_was_forgotten_is_published_from_the_table_and_the_alarm_ends() {
     assert_eq!(crate::world::missing(&stream, &world.arrived()), Vec::<String>::new());
     keep(&mut keeper).await;
     assert_eq!(watermark(&world).await.loss, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_recovery_cannot_publish_is_measured_though_its_alarm_has_ended() {
+    let (world, stream) = (World::new().await, carts(1, 1, 3));
+    for record in &stream.shards[0] {
+        put(&world, &record["dynamodb"]["NewImage"]).await;
+    }
+    keep(&mut world.keeper().await).await;
+    world.bus.rule("PutEvents", turning_away("MalformedDetail", |id| id == "cart/0@1.1.0"));
+    let loss = Loss { since: hours(2), found: System.wall(), reason: "a test".to_owned(), replay: None };
+    world.bookkeeping.note_loss(&lease(&world).await, &route(), &loss, System.wall()).await.unwrap();
+    let replay = recovery(&loss);
+    world.bookkeeping.put_replay(&replay).await.unwrap();
+    world.bookkeeping.note_recovering(&route(), &loss, &replay.id).await.unwrap();
+    let mut keeper = world.keeper().await;
+    keep(&mut keeper).await;
+    keep(&mut keeper).await;
+    assert_eq!(watermark(&world).await.loss, None);
+    let printed = keeper.printed();
+    assert_eq!(
+        (&printed["outbox_dead_letters"], &printed["outbox_parked_events"]),
+        (&json!(1), &json!(5)),
+        "{printed}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

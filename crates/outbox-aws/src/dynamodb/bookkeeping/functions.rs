@@ -1,7 +1,7 @@
 //! What functions of Lambda note besides, which a relay has no use for.
 
 use jiff::Timestamp;
-use outbox::{PartitionId, Position, RouteName, StoreError, bookkeeping::Lease};
+use outbox::{PartitionId, RouteName, StoreError, bookkeeping::Lease};
 
 use super::{DynamoBookkeeping, HandedIn, Loss, Redelivery, Seen, Watermark, in_turn};
 
@@ -85,9 +85,10 @@ impl DynamoBookkeeping {
     }
 }
 
-/// What functions of Lambda note of batches that they fail in part. Nothing but duplicates depends on it.
+/// What functions of Lambda note of batches that come again. Only duplicates depend on it, and how soon an event that nobody
+/// accepts is kept.
 impl DynamoBookkeeping {
-    /// What was done before of the batch whose first record has the sequence number `batch`.
+    /// What is known of the batch whose first record has the sequence number `batch`.
     ///
     /// # Errors
     /// As DynamoDB says.
@@ -95,8 +96,8 @@ impl DynamoBookkeeping {
         self.books.redelivery(route, batch).await
     }
 
-    /// Notes what was done of the batch that will come again, and begin with the record of this sequence number. Of very
-    /// much only the first 300 KB are noted.
+    /// Notes what is known of the batch that will come again, and begin with the record of this sequence number. Of very much
+    /// that was done only the first 300 KB are noted.
     ///
     /// # Errors
     /// [`ErrorKind::Fenced`](outbox::ErrorKind::Fenced) if the lease is lost; otherwise as DynamoDB says.
@@ -105,9 +106,11 @@ impl DynamoBookkeeping {
         lease: &Lease,
         route: &RouteName,
         batch: &str,
-        done: &[(Position, u32)],
+        redelivery: &Redelivery,
     ) -> Result<(), StoreError> {
-        in_turn!(self, |books, lease, route, batch, done| books.note_redelivery(&lease, &route, &batch, &done))
+        in_turn!(self, |books, lease, route, batch, redelivery| {
+            books.note_redelivery(&lease, &route, &batch, &redelivery)
+        })
     }
 
     /// Forgets what was noted of a batch, once all of it is done.

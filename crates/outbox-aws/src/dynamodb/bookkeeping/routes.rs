@@ -189,9 +189,10 @@ impl Books {
             let mut swept = true;
             for trouble in self.all("trouble", &prefix, SWEEPING).await? {
                 let Some(lane) = text_of(&trouble, "name") else { continue };
-                swept &= self.sweep_lane(lane).await?;
+                // This row alone leads to what the lane keeps: it goes last.
+                swept &= self.sweep_lane(lane).await? && self.sweep(vec![Row::new("trouble", lane)]).await;
             }
-            for kind in ["checkpoint", "trouble", "tombstone"] {
+            for kind in ["checkpoint", "tombstone"] {
                 let rows = self.all(kind, &prefix, SWEEPING).await?;
                 let rows = rows.iter().filter_map(|row| Some(Row::new(kind, text_of(row, "name")?)));
                 swept &= self.sweep(rows.collect()).await;

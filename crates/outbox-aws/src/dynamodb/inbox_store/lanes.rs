@@ -97,19 +97,29 @@ impl DynamoTx<'_> {
         after: Option<&LaneId>,
         limit: usize,
     ) -> Result<Vec<KeptLane>, StoreError> {
-        let after = after.map(items::trouble_part);
-        let range = Range { id: self.table.names.troubles(), prefix: "", after, limit: Some(limit) };
-        let found = self.table.query(range, "reading lanes in trouble").await?;
-        let lanes = found.iter().map(items::lane_of).collect::<Result<Vec<_>, _>>()?;
-        let records = self.load_records(&lanes).await?;
-        let mut troubled = Vec::with_capacity(lanes.len());
-        for (lane, record) in lanes.into_iter().zip(records) {
-            if record.trouble.is_none() {
-                // It was released since the list was read.
-                continue;
+        let mut after = after.cloned();
+        let mut troubled = Vec::new();
+        // Some may be released while they are read. Fewer than were asked for would be taken for the last.
+        while troubled.len() < limit {
+            let more = limit - troubled.len();
+            let range = Range {
+                id: self.table.names.troubles(),
+                prefix: "",
+                after: after.as_ref().map(items::trouble_part),
+                limit: Some(more),
+            };
+            let found = self.table.query(range, "reading lanes in trouble").await?;
+            let lanes = found.iter().map(items::lane_of).collect::<Result<Vec<_>, _>>()?;
+            let is_end = lanes.len() < more;
+            after = lanes.last().cloned().or(after);
+            let records = self.load_records(&lanes).await?;
+            for (lane, record) in lanes.into_iter().zip(records).filter(|(_, record)| record.trouble.is_some()) {
+                if let Some(first) = self.first_kept(&lane).await? {
+                    troubled.push(KeptLane { lane, record, first });
+                }
             }
-            if let Some(first) = self.first_kept(&lane).await? {
-                troubled.push(KeptLane { lane, record, first });
+            if is_end {
+                break;
             }
         }
         Ok(troubled)

@@ -183,7 +183,7 @@ impl Inner {
             let arn = self.arn(label).await?;
             if let Some(described) = self.describe(&arn).await? {
                 let stream = stream::Stream { label: label.to_owned(), arn, ..standing.listing.stream.clone() };
-                found.push(Listing { stream, shards: described.shards });
+                found.push(Listing { stream, is_on: described.is_enabled(), shards: described.shards });
             }
         }
         Ok(found)

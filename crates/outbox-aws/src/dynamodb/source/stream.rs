@@ -42,6 +42,8 @@ pub(super) struct Shard {
 pub(super) struct Listing {
     pub(super) stream: Stream,
     pub(super) shards: BTreeMap<String, Shard>,
+    /// Whether what is written goes into it.
+    pub(super) is_on: bool,
 }
 
 impl Listing {
@@ -106,7 +108,8 @@ impl Inner {
             (known, _) => self.stream_of_table(known.as_deref()).await?,
         };
         described.check_view(self.store.tables().entries())?;
-        let mut listing = Listing { stream, shards: described.shards };
+        let is_on = described.is_enabled();
+        let mut listing = Listing { stream, shards: described.shards, is_on };
         // The pages of a listing are not of one moment: before a parent counts as gone, look again.
         let was_orphan = |id: &String| known.as_ref().is_some_and(|known| known.orphans().any(|orphan| orphan == id));
         if listing.orphans().any(|id| !was_orphan(id))
@@ -212,7 +215,7 @@ impl Described {
         }
     }
 
-    fn is_enabled(&self) -> bool {
+    pub(super) fn is_enabled(&self) -> bool {
         matches!(self.status, Some(StreamStatus::Enabled | StreamStatus::Enabling))
     }
 

@@ -22,13 +22,22 @@ const OPEN: i64 = 6 * 60;
 /// So many shards are read at once: one after the other, their empty pages would take minutes.
 const AT_ONCE: usize = 16;
 
+/// A table's stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Current {
+    /// Its label: another one once it was disabled and enabled again.
+    pub label: String,
+    /// Whether it is enabled. What is written to the table while it is not is in no stream.
+    pub is_on: bool,
+}
+
 impl StreamsSource {
-    /// The label of the stream that the table has now: another one once it was disabled and enabled again.
+    /// The stream that the table has now.
     ///
     /// # Errors
     /// As DynamoDB says; [`ErrorKind::Incompatible`] if the table has no stream.
-    pub async fn stream(&self) -> Result<String, StoreError> {
-        self.inner.look().await.map(|listing| listing.stream.label.clone())
+    pub async fn current(&self) -> Result<Current, StoreError> {
+        self.inner.look().await.map(|listing| Current { label: listing.stream.label.clone(), is_on: listing.is_on })
     }
 
     /// The ARN of the stream that the table has now.

@@ -106,6 +106,12 @@ const MISTAKES: &[Mistake] = &[
         "of its own",
     ),
     mistake(
+        "[store]\ndynamodb = 'a'\n[lambda]\nforwarders = { a = 'e', b = 'f', c = 'g' } # <-\n[[route]]\nname = 'a'\nstdout = true\n[[route]]\nname = 'b'\nstdout = true\n[[route]]\nname = 'c'\nstdout = true\n",
+        "lambda.forwarders",
+        "3 functions would read one stream",
+        "fan out by its rules",
+    ),
+    mistake(
         "[store]\ndynamodb = 'a'\n[relay]\nschema = 'relay' # <-\n[[route]]\nname = 'a'\nstdout = true\n",
         "relay.schema",
         "has no schemas",

@@ -6,6 +6,11 @@ use outbox::RouteName;
 
 use crate::config::{DatabaseConfig, StoreConfig, section::Section};
 
+/// So many may read a stream; more are throttled.
+///
+/// Rule: "DynamoDB Streams", two readers a shard at most.
+const MOST: usize = 2;
+
 /// By route, the function that publishes its events; none where a relay does.
 pub(super) fn forwarders(
     root: &Section<'_>,
@@ -39,6 +44,10 @@ pub(super) fn forwarders(
             let problem = format!("`{first}` and `{route}` name the same function, which publishes one of them");
             section.problem("forwarders", problem, "give each route a function of its own, with its own OUTBOX_ROUTE");
         }
+    }
+    if forwarders.len() > MOST {
+        let problem = format!("{} functions would read one stream, which serves {MOST}", forwarders.len());
+        section.problem("forwarders", problem, "let one publish to an event bus, and fan out by its rules");
     }
     if store.is_some_and(|store| !is_of_ours(store)) {
         section.problem(
